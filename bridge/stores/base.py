@@ -14,21 +14,21 @@ NEW = 0
 """The expected version of a record that must not exist yet; the first stored version is 1."""
 
 SCHEMA_VERSION = 1
-"""Of a database's tables; goes up when one changes in a way that an older mail-bridge must not touch."""
+"""Version of a database's tables; raised when they change so that an older mail-bridge must not touch them."""
 
 LONGEST_LEASE = 60.0
-"""Seconds; nobody takes a lease for longer. One of which more is left was taken before the clock was set back, and
-whoever held it may have died since: it would stand in everybody's way until the clock is there again."""
+"""Seconds; no lease is taken for longer. If a lease has more left, the clock was set back since. It is ignored, because
+its holder may have died, and it would block everybody until the clock has caught up."""
 
 TRIAL = "trial/"
 """Prefix of the name of a lease that is only a try: under the account's own name it would hold a refresh up."""
 TRIAL_SECONDS = 5.0
-"""Until one that could not be taken back ends by itself."""
+"""Until a trial lease that could not be released ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Bytes and the version that they have."""
+    """The stored bytes and their version."""
 
     value: bytes
     version: int
@@ -61,18 +61,18 @@ class Store(Protocol):
         ...
 
     async def versions(self, prefix: str) -> dict[str, int]:
-        """The same keys, with the version of each record: what has changed can be seen without reading it."""
+        """The same keys, with the version of each record, so that changes can be seen without reading the records."""
         ...
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
-        """Take or extend the named lease for `holder`; False while another holder's is running.
+        """Take or extend the named lease for `holder`; False while another holder has it.
 
         Args: seconds, at most LONGEST_LEASE.
         """
         ...
 
     async def release_lease(self, name: str, holder: str) -> None:
-        """Give it back; nothing happens if it is not ours."""
+        """Release the lease; nothing happens if it is not this holder's."""
         ...
 
     async def close(self) -> None:
@@ -81,17 +81,18 @@ class Store(Protocol):
 
 
 async def try_writing(store: Store, name: str) -> None:
-    """Write something and take it back: a store that is full or read-only can still be read.
+    """Find out whether the store can be written, by taking and releasing a lease: a full or read-only store can still
+    be read.
 
-    Args: name, of what it is about; two that are about the same need not both write. Raises: StoreUnavailable.
+    Args: name, what the trial is for; of two trials for the same name, one write is enough. Raises: StoreUnavailable.
     """
     trial, holder = TRIAL + name, secrets.token_hex(8)
-    if await store.acquire_lease(trial, holder, TRIAL_SECONDS):  # else somebody else's has just been written
+    if await store.acquire_lease(trial, holder, TRIAL_SECONDS):  # otherwise another trial has just been written
         await store.release_lease(trial, holder)
 
 
 def key_of(prefix: str, address: str) -> str:
-    """Where what is kept of an account is. Keys are ASCII; an address may not be (RFC 6531)."""
+    """The key of an account's record. Keys are ASCII; an address need not be (RFC 6531)."""
     return prefix + quote(address, safe="@+")
 
 
@@ -101,7 +102,7 @@ def address_in(prefix: str, key: str) -> str:
 
 
 def newer_format(place: Said, theirs: int) -> StoreCorrupt:
-    """What to raise for a database whose SCHEMA_VERSION is above ours; `place` stands for it in sentences."""
+    """The error to raise for a database whose SCHEMA_VERSION is above ours; `place` names it in sentences."""
     return StoreCorrupt(
         said(
             "{store} was written by a newer mail-bridge (format {theirs}; this one knows {ours}); install that "

@@ -1,4 +1,4 @@
-"""What the disk that a store is on has no place for: tried, where SQLite's errors do not tell."""
+"""Finds out what a store's disk lacks (space, inodes, memory mapping) where SQLite's errors do not tell."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from bridge.drafts import draft_of
 from bridge.shortage import is_short
 
 ROOM = 32 * 1024
-"""Octets that SQLite wants of a disk at once, for its -shm file; while they are free, no error is for want of room."""
+"""Octets that SQLite wants at once, for its -shm file; while so many are free, lack of space is not the reason for an
+error."""
 
 
 def why_unwritten(file: Path) -> int:
     """ENOSPC or EDQUOT, if nothing more fits beside it; EROFS where nothing may be written any more; else 0.
     Raises: OSError.
 
-    A disk may tell of room that there is none in: btrfs of what it keeps for itself, and nearly all of what a quota
-    leaves to others.
+    The free space that a disk reports may not be ours to use: btrfs counts what it reserves for itself, and nearly all
+    file systems count what a quota leaves to others. So this also tries to write.
     """
     if shutil.disk_usage(file.parent).free < ROOM:
         return errno.ENOSPC
@@ -43,15 +44,16 @@ def why_unwritten(file: Path) -> int:
 
 
 def takes_no_file(directory: Path) -> bool:
-    """True if there is no place for another file, however much room there is in those that it has. Raises: OSError."""
+    """True if no inode is left for another file, however much space there is. Raises: OSError."""
     if sys.platform == "win32":
         return False
     found = os.statvfs(directory)
-    return found.f_files > 0 and found.f_favail == 0  # some file systems count none at all
+    return found.f_files > 0 and found.f_favail == 0  # f_files is 0 on file systems that do not count them
 
 
 def is_never_mapped(file: Path) -> bool:
-    """True if it cannot be mapped into memory; not for want of that, which passes. Raises: OSError of the file."""
+    """True if this disk does not allow files to be mapped into memory; False if only memory is short, which may pass.
+    Raises: OSError of the file."""
     with file.open("r+b") as opened:
         try:
             mmap.mmap(opened.fileno(), 0).close()

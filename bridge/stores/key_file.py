@@ -1,4 +1,4 @@
-"""The store's key in a file that the administrator names: read if it is private, made if the store is empty."""
+"""The store's key in a file that the administrator names: read if the file is private, made if the store is empty."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from bridge.shortage import may_pass
 from bridge.stores.sealed import KEY_BYTES
 
 LONGEST_KEY_FILE = 1024
-"""Bytes read of a key file; 45 are enough, and the path may name anything."""
+"""Bytes read of a key file; 45 are enough, but the path may name any file."""
 
 OTHERS = 0o077
 """In a mode: what all but the owner may do."""
 
 _MOVING_SECONDS = (0.02, 0.1, 0.4) if os.name == "nt" else ()
-"""Between attempts. Windows keeps a file from everybody for the moment in which another process gives it its name, and
-calls that "permission denied"."""
+"""Pauses between attempts. While another process renames a file, Windows refuses to open it with "permission
+denied"."""
 
 
 def key_from_file(path: str, has_records: bool) -> Secret[bytes]:
-    """The key that is there, or a new one where the store is empty. Raises: KeyFileUnusable, StoreUnavailable where it
-    may pass, StoreCorrupt for what is no key, and where the store has records and there is no file."""
+    """The key in the file, or a new one if the store is empty. Raises: KeyFileUnusable; StoreUnavailable for what may
+    pass; StoreCorrupt if the file holds no key, or if the store has records and there is no file."""
     file = _absolute(path)
     if (key := _present(file)) is not None:
         return key
@@ -46,7 +46,7 @@ def key_from_file(path: str, has_records: bool) -> Secret[bytes]:
             )
         )
     try:
-        with suppress(FileExistsError):  # another process was quicker: its key it is
+        with suppress(FileExistsError):  # another process was quicker: its key counts
             _create(file)
         return _read(file)
     except OSError as error:
@@ -54,7 +54,8 @@ def key_from_file(path: str, has_records: bool) -> Secret[bytes]:
 
 
 def check_key_file(path: str, made_first: Path | None) -> None:
-    """The key that is there can be used, or one can be made; in `made_first`, too, which will be there by then.
+    """Check that the key in the file can be used or, if there is none, that one can be made. Its directory may also be
+    in `made_first`, which will be made before.
 
     Raises: as key_from_file().
     """
@@ -91,7 +92,7 @@ def _present(file: Path) -> Secret[bytes] | None:
 
 
 def _unusable(error: OSError) -> type[StoreUnavailable]:
-    """For what keeps us from the file: a full disk or a want of descriptors passes, and nobody has to act first."""
+    """The kind of error: a full disk or a lack of descriptors may pass without anybody acting; all else does not."""
     return StoreUnavailable if may_pass(error) else KeyFileUnusable
 
 
@@ -153,7 +154,7 @@ def _check_kept(handle: int, file: Path) -> None:
 
 
 def _opened(file: Path) -> int:
-    # Not blocking: a named pipe without a writer would wait for ever. Binary: Windows would end at a byte 26.
+    # Non-blocking: opening a named pipe without a writer would hang. Binary: in text mode, Windows stops at a byte 26.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     for seconds in _MOVING_SECONDS:
         try:
@@ -166,15 +167,18 @@ def _opened(file: Path) -> int:
 
 
 def _is_credential(file: Path) -> bool:
-    """systemd's credentials: private by their directory; an ACL for the service's user shows as a group's right."""
+    """True for systemd's credentials: their directory makes them private, although an ACL for the service's user shows
+    as a group permission."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     return bool(directory) and file.is_relative_to(Path(directory or ""))
 
 
 def _create(file: Path) -> None:
-    """A new key in a new file, on the disk before it is used. Raises: FileExistsError if somebody was quicker.
+    """Write a new key to a new file, synced to disk before it is used. Raises: FileExistsError if another process was
+    quicker.
 
-    Written beside its place and moved there whole: another process, or we after a crash, never see half a key.
+    It is written to a draft beside the file and moved into place as a whole, so that nobody ever sees half a key, not
+    even after a crash.
     """
     draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}.new")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
@@ -186,11 +190,11 @@ def _create(file: Path) -> None:
         finally:
             os.close(handle)
         if os.name == "nt":
-            rename(draft, file)  # fails there if the file exists
+            rename(draft, file)  # on Windows this fails if the file exists
         else:
             os.link(draft, file)  # os.rename would replace the file
     finally:
-        with suppress(OSError):  # a virus scanner still has it: how it went with the key is what counts
+        with suppress(OSError):  # a virus scanner may still have it open, which must not hide how the key went
             draft.unlink(missing_ok=True)
     if os.name == "posix":
         with suppress(OSError):  # not every file system can sync a directory
@@ -206,9 +210,9 @@ def _sync_directory(directory: Path) -> None:
 
 
 def decoded_key(content: bytes, place: Said) -> Secret[bytes]:
-    """32 raw bytes, or their base64 with or without a line end (`openssl rand -base64 32`); of any place.
+    """The key from 32 raw bytes, or from their base64 with or without a line end (`openssl rand -base64 32`).
 
-    Raises: StoreCorrupt that names the place.
+    Raises: StoreCorrupt that names `place`.
     """
     key = content
     if len(content) != KEY_BYTES:

@@ -1,6 +1,6 @@
 """Where the store's 32-byte key lives: the OS keyring, or a file that the admin names; never a silent fallback.
 
-An empty store may be given a new key; a store with records never is, since that key could open nothing.
+An empty store may be given a new key; a store with records never is, because a new key could not open them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bridge.stores.oskeyring import OsKeyring
 
 KEY_SERVICE = "mail-bridge store key"
-"""Not the service of named secrets: on Windows a second user name under one service rewrites the first entry."""
+"""Not the service name of named secrets: on Windows, a second user name under one service rewrites the first entry."""
 
 KEY_USER = "mail-bridge"
 
@@ -38,9 +38,9 @@ R = TypeVar("R")
 async def open_key(config: StoreConfig, *, has_records: bool, limit: float = ANSWER_LIMIT) -> Secret[bytes]:
     """Find the key, or make one if the store is empty.
 
-    Raises: StoreUnavailable, temporary, when the key's home does not answer; its kinds KeyringMissing and
-    KeyFileUnusable where waiting does not help; StoreCorrupt when the store has records and the key is gone, or what is
-    there is no key. The text names the remedy.
+    Raises: StoreUnavailable if the keyring or the file does not answer; its subclasses KeyringMissing and
+    KeyFileUnusable if waiting does not help; StoreCorrupt if the store has records and the key is gone, or if what was
+    found is no key. The text names the remedy.
     """
     if config.key_file is not None:
         return await _beside(partial(key_from_file, config.key_file, has_records))
@@ -53,9 +53,9 @@ async def open_key(config: StoreConfig, *, has_records: bool, limit: float = ANS
 
 
 async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT, made_first: Path | None = None) -> Said:
-    """Try where a first key would go, without making one.
+    """Check the place where a first key would go, without making one.
 
-    Args: made_first, a directory that will be there by then, though it is not yet.
+    Args: made_first, a directory that does not exist yet, but will be made before the key.
     Returns: the place, in words. Raises: as open_key().
     """
     if config.key_file is not None:
@@ -70,7 +70,7 @@ async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT, ma
 
 
 async def _beside(work: Callable[[], R]) -> R:
-    """In a thread. Raises: StoreUnavailable without one; what `work` raises."""
+    """Run `work` in a thread. Raises: StoreUnavailable if there is no thread; what `work` raises."""
     try:
         return await in_thread(work)
     except NoThread as problem:
@@ -92,7 +92,7 @@ def _from_keyring(has_records: bool, is_given_up: threading.Event, home: OsKeyri
                 )
             )
         home.probe()
-        if is_given_up.is_set():  # our turn to set up the store is over: another process may have made its key
+        if is_given_up.is_set():  # our time to set up the store has run out: another process may have made its key
             raise StoreUnavailable(no_answer())
         key = secrets.token_bytes(KEY_BYTES)
         home.write(KEY_SERVICE, KEY_USER, base64.b64encode(key).decode())

@@ -1,4 +1,4 @@
-"""The reference every store is compared with; the demo's store."""
+"""A store in memory: the reference that every store is compared with, and the demo's store."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class MemoryStore:
     async def delete(self, key: str, *, expected: int) -> None:
         """Remove if the stored version still is `expected`. Raises: VersionConflict.
 
-        The version lives on without a value: were it to start again, a late writer that knew version 1 of the record
-        before could overwrite version 1 of the record after.
+        The version outlives the value: if it started again, a late writer that knew version 1 of the deleted record
+        could overwrite version 1 of the next one.
         """
         if expected == NEW:
             raise VersionConflict(f"{key}: there is nothing to delete at version {NEW}")

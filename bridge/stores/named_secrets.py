@@ -1,4 +1,4 @@
-"""The OS keyring's entries for `${keyring:name}` of the configuration: read, tried, written."""
+"""Reads, checks and writes the OS keyring's entries for `${keyring:name}` in the configuration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_named_secret(name: str, *, limit: float = ANSWER_LIMIT) -> str | None:
 
 
 def check_named_secrets(*, limit: float = ANSWER_LIMIT) -> str:
-    """Try whether the keyring takes and gives back what it is given. Returns: its name. Raises: StoreUnavailable."""
+    """Check that the keyring returns what is written to it. Returns: its name. Raises: StoreUnavailable."""
 
     def probe(home: OsKeyring) -> str:
         home.probe()
@@ -33,5 +33,5 @@ def check_named_secrets(*, limit: float = ANSWER_LIMIT) -> str:
 
 
 def write_named_secret(name: str, value: Secret[str], *, limit: float = ANSWER_LIMIT) -> None:
-    """Store the entry that `${keyring:name}` reads, in place of one that is there. Raises: StoreUnavailable."""
+    """Store the entry that `${keyring:name}` reads, replacing an existing one. Raises: StoreUnavailable."""
     ask_keyring(lambda home: home.write(NAMED_SERVICE, name, value.reveal()), limit=limit, remedy=_REMEDY)

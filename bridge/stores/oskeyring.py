@@ -1,8 +1,8 @@
-"""The OS keyring, if it can be trusted: only importer of keyring; every call blocks, and may block for ever.
+"""The OS keyring, if it can be trusted. The only module that imports keyring; every call may block for ever.
 
 A plain `get_keyring()` proves nothing: without a desktop it gives a backend that always fails, one that forgets
-everything, or one that keeps plain text. Those are refused here. Backends also raise what is no KeyringError
-(pywintypes.error, jeepney's DBusErrorResponse), so that everything is caught at this border and mapped by its name.
+everything, or one that keeps plain text. Those are refused here. Backends also raise errors other than KeyringError
+(pywintypes.error, jeepney's DBusErrorResponse), so everything is caught here and mapped by its name.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from bridge.advice.said import Said, said
 from bridge.errors import KeyringMissing, StoreUnavailable
 
 LEAST_PRIORITY = 1.0
-"""keyring's own bound for "recommended"; keyrings.alt's plain-text file has 0.5 and is chosen without a word."""
+"""keyring's own bound for "recommended"; keyrings.alt's plain-text file has 0.5, and would be chosen silently."""
 
 PROBE_SERVICE = "mail-bridge probe"
-"""Of its own: Windows moves the first entry of a service aside, not atomically, when it gets a second user name."""
+"""A service of its own: when a service gets a second user name, Windows moves the first entry, and not atomically."""
 
 R = TypeVar("R")
 
@@ -40,11 +40,11 @@ _MAC_REASONS = {
         "`security unlock-keychain` may help"
     ),
 }
-"""By the OSStatus in what keyring's error was raised from (Security/SecBase.h): errSecInteractionNotAllowed."""
+"""By the OSStatus in the cause of keyring's error (Security/SecBase.h): errSecInteractionNotAllowed."""
 
 
 class OsKeyring:
-    """A backend that keeps what it is given."""
+    """A keyring backend that was found to be trustworthy."""
 
     def __init__(self, backend: KeyringBackend) -> None:
         self._backend = backend
@@ -55,20 +55,20 @@ class OsKeyring:
         return _mapped(lambda: self._backend.get_password(service, username))
 
     def write(self, service: str, username: str, value: str) -> None:
-        """Store the entry and read it back, since the null backend, for one, takes everything and keeps nothing."""
+        """Store the entry and read it back, because the null backend, for one, accepts everything and keeps nothing."""
         _mapped(lambda: self._backend.set_password(service, username, value))
         if self.read(service, username) != value:
             raise KeyringMissing(said("the {keyring} does not keep what is written to it", keyring=self.name))
 
     def probe(self) -> None:
         """Write, read back and delete an entry. Raises: StoreUnavailable if one of the three does not work."""
-        # Longer than a key: a keyring that cuts entries must be found out before half a key is in it.
+        # Longer than a key, so that a keyring that truncates entries is found out before it gets a key.
         self.write(PROBE_SERVICE, "probe", secrets.token_hex(32))
         _mapped(lambda: self._backend.delete_password(PROBE_SERVICE, "probe"))
 
 
 def open_keyring() -> OsKeyring:
-    """The keyring of this user, on this machine. Raises: StoreUnavailable saying why there is none to trust."""
+    """This user's keyring on this machine. Raises: StoreUnavailable saying why there is none to trust."""
     try:
         chosen = keyring.get_keyring()
     except Exception as error:  # PYTHON_KEYRING_BACKEND may name any module: it is imported here
@@ -80,13 +80,13 @@ def open_keyring() -> OsKeyring:
             )
         ) from error
     backend = _mapped(lambda: _recommended(chosen))
-    if hasattr(backend, "persist"):  # Windows: else the key roams with the profile, without the store it belongs to
+    if hasattr(backend, "persist"):  # Windows: otherwise the key roams with the profile, but the store does not
         backend.persist = "local machine"
     return OsKeyring(backend)
 
 
 def _recommended(chosen: KeyringBackend) -> KeyringBackend:
-    """The backend itself or, where several are chained, the best one alone: a key has one home."""
+    """The backend itself or, if several are chained, only the best one: a key has one home."""
     if isinstance(chosen, fail.Keyring):
         raise KeyringMissing(said("there is no OS keyring here (no desktop session: SSH, cron, a service)"))
     if isinstance(chosen, null.Keyring):
@@ -101,7 +101,7 @@ def _recommended(chosen: KeyringBackend) -> KeyringBackend:
 
 
 def _mapped(call: Callable[[], R]) -> R:
-    """Carry out one call of the backend. Raises: StoreUnavailable, whatever the backend raised."""
+    """Carry out one call of the backend. Raises: StoreUnavailable for whatever the backend raises."""
     try:
         return call()
     except StoreUnavailable:

@@ -1,4 +1,4 @@
-"""Which store the configuration means: name to factory, and the seal around it."""
+"""Opens the store that the configuration names, with the seal around it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _sqlite(url: Secret[str], copies_on_write: CopiesOnWrite | None) -> Store:
 
 
 def _postgresql(url: Secret[str], _: CopiesOnWrite | None) -> Store:
-    from bridge.stores.sql import SqlStore  # late: a fifth of the program's memory, and few have such a URL
+    from bridge.stores.sql import SqlStore  # late: a fifth of the program's memory, and few use PostgreSQL
 
     return SqlStore.at_url(url)
 
 
 STORES: dict[str, Callable[[Secret[str], CopiesOnWrite | None], Store]] = {SQLITE: _sqlite, POSTGRESQL: _postgresql}
-"""By the scheme of `store.url`; all that the configuration takes."""
+"""By the scheme of `store.url`; these are all that the configuration accepts."""
 
 
 def open_store(config: StoreConfig, *, default_path: Path, copies_on_write: CopiesOnWrite | None = None) -> SealedStore:

@@ -1,4 +1,4 @@
-"""Authenticated encryption around any Store; what cannot be opened is never overwritten unasked.
+"""Authenticated encryption around any Store; a record that cannot be opened is never overwritten unasked.
 
 A sealed record: one byte of format, four bytes of key id, a random nonce of 96 bits, then AES-256-GCM ciphertext and
 tag. The associated data are the first five bytes and the record's own key: a record copied to another key, or given
@@ -24,7 +24,7 @@ from bridge.secret import Secret
 from bridge.stores.base import NEW, Record, Store, try_writing
 
 FORMAT = b"\x01"
-"""The layout above; a newer one gets another byte, so that this one is never guessed at."""
+"""The layout above; a newer one gets another byte, so that a layout never has to be guessed."""
 
 KEY_BYTES = 32
 """AES-256."""
@@ -33,12 +33,13 @@ NONCE_BYTES = 12
 """96 bits, GCM's own size; random ones are safe for some 2**32 records under one key (NIST SP 800-38D section 8.3)."""
 
 CHECK = "seal/check"
-"""Written first: tells a wrong key before anything else is read or written with it."""
+"""The first record written; it reveals a wrong key before anything else is read or written with that key."""
 
 SET_UP_LIMIT = 30.0
-"""Seconds; more than a keyring takes to answer or to be given up, with the writes behind it."""
+"""Seconds of the lease for setting up: more than a keyring needs to answer or be given up, and the writes after
+that."""
 SET_UP_PATIENCE, SET_UP_POLL = 5.0, 0.1
-"""Seconds to wait for another process that does it just now, and between two looks: it takes a moment, unless a keyring
+"""Seconds to wait while another process sets up the store, and between two looks: it takes a moment, unless a keyring
 waits for a person."""
 
 _CHECK_TEXT = b"mail-bridge"
@@ -57,7 +58,7 @@ class Seal:
         self._key_id = _key_id(key)
 
     def seal(self, name: str, value: bytes) -> bytes:
-        """Encrypt and bind to the record's key."""
+        """Encrypt, and bind the ciphertext to the record's name."""
         head = FORMAT + self._key_id
         nonce = secrets.token_bytes(NONCE_BYTES)
         return head + nonce + self._cipher.encrypt(nonce, value, head + name.encode())
@@ -88,11 +89,12 @@ class Seal:
 
 
 class SealedStore:
-    """A Store whose records nobody can read or change without the key; keys, versions and leases stay plain.
+    """A Store whose records cannot be read or changed without the key; record names, versions and leases are not
+    encrypted.
 
-    The key is opened, and checked against the store, by the first operation that needs it; if that fails, the next
-    one tries again, so that the bridge starts while the keyring is still locked. Raises, besides what Store promises:
-    StoreCorrupt for a record that does not open, and for everything when the key is not this store's.
+    The encryption key is fetched, and checked against the store, by the first operation that needs it; if that fails,
+    the next one tries again, so that the bridge can start while the keyring is still locked. Raises, besides what Store
+    promises: StoreCorrupt for a record that does not open, and from every operation if the key is not this store's.
     """
 
     def __init__(self, store: Store, key: Secret[bytes] | OpenKey, *, clock: Clock | None = None) -> None:
@@ -102,15 +104,15 @@ class SealedStore:
         self._opening = asyncio.Lock()
         self._seal: Seal | None = None
         self._ours: dict[str, int] = {}
-        """Versions of records that we have opened or written."""
+        """Versions of the records that we have opened or written, by record name."""
 
     async def check(self) -> None:
-        """Open the key and compare it with the store now, rather than with the first login, or the next start; and see
-        that the store can be written to, rather than with the first token that is renewed."""
+        """Fetch the key and compare it with the store now, not only at the first login or the next start; and find out
+        whether the store can be written to, not only at the first renewed token."""
         if self._seal is None:
             await self._opened()
         else:
-            await self._checked_seal(await self._store.keys(""))  # an open store stays open if that fails
+            await self._checked_seal(await self._store.keys(""))  # if this fails, an open store stays open
         await try_writing(self._store, CHECK)
 
     async def get(self, key: str) -> Record | None:
@@ -175,9 +177,10 @@ class SealedStore:
             return self._seal
 
     async def _opened_to_write(self, key: str, expected: int) -> Seal:
-        """A database may be emptied or brought back under us, and get another key by another bridge: with ours as well
-        in it, each would call the other's records damaged, and write over them. Where the record to be replaced is one
-        that we know, it is the same database: what a refresh has brought is not held up on its way to the disk."""
+        """The seal, after a check that this is still our database. While we run, the database may be emptied or
+        restored, and another bridge may give it another key: with records under both keys, each bridge would call the
+        other's damaged, and overwrite them. If the record to be replaced is one that we know, the database is the same,
+        and the check is skipped, so that the answer to a refresh gets to the disk without delay."""
         seal = await self._opened()
         if self._ours.get(key) != expected:
             record = await self._store.get(CHECK)
@@ -186,7 +189,8 @@ class SealedStore:
         return seal
 
     async def _set_up(self) -> Seal:
-        """Open an empty store, which may make a key: one process at a time, since a keyring lets the last one win."""
+        """Open an empty store, which may make a key. One process at a time, because in a keyring the last writer
+        wins."""
         holder = secrets.token_hex(8)
         give_up_at = self._clock.monotonic() + SET_UP_PATIENCE
         while not await self._store.acquire_lease(CHECK, holder, SET_UP_LIMIT):
@@ -196,7 +200,7 @@ class SealedStore:
         try:
             return await self._checked_seal(await self._store.keys(""))
         finally:
-            with suppress(StoreUnavailable):  # the lease runs out by itself
+            with suppress(StoreUnavailable):  # otherwise the lease runs out by itself
                 await self._store.release_lease(CHECK, holder)
 
     async def _checked_seal(self, existing: Sequence[str]) -> Seal:
@@ -206,7 +210,7 @@ class SealedStore:
         return seal
 
     async def _compare(self, seal: Seal, existing: Sequence[str]) -> None:
-        """Does the key belong to this store? Writes the check record where there is none yet."""
+        """Make sure that the key belongs to this store; writes the check record if there is none yet."""
         record = await self._store.get(CHECK)
         if record is None:
             await self._is_proved(seal, existing)
@@ -222,7 +226,7 @@ class SealedStore:
                 await self._mend_check(seal, record, error)
 
     async def _is_proved(self, seal: Seal, existing: Sequence[str]) -> bool:
-        """What the records tell beside the check record: any that opens proves the key; with none, nothing does.
+        """True if one of these records opens, which proves the key; False if there are no records.
 
         Raises: StoreCorrupt if there are some and none opens.
         """
@@ -242,14 +246,15 @@ class SealedStore:
         return False
 
     async def _mend_check(self, seal: Seal, damaged: Record, problem: StoreCorrupt) -> None:
-        """Nothing is lost: its text is the same in every store. What damages one record may damage others."""
+        """Write the check record anew. Its text is the same in every store, so nothing is lost; but this is logged,
+        because what has damaged this record may damage others."""
         with suppress(VersionConflict):  # another process was quicker
             await self._store.put(CHECK, seal.seal(CHECK, _CHECK_TEXT), expected=damaged.version)
             trouble("store.check_mended", reason=str(problem))
 
 
 def _is_newer(record: Record) -> bool:
-    """True if it may be read once the mail-bridge that wrote it is back."""
+    """True if the record has another format, which the newer mail-bridge that wrote it can read."""
     return record.value[:1] not in (b"", FORMAT)
 
 
@@ -259,5 +264,5 @@ def _other_key(problem: StoreCorrupt) -> StoreCorrupt:
 
 
 def _key_id(key: Secret[bytes]) -> bytes:
-    """Four bytes to tell another key by; a hash, so that they say nothing of it."""
+    """Four bytes that tell keys apart; part of a hash, so that they reveal nothing of the key."""
     return hashlib.sha256(b"mail-bridge key id\0" + key.reveal()).digest()[:4]

@@ -1,12 +1,12 @@
-"""SQLAlchemy Core: PostgreSQL, for several nodes. One machine has its file: stores.sqlite.
+"""The store in PostgreSQL, for several nodes, by SQLAlchemy Core. A single machine uses a file: stores.sqlite.
 
 Every operation is one statement in its own transaction, so that compare-and-swap needs no lock and no second round
 trip. The engine is synchronous and lives in one worker thread. It is opened by the first operation and, if that fails,
-again by the next: the bridge starts while the database is still away.
+again by the next, so that the bridge can start before the database.
 
-Leases are measured with the database's own clock: nodes whose clocks differ agree on who holds one. A wall clock that
-jumps, either way, can end a lease early; that costs a second refresh, never a record, since compare-and-swap does not
-depend on it.
+Leases are measured with the database's own clock, so that nodes whose clocks differ agree on who holds one. If that
+clock jumps, either way, a lease can end early; that costs a second refresh, never a record, because compare-and-swap
+does not depend on the clock.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ BUSY_LIMIT = 5.0
 R = TypeVar("R")
 
 _metadata = sa.MetaData()
-# Code-point order everywhere: a database usually sorts by language.
+# The C collation sorts by code point; a database's default usually sorts by language.
 _Name = sa.Text(collation="C")
 _records = sa.Table(
     "bridge_records",
     _metadata,
     sa.Column("key", _Name, primary_key=True),
-    # NULL once deleted: the version outlives the value, so that a late writer who knew version 1 of the record before
-    # cannot overwrite version 1 of the record after.
+    # NULL once deleted: the version outlives the value, so that a late writer that knew version 1 of the deleted record
+    # cannot overwrite version 1 of the next one.
     sa.Column("value", sa.LargeBinary),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
@@ -56,8 +56,8 @@ _schema = sa.Table("bridge_schema", _metadata, sa.Column("version", sa.Integer, 
 _NOW = sa.literal_column("extract(epoch from clock_timestamp())::double precision", sa.Double)
 """Seconds since the epoch by the database's clock, at this instant rather than at the transaction's start."""
 _SET_UP_LOCK = "SELECT pg_advisory_xact_lock(7233217)"
-"""Keeps two nodes from creating the tables at the same time; released by the commit. Any number that no other program
-is likely to use."""
+"""Keeps two nodes from creating the tables at the same time; released by the commit. The number is arbitrary, and
+unlikely to be used by another program."""
 
 
 class SqlStore:
@@ -75,7 +75,7 @@ class SqlStore:
 
     @classmethod
     def at_url(cls, url: Secret[str]) -> Store:
-        """Records behind a SQLAlchemy URL of PostgreSQL's that the configuration has taken."""
+        """The store at a PostgreSQL URL, in SQLAlchemy's form, that the configuration has accepted."""
         parsed = sa.make_url(url.reveal()).set(drivername="postgresql+psycopg")
         hosts = _hosts(parsed)
         place = (
@@ -107,7 +107,7 @@ class SqlStore:
     async def versions(self, prefix: str) -> dict[str, int]:
         """The same keys, with the version of each record."""
         key = _records.c.key
-        # Not LIKE, which knows wildcards; `>=` is for the index.
+        # Not LIKE, which has wildcards; `>=` lets the index be used.
         begins = sa.func.substr(key, 1, sa.func.length(prefix)) == prefix
         query = sa.select(key, _records.c.version).where(key >= prefix, begins, _is_stored()).order_by(key)
         rows = await self._run(lambda connection: connection.execute(query).all())
@@ -137,7 +137,7 @@ class SqlStore:
         await self._worker.close(self._engine.dispose)
 
     async def _compare_and_swap(self, key: str, expected: int, statement: Any) -> int:
-        """The new version, from the row that the statement gives if it changed one."""
+        """The new version, from the row that the statement returns if it has changed one."""
         version: int | None = await self._run(lambda connection: connection.execute(statement).scalar())
         if version is None:
             raise VersionConflict(f"{key}: version {expected} was expected, another is stored")
@@ -156,7 +156,7 @@ class SqlStore:
         except PoolTimeout as error:
             raise StoreUnavailable(said("{store} has no free connection", store=self._place)) from error
         except DBAPIError as error:
-            # Some troubles last as long as the session, such as being read-only, whatever the server says meanwhile.
+            # Some problems last as long as the session, such as a read-only one, even if the server has changed since.
             self._engine.dispose()
             raise self._problem(error) from error
         except SQLAlchemyError as error:
@@ -212,7 +212,7 @@ class SqlStore:
 
 
 def _in_its_words(store: Said, error: BaseException | None, state: str) -> Said:
-    """The message alone: what is behind it, such as DETAIL, may quote a record."""
+    """The message alone, because what follows it, such as DETAIL, may quote a record."""
     words = str(getattr(getattr(error, "diag", None), "message_primary", None) or "").partition("\n")[0][:200]
     if not words:
         return said("{store} does not work (SQLSTATE {state})", store=store, state=state)
@@ -222,8 +222,8 @@ def _in_its_words(store: Said, error: BaseException | None, state: str) -> Said:
 
 
 def _no_connection(store: Said, text: str) -> Said:
-    """libpq gives no SQLSTATE for a connection that was not made, only a text: the server's own words, in its own
-    language, behind FATAL. What stands before them is ours and may hold a piece of the URL."""
+    """For a failed connection libpq gives no SQLSTATE, only a text. After FATAL come the server's own words, in its own
+    language; what stands before is the client's, and may hold a piece of the URL."""
     if refused := re.search(r"FATAL:\s+([^\n]{1,200})", text):
         return said("{store} refuses the connection; it says: {words}", store=store, words=refused[1])
     if re.search(r"session is read-only|server is in hot standby mode", text):  # `target_session_attrs=read-write`
@@ -245,7 +245,7 @@ def _read_only(store: Said) -> Said:
 
 
 def _hosts(url: sa.URL) -> str:
-    """As its URL names them: several are parameters, as SQLAlchemy wants them. Empty for a socket of this machine."""
+    """The hosts in the URL; several are given as parameters, as SQLAlchemy wants. Empty for a Unix socket."""
     named = url.query.get("host", ())
     several = [named] if isinstance(named, str) else named
     return url.host or ", ".join(host for host in several if not host.startswith(("/", "@")))
@@ -256,7 +256,7 @@ def _is_stored() -> sa.ColumnElement[bool]:
 
 
 def _insert(key: str, value: bytes) -> Any:
-    """A first version, or the next one behind a deleted record's last."""
+    """Inserts the first version, or the one that follows a deleted record's last."""
     insert = postgresql.insert(_records).values(key=key, value=value, version=NEW + 1)
     return insert.on_conflict_do_update(
         index_elements=[_records.c.key],
@@ -266,7 +266,7 @@ def _insert(key: str, value: bytes) -> Any:
 
 
 def _update(key: str, expected: int, value: bytes | None) -> Any:
-    """Compare and swap in one statement; gives no row if the comparison fails."""
+    """Compare and swap in one statement; returns no row if the comparison fails."""
     return (
         sa.update(_records)
         .where(_records.c.key == key, _records.c.version == expected, _is_stored())
@@ -276,22 +276,23 @@ def _update(key: str, expected: int, value: bytes | None) -> Any:
 
 
 def _arguments(url: sa.URL) -> dict[str, Any]:
-    """Time limits, since a server that vanishes says nothing; what the URL says itself wins."""
+    """Time limits, because a server that vanishes says nothing; the URL's own parameters take precedence."""
     limits = {
         "connect_timeout": int(BUSY_LIMIT),
         "tcp_user_timeout": int(BUSY_LIMIT * 1000),
         "keepalives_idle": 30,  # a firewall forgets a quiet connection after minutes
         "application_name": "mail-bridge",
-        "client_encoding": "utf8",  # that of the database may be SQL_ASCII, where psycopg gives bytes for text
+        "client_encoding": "utf8",  # the database's own may be SQL_ASCII, for which psycopg returns bytes for text
     }
     given = {name: value for name, value in limits.items() if name not in url.query}
-    # pre_ping: a restarted server costs one more round trip, not a failed login. Nothing prepared: behind PgBouncer the
-    # next statement may come to another server session, which does not know it.
+    # pre_ping: a restarted server costs one more round trip, not a failed login. No prepared statements: through
+    # PgBouncer the next statement may reach another server session, which does not know them.
     return {"pool_pre_ping": True, "connect_args": {**given, "prepare_threshold": None}}
 
 
 def _on_connect(connection: Any, entry: ConnectionPoolEntry) -> None:
-    """A commit is on the disk even where the server's default is not to wait; nothing waits for ever."""
+    """Make each commit wait for the disk, even if that is not the server's default, and limit every statement's
+    time."""
     cursor = connection.cursor()
     cursor.execute(
         "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"

@@ -1,11 +1,11 @@
 """The default store: one SQLite file, for any number of processes of one machine.
 
-By Python's own sqlite3: SQLAlchemy, which stores.sql needs, is a fifth of the program's memory and of its start.
+It uses Python's own sqlite3: SQLAlchemy, which stores.sql needs, takes a fifth of the program's memory and start time.
 Every operation is one statement in its own transaction, so that compare-and-swap needs no lock and no second round
 trip. The file is opened by the first operation and, if that fails, again by the next.
 
-Leases are measured with SQLite's clock, which is the machine's. One that jumps, either way, can end a lease early; that
-costs a second refresh, never a record, since compare-and-swap does not depend on it.
+Leases are measured with SQLite's clock, which is the machine's. If it jumps, either way, a lease can end early; that
+costs a second refresh, never a record, because compare-and-swap does not depend on the clock.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ BUSY_LIMIT = 5.0
 """Seconds to wait for another writer. A write takes milliseconds; a mail client gives up after 30 to 60 s."""
 
 WAL_PAUSE = 0.005
-"""Seconds between two attempts to change a new file to WAL; another process needs about as long to create it."""
+"""Seconds between two attempts to switch a new file to WAL; another process needs about as long to create the file."""
 
 _OF_THE_CONNECTION = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN})
-"""What a new connection may not meet, and the old one always: SQLite opens a file for reading alone if there was no
-descriptor to open it for writing, and calls damaged what the disk has failed to give it once."""
+"""Errors that stay with a connection, but that a new one may not have: SQLite opens a file read-only if it could not
+open it for writing for lack of a descriptor, and calls the file damaged after a single failed read."""
 
 _WRITING = frozenset(
     {
@@ -53,8 +53,8 @@ _WRITING = frozenset(
 is told as SQLITE_FULL by SQLite itself."""
 
 TABLES = (
-    # `value` is NULL once deleted: the version outlives it, so that a late writer who knew version 1 of the record
-    # before cannot overwrite version 1 of the record after.
+    # `value` is NULL once deleted: the version outlives it, so that a late writer that knew version 1 of the deleted
+    # record cannot overwrite version 1 of the next one.
     "CREATE TABLE IF NOT EXISTS bridge_records (key TEXT NOT NULL PRIMARY KEY, value BLOB, version BIGINT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS bridge_leases "
     "(name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, expires_at DOUBLE NOT NULL)",
@@ -62,7 +62,7 @@ TABLES = (
 )
 
 GET = "SELECT value, version FROM bridge_records WHERE key = ? AND value IS NOT NULL"
-# A first version (NEW + 1), or the next one behind a deleted record's last.
+# The first version (NEW + 1), or the one that follows a deleted record's last.
 INSERT = (
     "INSERT INTO bridge_records (key, value, version) VALUES (?, ?, 1) ON CONFLICT (key) DO UPDATE "
     "SET value = excluded.value, version = bridge_records.version + 1 WHERE bridge_records.value IS NULL "
@@ -72,13 +72,13 @@ UPDATE = (
     "UPDATE bridge_records SET value = ?, version = version + 1 WHERE key = ? AND version = ? AND value IS NOT NULL "
     "RETURNING version"
 )
-# Not LIKE, which ignores case and knows wildcards; `>=` is for the index. Not ?1, which Python 3.12 before 3.12.4 takes
-# for a name, and warns of (gh-117995).
+# Not LIKE, which ignores case and has wildcards; `>=` lets the index be used. Not ?1, which Python 3.12 before 3.12.4
+# takes for a named placeholder, and warns about (gh-117995).
 VERSIONS = (
     "SELECT key, version FROM bridge_records WHERE key >= ? AND substr(key, 1, length(?)) = ? AND value IS NOT NULL "
     "ORDER BY key"
 )
-# julianday: seconds since the epoch, at this instant.
+# The julianday expression gives seconds since the epoch, now.
 ACQUIRE = (
     "INSERT INTO bridge_leases (name, holder, expires_at) "
     "VALUES (?, ?, (julianday('now') - 2440587.5) * 86400.0 + ?) ON CONFLICT (name) DO UPDATE "
@@ -89,10 +89,11 @@ ACQUIRE = (
 RELEASE = "DELETE FROM bridge_leases WHERE name = ? AND holder = ?"
 
 _BESIDE = ("-wal", "-shm")
-"""Behind the file's name: SQLite's own, the log and its index. Made with the mode that the file has just then."""
+"""Endings of SQLite's own two files, the write-ahead log and its index. They get the mode that the file has when they
+are made."""
 
 CopiesOnWrite = Callable[[Path], bool]
-"""Whether what is written over in this file gets a new place on the disk, as on btrfs. Blocks."""
+"""True if the file system is copy-on-write for this file: overwritten data gets a new place, as on btrfs. Blocks."""
 
 
 class SqliteStore:
@@ -108,11 +109,11 @@ class SqliteStore:
         self._copies_on_write = copies_on_write
         self._identity: tuple[int, int] | None = None
         self._beside = self._file
-        """What SQLite's own two files are named by; nothing but the file, unless its name is a link."""
+        """The path that SQLite's own two files are named after: the file, or what it links to."""
         self._log_identity: tuple[int, int] | None = None
-        """Of the log that we write to. Nobody but SQLite's last user removes it, unless somebody tidies up: then SQLite
-        goes on writing into what has no name any more, and all of it ends with the process. Closing moves it into the
-        file."""
+        """Device and inode of the log that we write to. Only the last user of the database removes the log, unless a
+        person tidies up. Then SQLite goes on writing to the unlinked log, which is lost when the process ends; closing
+        the connection moves its content into the file."""
         self._connection: sqlite3.Connection | None = None
         self._worker = Worker(self._place)
 
@@ -157,7 +158,7 @@ class SqliteStore:
         return await self._worker.run(lambda: self._attempt(statement, values))
 
     def _attempt(self, statement: str, values: Sequence[object]) -> list[Any]:
-        """The rows; asked for once more where a new connection may do what this one cannot."""
+        """The rows. Tried once more with a new connection, if that may succeed where this one cannot."""
         try:
             return self._connected(statement, values)
         except sqlite3.Error as error:
@@ -181,23 +182,23 @@ class SqliteStore:
     def _execute(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         assert self._connection is not None  # noqa: S101  _attempt has opened it
         with closing(self._connection.execute(statement, values)) as cursor:
-            # All rows: SQLite commits with the step behind the last, and only then is a full disk known.
+            # Fetch all rows: SQLite commits at the step after the last one, and only then reports a full disk.
             return cursor.fetchall()
 
     def _open(self) -> None:
         """Create what is missing; refuse what a newer mail-bridge wrote."""
         self._create_file()
-        # Autocommit: one statement is one transaction. Opened and used in the worker's thread, closed there too.
+        # Autocommit: one statement is one transaction. Opened, used and closed in the worker's thread.
         self._connection = sqlite3.connect(self._file, timeout=self._busy_limit, isolation_level=None)
         try:
             self._set_up()
-            self._log_identity = self._identity_of_log()  # None where the file system cannot do it
+            self._log_identity = self._identity_of_log()  # None without a log, if the file system allows no WAL
         except BaseException:
             self._disconnect()
             raise
 
     def _set_up(self) -> None:
-        """FULL: a commit is on the disk, also after a power cut."""
+        """Set journal and durability, and create the tables. FULL: a commit survives even a power cut."""
         if self._copies_on_write is not None and self._copies_on_write(self._file):
             self._do_without_index()
         else:
@@ -216,8 +217,9 @@ class SqliteStore:
             raise newer_format(self._place, version)
 
     def _do_without_index(self) -> None:
-        """A journal that is no WAL has no index in memory, which is a file's: where a full disk has no new place for
-        what is written over, writing to that memory ends the process (SIGBUS). Readers wait for the writer here."""
+        """On a copy-on-write disk, use a journal that is not a WAL. A WAL's index is a file mapped into memory: if the
+        full disk has no new place for an overwritten page, a write to that memory ends the process (SIGBUS). The price
+        is that readers wait for the writer."""
         try:
             self._execute("PRAGMA journal_mode = TRUNCATE")
         except sqlite3.OperationalError as error:
@@ -225,16 +227,17 @@ class SqliteStore:
                 raise
 
     def _have_wal(self) -> None:
-        """Readers never wait for the writer."""
+        """Use a WAL, so that readers never wait for the writer."""
         until = time.monotonic() + self._busy_limit
-        # The change to WAL upgrades a read lock, for which SQLite waits not at all: two that begin together would fail.
+        # The switch to WAL upgrades a read lock, for which SQLite does not wait: of two processes at once, one fails.
         while (error := self._change_to_wal()) is not None:
             if time.monotonic() > until:
                 raise error
             time.sleep(WAL_PAUSE)
 
     def _change_to_wal(self) -> sqlite3.OperationalError | None:
-        """None when done, or when the file system cannot do it and keeps the journal it has; the error to try again."""
+        """None when done, or if the file system allows no WAL and the journal stays; otherwise the error to retry
+        on."""
         try:
             self._execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
@@ -244,7 +247,8 @@ class SqliteStore:
         return None
 
     def _create_tables(self) -> None:
-        """All or none, since what fails here ends the connection; two processes that begin together take turns."""
+        """Create all or none: a failure here ends the connection, which rolls back. Two processes at once take
+        turns."""
         self._execute("BEGIN IMMEDIATE")
         for table in TABLES:
             self._execute(table)
@@ -260,12 +264,13 @@ class SqliteStore:
             self._connection = None
 
     def _take_log_along(self) -> None:
-        """Into the file that it is of, which has lost its name. SQLite goes by names alone: it leaves the log where it
-        is, and would read it into whatever has that name by then, even if no page of it is of that file."""
+        """Move the log into its own database file, which was deleted or replaced. SQLite goes by names alone: it would
+        leave the log in place, and later replay it into whatever file has that name by then, even if no page of the log
+        belongs to that file."""
         try:
             ((is_busy, *_),) = self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
             if not is_busy and self._log_identity is not None and self._identity_of_log() == self._log_identity:
-                for ending in _BESIDE:  # whoever opens the new file meanwhile must not write to the old one's log
+                for ending in _BESIDE:  # a process that opens the new file must not write to the old file's log
                     os.unlink(f"{self._beside}{ending}")
         except (sqlite3.Error, OSError) as error:
             detail("store.log_stays", reason=type(error).__name__)
@@ -274,7 +279,7 @@ class SqliteStore:
         return _identity(f"{self._beside}-wal")
 
     def _create_file(self) -> None:
-        """Make the file ours alone before SQLite sees it; its -wal and -shm files inherit the mode."""
+        """Make the file private before SQLite opens it, because its -wal and -shm files inherit the mode."""
         try:
             make_private(self._file.parent)
             handle = self._made_or_read()
@@ -283,7 +288,7 @@ class SqliteStore:
                 self._identity = (status.st_dev, status.st_ino)
                 self._beside = _by_sqlite(self._file)
                 if os.name == "posix" and status.st_mode & 0o077:
-                    with suppress(PermissionError):  # an admin's file, in which case its mode is the admin's too
+                    with suppress(PermissionError):  # a file that an admin owns: then its mode is the admin's choice
                         os.chmod(self._file, 0o600)
                 self._let_write(status.st_mode)
             finally:
@@ -292,7 +297,8 @@ class SqliteStore:
             raise self._not_opened(error) from error
 
     def _let_write(self, mode: int) -> None:
-        """SQLite's own two files, where it made them while the file was read-only: nobody would look for it there."""
+        """Make SQLite's own two files writable if they were made while the file was read-only: nobody would think of
+        looking there."""
         if os.name == "posix" and mode & stat.S_IWUSR:
             for ending in _BESIDE:
                 with suppress(OSError):  # not there, or somebody else's
@@ -306,18 +312,19 @@ class SqliteStore:
         return kind(said("{store} cannot be opened: {reason}", store=file or self._place, reason=system_reason(error)))
 
     def _made_or_read(self) -> int:
-        """A descriptor of the file, made if it is not there."""
+        """A descriptor of the file, which is created if it does not exist."""
         try:
             return os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
         except PermissionError as refused:
             try:
-                return os.open(self._file, os.O_RDONLY)  # it can be read, and SQLite says what cannot be done with it
+                return os.open(self._file, os.O_RDONLY)  # readable at least; SQLite will say what it cannot do
             except FileNotFoundError:
                 reason = said("{store} cannot be created: permission denied", store=self._place)
                 raise StoreFileUnusable(reason) from refused
 
     def _still_there(self) -> None:
-        """SQLite goes on writing into a deleted file without a word, and the records end with the process."""
+        """Raises: StoreUnavailable if the file was deleted or replaced. SQLite would go on writing to the deleted file
+        silently, and the records would be lost with the process."""
         try:
             status = os.stat(self._file)
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -334,7 +341,7 @@ class SqliteStore:
             )
 
     def _problem(self, error: sqlite3.Error) -> BridgeError:
-        """By SQLite's primary result code (https://sqlite.org/rescode.html)."""
+        """Our error, by SQLite's primary result code (https://sqlite.org/rescode.html)."""
         extended = _code(error)
         number = self._why_unwritten(extended)
         code = sqlite3.SQLITE_FULL if number else extended & 0xFF
@@ -388,8 +395,8 @@ class SqliteStore:
         return StoreFileUnusable(reason)
 
     def _can_be_read(self) -> bool:
-        """False where the disk gives no whole file: SQLite calls that damaged, too."""
-        self._disconnect()  # POSIX takes all of a process's locks with the first descriptor that it closes
+        """False if the disk fails to return the whole file, which SQLite also reports as damage."""
+        self._disconnect()  # first: closing any descriptor of a file releases all of a process's POSIX locks on it
         try:
             with self._file.open("rb") as file:
                 while file.read(1024 * 1024):
@@ -399,9 +406,9 @@ class SqliteStore:
         return True
 
     def _refused(self) -> tuple[Said, OSError] | None:
-        """Which of the files is not opened just now, and why: SQLite does not tell.
+        """Which of SQLite's files cannot be opened now, and why, since SQLite does not tell.
 
-        All at once, as SQLite has them: there may be a descriptor for one of them, and not for the next.
+        All are opened at once, as SQLite does: there may be a descriptor for one of them, but not for the next.
         """
         self._disconnect()
         with ExitStack() as opened:
@@ -409,12 +416,12 @@ class SqliteStore:
                 try:
                     opened.callback(os.close, _opened(name))
                 except OSError as error:
-                    # Without a descriptor for it, which passes, it is the store as a whole that is not opened.
+                    # For a reason that may pass, such as no free descriptor, name the store and not this file.
                     return (self._place if may_pass(error) else as_said(name)), error
         return None
 
     def _maps_nothing(self) -> bool:
-        """True if the disk has no place in memory for the log's index, and not the memory none for one more."""
+        """True if the disk does not allow the log's index to be mapped into memory; False if only memory is short."""
         self._disconnect()  # see _can_be_read()
         with suppress(OSError):
             return is_never_mapped(Path(f"{self._beside}-shm"))
@@ -434,12 +441,12 @@ class SqliteStore:
 
 
 def _by_sqlite(file: Path) -> Path:
-    """Links are followed on POSIX, and only there."""
+    """The path as SQLite resolves it: it follows links on POSIX only."""
     return Path(os.path.realpath(file)) if os.name == "posix" else file
 
 
 def _opened(name: str) -> int:
-    """A descriptor; of nothing where the file is yet to be made."""
+    """A descriptor of the file; of /dev/null if the file does not exist yet."""
     try:
         return os.open(name, os.O_RDWR)
     except FileNotFoundError:
@@ -447,13 +454,13 @@ def _opened(name: str) -> int:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """SQLite's own, extended; 0 for what Python's module says by itself."""
+    """SQLite's extended result code; 0 for errors that Python's module raises by itself."""
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code
 
 
 def _identity(file: Path | str) -> tuple[int, int] | None:
-    """None where there is no such file."""
+    """Device and inode of the file; None if there is no such file."""
     try:
         status = os.stat(file)
     except OSError:
@@ -462,7 +469,7 @@ def _identity(file: Path | str) -> tuple[int, int] | None:
 
 
 def _changed(rows: Sequence[Any], key: str, expected: int) -> int:
-    """The new version, from the row that the statement gives if it changed one. Raises: VersionConflict."""
+    """The new version, from the row that the statement returns if it has changed one. Raises: VersionConflict."""
     if not rows:
         raise VersionConflict(f"{key}: version {expected} was expected, another is stored")
     version: int = rows[0][0]

@@ -1,4 +1,4 @@
-"""The OS keyring within a time limit: one call at a time, and one that hangs is left behind."""
+"""The OS keyring within a time limit: one call at a time, and a call that hangs is abandoned."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from bridge.stores.oskeyring import OsKeyring
 
 ANSWER_LIMIT = 10.0
-"""Seconds for a keyring. It answers in 30 ms, or shows a prompt that waits for a person for ever; the call goes on
-behind our back, and a later one finds the keyring unlocked."""
+"""Seconds for a keyring. It answers in 30 ms, or shows a prompt and waits for a person for ever; the abandoned call
+goes on in its thread, and a later call finds the keyring unlocked."""
 
 DESCRIPTORS = 8
-"""That must be free before the keyring is asked; D-Bus needs two. The library looks for keyrings once, and takes one
-that it could not reach just then for missing until the process ends."""
+"""File descriptors that must be free before the keyring is asked; D-Bus needs two. The library looks for keyrings only
+once: one that it could not reach then counts as missing until the process ends."""
 
 R = TypeVar("R")
 
@@ -30,8 +30,7 @@ R = TypeVar("R")
 def ask_keyring(work: Callable[[OsKeyring], R], *, limit: float, remedy: Said | None = None) -> R:
     """Open the keyring and carry out `work` with it. Blocks up to `limit` seconds.
 
-    Raises: StoreUnavailable with the remedy that fits what was asked for, KeyringMissing among its kinds; what `work`
-    raises.
+    Raises: StoreUnavailable (or its subclass KeyringMissing), with `remedy` added to the text; what `work` raises.
     """
     try:
         return _keyring.call(lambda: work(_opened()), limit)
@@ -42,24 +41,25 @@ def ask_keyring(work: Callable[[OsKeyring], R], *, limit: float, remedy: Said | 
 
 
 def no_answer() -> Said:
-    """What is said of one that takes too long."""
+    """The sentence for a keyring that takes too long."""
     return said("the OS keyring does not answer; unlock it")
 
 
 class _OneAtATime:
-    """Calls into the keyring, each in a daemon thread: one that hangs is left behind, also by the process's exit."""
+    """Calls into the keyring, each in a daemon thread, so that a call that hangs holds up nobody, not even the
+    process's exit."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last: Future[Any] | None = None
 
     def call(self, work: Callable[[], R], limit: float) -> R:
-        """Carry out `work`. Raises: TimeoutError beyond the limit, at once while an earlier call still hangs;
-        StoreUnavailable without a thread; what `work` raises."""
+        """Carry out `work`. Raises: TimeoutError beyond the limit, or at once if an earlier call still hangs;
+        StoreUnavailable if there is no thread; what `work` raises."""
         if not self._lock.acquire(timeout=limit):
             raise TimeoutError
         try:
-            # Its answer, not its thread: that one lives on for a moment after it has answered.
+            # Look at the last call's answer, not at its thread, which lives on for a moment after the answer.
             if self._last is not None and not self._last.done():
                 raise TimeoutError
             answer: Future[R] = Future()
@@ -73,7 +73,7 @@ class _OneAtATime:
             self._lock.release()
 
 
-_keyring = _OneAtATime()  # of the process, as the keyring is
+_keyring = _OneAtATime()  # one for the process, because there is one keyring
 
 
 def _answer(work: Callable[[], R], answer: Future[R]) -> None:
@@ -90,7 +90,7 @@ def _with(problem: Said, remedy: Said | None) -> Said:
 
 
 def _opened() -> OsKeyring:
-    """Raises: StoreUnavailable, see oskeyring; also without descriptors for it."""
+    """The keyring. Raises: StoreUnavailable, see oskeyring; also if too few descriptors are free."""
     opened: list[int] = []
     try:
         for _ in range(DESCRIPTORS):
@@ -100,6 +100,6 @@ def _opened() -> OsKeyring:
     finally:
         for number in opened:
             os.close(number)
-    from bridge.stores import oskeyring  # a second of imports, of no use to whoever has a key file
+    from bridge.stores import oskeyring  # late: a second of imports, which users of a key file do not need
 
     return oskeyring.open_keyring()

@@ -1,4 +1,4 @@
-"""The one thread in which a database's blocking calls are made: the loop never waits for a disk or a server."""
+"""The one thread for a database's blocking calls, so that the event loop never waits for a disk or a server."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from bridge.errors import StoreUnavailable
 from bridge.threads import no_thread
 
 ANSWER_LIMIT = 15.0
-"""Seconds until a store counts as gone (hung network drive, silent server); above every limit within the database."""
+"""Seconds until a store counts as gone (hung network drive, silent server); longer than every limit of the database's
+own."""
 
 R = TypeVar("R")
 
 
 class Worker:
-    """Carries out one operation after the other."""
+    """Carries out operations, one after the other."""
 
     def __init__(self, place: Said) -> None:
-        """`place` stands for the database in sentences."""
+        """`place` names the database in sentences."""
         self._place = place
         self._is_closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._lock = threading.Lock()
         self._waiting: dict[Future[Any], Callable[[], Any]] = {}
-        """In their order; not in the executor's own queue, in which what is given up stays for as long as the database
-        hangs: 3 KiB for each login."""
+        """Operations in their order. Not the executor's own queue: there, abandoned operations would stay for as long
+        as the database hangs, 3 KiB for each login."""
         self._is_busy = False
-        """The thread will look for the next one by itself."""
+        """True while the thread is at work, and will look for the next operation by itself."""
 
     async def run(self, operation: Callable[[], R]) -> R:
-        """What the operation gives. Raises: StoreUnavailable once closed, without an answer, or without a thread; what
-        it raises."""
+        """Carry out the operation and return its result. Raises: StoreUnavailable once closed, or if there is no answer
+        or no thread; what the operation raises."""
         if self._is_closed:
             raise StoreUnavailable(said("{store} has been closed", store=self._place))
         done: Future[R] = Future()
@@ -57,7 +58,7 @@ class Worker:
             if not self._is_busy:
                 try:
                     self._thread.submit(self._work)
-                except RuntimeError as problem:  # it has none yet; a later one is asked for with the next operation
+                except RuntimeError as problem:  # no thread could be started; the next operation tries again
                     raise StoreUnavailable(no_thread(problem).said) from problem
                 self._is_busy = True
 
@@ -70,7 +71,7 @@ class Worker:
             return done, self._waiting.pop(done)
 
     def _work(self) -> None:
-        """In the thread, until nobody waits."""
+        """In the thread: carry out operations until none waits."""
         while (found := self._next()) is not None:
             done, operation = found
             if done.set_running_or_notify_cancel():
@@ -86,10 +87,10 @@ class Worker:
         self._is_closed = True
         try:
             self._thread.submit(release)
-        except RuntimeError:  # the system has no thread for us, and nothing was opened without one
+        except RuntimeError:  # the system has no thread for us, so nothing was opened either
             release()
         else:
-            # Not shutdown()'s own way of waiting, which wants a thread of its own, too: a database that hangs must not
+            # Not shutdown(wait=True), which would have to wait in a thread of its own: a database that hangs must not
             # keep the loop from closing.
             behind_it = self._thread.submit(int)
             with contextlib.suppress(TimeoutError):
@@ -100,10 +101,10 @@ class Worker:
 async def _in_time(answer: asyncio.Future[R]) -> R:
     """Raises: TimeoutError; what the operation raises."""
     try:
-        # Not wait_for(): that of Python 3.11 loses a cancellation that comes as the answer does.
+        # Not wait_for(): in Python 3.11 it loses a cancellation that comes together with the answer.
         async with asyncio.timeout(ANSWER_LIMIT):
             return await answer
     except TimeoutError:
-        if answer.done() and not answer.cancelled():  # a loop that was held up learns of both in the same moment
+        if answer.done() and not answer.cancelled():  # a loop that was held up sees timeout and answer together
             return answer.result()
         raise
