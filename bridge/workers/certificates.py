@@ -1,4 +1,4 @@
-"""The certificate of a worker's port: read beside the sessions, while only those who come by this port wait."""
+"""The certificate of a worker's port: read in a thread, while only clients of this port wait."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bridge.threads import NotDone, NoThread, Threads
 from bridge.workers.wire import Port
 
 READ_SECONDS = 10.0
-"""For the first reading, without which nobody gets in by this port."""
+"""For the first reading, without which no client can use this port."""
 WAIT_SECONDS = 1.0
-"""Of a mail client, for another look, while there is something to go by."""
+"""How long a mail client waits for another look, when there is a certificate to go on with."""
 
 
 class PortCertificate:
-    """One port's: read for its first mail client, and looked at again when the bridge says that some are others now.
+    """One port's certificate: read for its first mail client, and again when the bridge says that some have changed.
 
-    In a thread: on a network drive whose server is gone that takes minutes, and a worker that does not stir for so long
-    is ended, with all its sessions.
+    In a thread: on a network drive whose server is gone that takes minutes, and a worker that does not respond for so
+    long is killed, with all its sessions.
     """
 
     def __init__(self, port: Port) -> None:
@@ -31,12 +31,13 @@ class PortCertificate:
         self._looks = Threads("certificates", at_once=1, limit=READ_SECONDS)
 
     async def look(self) -> None:
-        """It may be another one now. What does not answer in time is taken up when it does."""
+        """Look whether the files have changed. If they do not answer in time, they are taken up when they do."""
         with suppress(NotDone):
             await self._looks.run(self._look)
 
     async def context(self) -> Callable[[], ssl.SSLContext]:
-        """What gives the one of the moment. Raises: ConfigError for files that cannot be used, or do not answer."""
+        """Returns what gives the current context. Raises: ConfigError for files that cannot be used or do not
+        answer."""
         if self._kept is None:
             try:
                 await self._looks.run(self._read)
@@ -44,7 +45,7 @@ class PortCertificate:
                 raise ConfigError([problem.said]) from problem
             except NotDone as problem:
                 raise ConfigError([f"listeners: the certificate {self._files[0]} does not answer"]) from problem
-        elif self._kept.is_unread:  # the bridge tells only once that the certificate has changed
+        elif self._kept.is_unread:  # try again here, because the bridge reports a changed certificate only once
             with suppress(TimeoutError):
                 async with asyncio.timeout(WAIT_SECONDS):
                     await self.look()
@@ -52,11 +53,11 @@ class PortCertificate:
         return self._kept.context
 
     def _read(self) -> None:
-        """In a thread; others may have waited for the same."""
+        """In a thread; another client's call may have read it meanwhile."""
         if self._kept is None:
             self._kept = ListenerCertificate(*self._files)
 
     def _look(self) -> None:
-        """In a thread; behind the first reading, which may have begun before there was another one."""
+        """In a thread; after the first reading, which may have begun before the files changed."""
         if self._kept is not None:
             self._kept.look()

@@ -27,27 +27,27 @@ class Client:
     """The number by which workers know the port."""
     peer: str
     held: socket.socket
-    """Our descriptor of its connection, until it has logged in. The system is asked who is at the other end, and
-    whoever has left must not be taken for a program that has got his port since: as long as this is held, and has a
-    peer, nobody can have."""
+    """Our descriptor of its connection, until it has logged in. When the system is asked who is at the other end, a
+    client that has left must not be mistaken for another program that got its port since. As long as this socket is
+    held and has a peer, no other program can have the port."""
     later: bytes = b""
-    """In clear, that it shall come again; empty where TLS comes first."""
+    """A plaintext line that tells it to try again later; empty if TLS comes first."""
     named: str = ""
-    """What a balancer calls it, or its own name where it speaks for itself; empty where there is none."""
+    """The address that a balancer gives for it, or the balancer's own if it speaks for itself; empty without one."""
     no_place: str = ""
-    """Why it is to be sent away, in its protocol; empty if it is not."""
+    """Why it is to be sent away (the worker says so, in its protocol); empty if it is not."""
     place: AbstractContextManager[Place] | None = None
-    """Among those that have not logged in."""
+    """Its place among the unauthenticated."""
     is_direct: bool = True
     """See Channel."""
     origin: Ends | None = None
     """See Channel."""
     caller: Caller | None = None
-    """Once somebody has asked."""
+    """Whose program it is; None until the system was asked."""
     account: Account | None = None
-    """Once the local password was right: a worker gets no token for anybody else."""
+    """The account, once the local password was right: the worker gets no token for any other."""
     end_it: Callable[[str], object] | None = None
-    """Tells its worker to end the session of this `conn`; once it has one."""
+    """Tells the worker to end the session of this `conn`; None until it has a worker."""
     _tell: Callable[[Any], object] | None = None
 
     def hold(self, place: AbstractContextManager[Place]) -> Place:
@@ -57,7 +57,7 @@ class Client:
         return held
 
     def send_away(self) -> None:
-        """Its worker could not take it. What it is told goes out at once, if at all."""
+        """Tell it to try again later, because its worker could not take it. The line is sent at once, if at all."""
         if self.later:
             with suppress(OSError):
                 self.held.send(self.later)
@@ -69,7 +69,7 @@ class Client:
             place.__exit__(None, None, None)
 
     def release(self) -> None:
-        """It has logged in or gone: neither its place nor its descriptor is needed any more. Idempotent."""
+        """The client has logged in or gone: give up its place and our descriptor. Idempotent."""
         self.held.close()
         self.give_back()
 
@@ -81,7 +81,8 @@ class Client:
             tell(self)
 
     def add_done_callback(self, tell: Callable[[Any], object], /) -> None:
-        """See welcome.Served; for one, who is told in end(), and asks in the turn in which it was handed over."""
+        """See welcome.Served. For one callback, called in end(); it must be added in the turn of the loop in which the
+        client was handed over."""
         self._tell = tell
 
     def cancel(self) -> None:
@@ -90,7 +91,7 @@ class Client:
             self.end_it(self.conn)
 
     async def over(self) -> None:
-        """Until it is; cancelling this ends it."""
+        """Wait until the session is over; cancelling this ends the session."""
         over = asyncio.Event()
         self.add_done_callback(lambda _: over.set())
         try:
@@ -106,12 +107,13 @@ class Client:
 
 
 class Places:
-    """See limits.Cap and Place, of one client: the bridge has counted, and asked who it is where that matters."""
+    """See limits.Cap and Place, for one client: the bridge has counted it and, if that mattered, identified its
+    caller."""
 
     is_busy = needs_caller = False
 
     def __init__(self, no_place: str) -> None:
-        """Why there is none for it; empty if there is one."""
+        """`no_place`: why there is no place for the client; empty if there is one."""
         self._no_place = no_place
 
     def place(self) -> AbstractContextManager[Place]:
@@ -121,4 +123,4 @@ class Places:
         return nullcontext(self)
 
     def give_to(self, caller: str) -> None:
-        """See limits.Place: nobody is asked here."""
+        """See limits.Place; does nothing, because the bridge has done it."""

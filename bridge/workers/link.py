@@ -1,7 +1,7 @@
-"""Messages, and sockets that go with them, between two processes of ours: a Unix socket on the running loop.
+"""Messages, with sockets attached, between two processes of ours: a Unix socket on the running loop.
 
-A message is a JSON array on a line of its own. What one turn of the loop wants to say goes out in one system call, and
-sockets in as few as they can: each call wakes the other process, which costs it more than to take one socket more.
+A message is a JSON array on a line of its own. All messages of one turn of the loop go out in one system call, and
+sockets in as few as possible: each call wakes the other process, which costs it more than taking another socket.
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ from bridge.observe.logs import trouble
 from bridge.workers.wire import Misunderstood
 
 Take = Callable[[list[Any], socket.socket | None], None]
-"""A message, and the socket that came with it. A `client` has one, or None where this process could hold no more."""
+"""Called with a message, and the socket that came with it. A `client` message has a socket, or None if this process had
+no descriptor left for it."""
 
 SOON_SECONDS, SOON_MESSAGES = 0.1, 32
-"""For news, which are not urgent: after so long, or as soon as there are so many. To be woken costs a process that has
-nothing else to do several times what it then does: its memory has left the processor's caches."""
+"""News are not urgent: they are sent after this time, or as soon as there are so many. Waking an idle process costs
+several times the work that it then does, because its memory has left the processor's caches."""
 
 _LATER = {errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
-"""The system is short of something; the other process is well. Linux has a limit for sockets on their way to a process
-that does not fetch them, and says ETOOMANYREFS."""
+"""The system is short of something, but the other process is well. Linux limits the number of sockets in flight to a
+process that does not receive them: that is ETOOMANYREFS."""
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 _DECODE = json.JSONDecoder().decode
-"""json.dumps() makes an encoder for each message, and json.loads() guesses at its encoding."""
+"""Made once: json.dumps() makes an encoder for each message, and json.loads() guesses the encoding."""
 
 HANDED = "client"
-"""The message that sockets go with: an array of words for each, in their order."""
+"""The message that sockets come with: an array of words for each socket, in the same order."""
 HANDED_AT_ONCE = 16
-"""Sockets that go with one message, at most. Linux would take 253, and has one process hold so many for another."""
+"""The most sockets that go with one message. Linux would allow 253, which one process would then hold for another."""
 
 _HANDED_BEGIN = f'["{HANDED}"'.encode()
 
 News = Callable[[], Sequence[Any] | None]
-"""One message of all that has happened since the last; None if nothing has."""
+"""Returns one message with all that has happened since the last one; None if nothing has."""
 
 
 class Passage(Interface):
-    """One end of a Unix socket that other sockets go through; host has it. Nothing blocks."""
+    """One end of a Unix socket through which sockets are passed; bridge.host implements it. Nothing blocks."""
 
     def fileno(self) -> int:
-        """For the loop to watch."""
+        """The descriptor, for the loop to watch."""
         ...
 
     def send(self, data: bytes, handed: Sequence[socket.socket]) -> int:
-        """Octets that the system took; `handed`, HANDED_AT_ONCE at most, go with the first. Raises: BlockingIOError,
-        OSError."""
+        """Send; returns how many octets the system took. `handed`, HANDED_AT_ONCE at most, go with the first. Raises:
+        BlockingIOError, OSError."""
         ...
 
     def receive(self) -> tuple[bytes, list[socket.socket | None], bool]:
-        """Octets, empty at the end, and the sockets that came with them: None for one that the system does not know for
-        a socket; and True if more should have come, for which this process had no descriptor left. Raises:
-        BlockingIOError, OSError."""
+        """Octets, empty at the end; the sockets that came with them, None for a descriptor that is not a socket; and
+        True if sockets were lost because this process had no descriptor left. Raises: BlockingIOError, OSError."""
         ...
 
     def close(self) -> None:
@@ -69,18 +69,19 @@ class Passage(Interface):
 
 
 class _Lost(Enum):
-    """In place of all sockets of a message for which this process had no descriptor left."""
+    """Stands for all sockets of a message for which this process had no descriptor left."""
 
     LOST = 0
 
 
 class Link:
-    """One end. Both processes are ours: what does not fit ends the link, and with it the worker."""
+    """One end of the connection between two processes. Both are ours, so an invalid message ends the link, and with it
+    the worker."""
 
     def __init__(self, passage: Passage, take: Take, gone: Callable[[], None], news: News = lambda: None) -> None:
-        """`take` is called for each message; `gone` once, when the other process has ended or makes no sense.
+        """`take` is called for each message; `gone` once, when the other process has ended or sends nonsense.
 
-        `news` is asked for what announce_news() announced, whenever something goes out.
+        `news` is called whenever something is sent after announce_news().
         """
         self._loop = asyncio.get_running_loop()
         self._passage = passage
@@ -90,9 +91,9 @@ class Link:
         self._news_count = 0
         self._received = bytearray()
         self._sockets: deque[socket.socket | _Lost | None] = deque()
-        """Of messages that are still to come, or to be read."""
+        """Sockets whose messages have not come or not been read yet."""
         self._queue: deque[tuple[bytes, socket.socket | None]] = deque()
-        """Lines; and of a socket the words that go with it."""
+        """Lines to send; for a socket, the words that go with it."""
         self._is_urgent = False
         self._is_waiting = False
         self._flushing: asyncio.TimerHandle | None = None
@@ -100,17 +101,17 @@ class Link:
         self._loop.add_reader(passage, self._readable)
 
     def send(self, *message: Any) -> None:
-        """Say something. Never blocks; after the end it is lost."""
+        """Send a message. Never blocks; after the end of the link the message is lost."""
         if not self._is_open:
             return
         self._queue.append((_line(message), None))
         self._flush_soon()
 
     def hand_over(self, sock: socket.socket, *words: str) -> None:
-        """Say HANDED and these words, by which the other process gets a descriptor of its own for this socket. Ours is
-        the caller's to close, once that process has answered, or the link has ended. Never blocks, see send().
+        """Send HANDED with these words and the socket, for which the other process gets a descriptor of its own. The
+        caller closes ours once that process has answered, or the link has ended. Never blocks, see send().
 
-        Words only: for an array json sets up an encoder each time, which was an eighth of what this takes.
+        Strings only: for an array json sets up an encoder each time, which took an eighth of the time of this.
         """
         if not self._is_open:
             return
@@ -118,8 +119,8 @@ class Link:
         self._flush_soon()
 
     def announce_news(self) -> None:
-        """One thing more that `news` has to tell: with the next message, or soon. To wake the other process costs more
-        than to tell it."""
+        """There is one more thing for `news` to report: with the next message, or soon. It is not sent at once because
+        waking the other process costs more than the message itself."""
         self._news_count += 1
         if self._news_count == SOON_MESSAGES:
             self._loop.call_soon(self._flush)
@@ -127,7 +128,7 @@ class Link:
             self._flushing = self._loop.call_later(SOON_SECONDS, self._flush)
 
     def close(self) -> None:
-        """Say the rest as far as that works at once, and end; the other side notices. Idempotent."""
+        """Send the rest as far as that works without waiting, and end; the other side notices. Idempotent."""
         if not self._is_open:
             return
         self._flush()
@@ -143,7 +144,7 @@ class Link:
     # --- out ----------------------------------------------------------------------------------------------------
 
     def _flush_soon(self) -> None:
-        """At the end of this turn of the loop: whatever it says besides goes along."""
+        """Flush at the end of this turn of the loop, so that all its messages go out together."""
         if not self._is_urgent:
             self._is_urgent = True
             self._loop.call_soon(self._flush)
@@ -184,7 +185,7 @@ class Link:
             self._queue.appendleft((data[sent:], None))
 
     def _handed(self) -> tuple[bytes, list[socket.socket]]:
-        """The message about the sockets that are next in the queue, and these."""
+        """The HANDED message for the sockets that are next in the queue, and these sockets."""
         about = [_HANDED_BEGIN]
         handed: list[socket.socket] = []
         for words, sock in self._queue:
@@ -195,7 +196,7 @@ class Link:
         return b",".join(about) + b"]\n", handed
 
     def _joined(self) -> bytes:
-        """All that goes before the next socket, now the first of the queue."""
+        """All lines before the next socket, joined and put back as the first of the queue."""
         parts = []
         while self._queue and self._queue[0][1] is None:
             parts.append(self._queue.popleft()[0])
@@ -222,7 +223,7 @@ class Link:
             self._gone()
 
     def _hand_on(self, line: bytes) -> bool:
-        """False if the line makes no sense: nothing of it may be believed then, nor what follows."""
+        """False if the line is invalid: then neither it nor anything after it may be trusted."""
         try:
             message = _DECODE(line.decode())
             if message[0] == HANDED:
@@ -230,12 +231,12 @@ class Link:
             else:
                 self._take(message, None)
         except (ValueError, LookupError, TypeError, Misunderstood) as problem:
-            trouble("worker.misunderstood", error=type(problem).__name__)  # not its text: it may repeat a secret
+            trouble("worker.misunderstood", error=type(problem).__name__)  # not its text, which may quote a secret
             return False
         return True
 
     def _hand_on_sockets(self, first: list[Any], *others: list[Any]) -> None:
-        """Each with its words. Raises: LookupError, if they have not come; what `take` does."""
+        """Hand on each socket with its words. Raises: LookupError if a socket has not come; what `take` raises."""
         is_lost = False
         for words in (first, *others):
             sock = None if is_lost else self._sockets.popleft()

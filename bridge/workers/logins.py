@@ -1,4 +1,4 @@
-"""A worker's memory of logins that the bridge has allowed: the same one again is not asked about for a while."""
+"""A worker's memory of logins that the bridge has allowed: for a while it need not ask again about the same one."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from bridge.clock import Clock
 from bridge.model import AccessToken, Account, Login
 
 REMEMBERED_SECONDS = 3600.0
-"""Mail programs look for mail every few minutes, some once in half an hour. Whatever changes, local passwords too, the
-bridge says: at once what it changes itself, within seconds what another one on the same store does. A token is another
-one sooner than that, as a rule, and then the login is asked about again."""
+"""Mail programs look for mail every few minutes, some once in half an hour. The bridge reports every change, even of
+local passwords: its own at once, those of another bridge on the same store within seconds. As a rule a new token comes
+sooner than this, and then the bridge is asked again."""
 CALLER_SECONDS = 300.0
-"""The same where it was right for one caller: that the system knows him by another name now, nobody says."""
+"""The same for a login that was right for one caller: nobody reports that a user was renamed."""
 REMEMBERED = 4096
-"""Logins; when it is full the memory starts anew."""
+"""The most logins; when the memory is full, it is emptied."""
 
 
 class RecentLogins:
-    """Only those that were right. The same password with another spelling of the name is another; what an SMTP client
-    calls itself does not matter, since it opens nothing.
+    """Remembers only right logins. Another spelling of the user name is another login; what an SMTP client calls itself
+    does not matter, since that opens nothing.
 
-    `whose` is the caller for whom it was right, as Caller.key has it and as the bridge says it; empty for all.
+    `whose`: the Caller.key for which the login was right, as the bridge says; empty for all callers.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -31,17 +31,18 @@ class RecentLogins:
         self._key = secrets.token_bytes(32)
         self._found: dict[bytes, tuple[Account, AccessToken, float]] = {}
         self._logins_of: dict[str, set[bytes]] = {}
-        """By the account's address: where a mail server refuses thousands, all of them are forgotten, one by one."""
+        """By the account's address, so that forgetting one account is quick: when a mail server refuses thousands of
+        them, each is forgotten in turn."""
         self.generation = 0
-        """Another one whenever something was forgotten."""
+        """Goes up whenever something is forgotten."""
         self._changed: dict[str, int] = {}
         """By address in lower case, the generation that began with its last change."""
         self._all_changed = 0
-        """The same of the last change about all."""
+        """The generation that began with the last change that concerned all accounts."""
 
     def find(self, login: Login, whose: str) -> tuple[Account, AccessToken] | None:
-        """Account and token of the same login, for all or for this caller, if that was not long ago and the token is
-        fresh."""
+        """Account and token of the same login, for all callers or for this one, if it is still remembered and the token
+        is fresh."""
         found = self._found.get(self._digest(login, ""))
         if found is None and whose:
             found = self._found.get(self._digest(login, whose))
@@ -50,8 +51,9 @@ class RecentLogins:
         return found[:2]
 
     def add(self, login: Login, whose: str, account: Account, token: AccessToken, *, asked_in: int) -> None:
-        """It was right, when it was asked about in that generation: meanwhile something may have changed about it. Not
-        about others: of thousands one has a new token in each second, and to open a mailbox takes as long."""
+        """Remember a login that was right when the bridge was asked, in generation `asked_in`; unless its account has
+        changed since. Changes of other accounts do not count: among thousands, one gets a new token every second, and
+        opening a mailbox takes as long."""
         if asked_in < max(self._changed.get(account.address.lower(), 0), self._all_changed):
             return
         if len(self._found) >= REMEMBERED:
@@ -62,7 +64,7 @@ class RecentLogins:
         self._logins_of.setdefault(account.address.lower(), set()).add(digest)
 
     def forget(self, address: str = "") -> None:
-        """Something has changed about this account, or about all."""
+        """Forget the logins of this account, or of all, because something has changed."""
         self.generation += 1
         name = address.lower()
         if not address:
@@ -79,6 +81,6 @@ class RecentLogins:
         self._logins_of.clear()
 
     def _digest(self, login: Login, whose: str) -> bytes:
-        """The password itself is not kept."""
+        """A keyed hash, so that the password itself is not kept."""
         said = whose, login.protocol.value, login.username, login.password.reveal()
         return hmac.digest(self._key, repr(said).encode(), hashlib.sha256)

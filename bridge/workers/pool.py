@@ -1,8 +1,9 @@
-"""The bridge's side of its workers: starts them, hands mail clients over, answers what they ask, counts.
+"""The bridge's side of its workers: starts them, hands mail clients over, answers their questions, counts.
 
-The bridge keeps all that there must be one of: ports, configuration, local passwords, tokens, store, console, budgets
-of upstream connections, and who a mail client is: whose program, by its connection, or what a balancer says. A worker
-gets a mail client's socket, and for its login the account and an access token; whom it serves it is not asked.
+The bridge keeps everything of which there must be only one: ports, configuration, local passwords, tokens, store,
+console, budgets of upstream connections. It also finds out who a mail client is: whose program, by its connection, or
+what a balancer says. A worker gets a mail client's socket and, for its login, the account and an access token; the
+bridge does not take a worker's word for whom it serves.
 """
 
 from __future__ import annotations
@@ -43,24 +44,24 @@ from bridge.workers.wire import Manner, Port, pack, unpack
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a worker that has died is started again; doubled each time."""
 SETTLED_SECONDS = 5.0
-"""A worker that has served for so long starts at FIRST_PAUSE again. The pauses keep one that cannot live from taking a
-core for its starts, which this does as well; whoever has something that kills each worker that he comes to must not
-keep them all away for LONGEST_PAUSE."""
+"""After a worker has served for this long, its pause is FIRST_PAUSE again. The pauses keep a worker that cannot live
+from occupying a core with its starts, for which this is enough; but a client that can kill any worker that serves it
+must not be able to keep all of them away for LONGEST_PAUSE."""
 START_SECONDS = 15.0
-"""How long a mail client waits for a worker to be up: at start, or where all have died at once."""
+"""How long a mail client waits for a worker to be ready: at the start, or if all have died at once."""
 
 
 class Pool:
     """All workers of one bridge."""
 
     gather = 0.004
-    """Seconds that a mail client may wait for the next ones to be handed over together, see accepting.clients_of(): a
-    small part of what a login takes."""
+    """Seconds that a mail client may wait so that several are handed over together, see accepting.clients_of(): a small
+    part of a login's time."""
 
     def __init__(
         self, count: int, start: StartWorker, services: Services, manner: Callable[[], Manner], clock: Clock
     ) -> None:
-        """`services` as for a session in this process; `manner` is asked for whenever it may have changed."""
+        """`services`: as for a session in this process. `manner` is called whenever its result may have changed."""
         self._clock = clock
         self._count = count
         self._start = start
@@ -68,47 +69,48 @@ class Pool:
         self._manner = manner
         self._workers: list[RunningWorker] = []
         self._ports: dict[Welcome, Port] = {}
-        """Those that have mail clients, by what serves these."""
+        """The ports in use, by the Welcome that serves their mail clients."""
         self._numbers = itertools.count()
         self._has_started = False
         self._whose_until = -1.0
-        """So long, by the monotonic clock, each mail client's caller is told along with it: some login hung on that."""
+        """Until then, by the monotonic clock, each mail client is handed over together with its caller, because some
+        login depended on the caller."""
         self._changed = asyncio.Event()
         """Set and replaced whenever a worker is ready, or has died, and when the bridge stops."""
 
     # --- life ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep all workers running until cancelled; then they end, with what sessions they still have."""
+        """Keep all workers running until cancelled; then they end, and with them the sessions that are left."""
         with self._services.stopping.told(self._tell_of_the_stop):
             async with asyncio.TaskGroup() as group:
                 for number in range(1, self._count + 1):
                     group.create_task(self._keep(number))
 
     def take(self, notice: Notice) -> None:
-        """The account's token or local password may be another one now: what workers remember of its logins is over."""
+        """For the bus. The account's token or local password may have changed: workers must forget its logins."""
         if (address := getattr(notice, "address", "")) and not isinstance(notice, ListenerUp):
             self.forget(address)
 
     def forget(self, address: str) -> None:
-        """What workers remember of this account's logins is over."""
+        """Make the workers forget this account's logins."""
         for worker in self._workers:
             worker.link.send("forget", address)
 
     def renew_certificates(self) -> None:
-        """Some port's files are others now."""
+        """Tell the workers that some port has a new certificate."""
         for worker in self._workers:
             worker.link.send("renewed")
 
     def tell(self) -> None:
-        """What `manner` says has changed."""
+        """Tell the workers the new `manner`."""
         for worker in self._workers:
             worker.link.send("manner", pack(self._manner()))
 
     def _tell_of_the_stop(self) -> None:
         for worker in self._workers:
             worker.link.send("stopping")
-        self._announce_change()  # no worker is waited for any more
+        self._announce_change()  # so that nobody waits for a worker any more
 
     async def _keep(self, number: int) -> None:
         """One worker, started again whenever it dies."""
@@ -125,7 +127,7 @@ class Pool:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _run_one(self, number: int, process: Process) -> float:
-        """Until it ends, or this is cancelled. Returns: for how many seconds it was ready to serve."""
+        """Run a worker until it ends, or this is cancelled. Returns: for how many seconds it was ready to serve."""
         async with asyncio.TaskGroup() as group:
             worker = RunningWorker(number, process, group)
             worker.link = Link(process.passage, lambda message, _: self._take(worker, message), worker.lose)
@@ -152,8 +154,8 @@ class Pool:
     def serving(
         self, listener: ConfiguredListener, certificate: ListenerCertificate | None, balancers: Balancers | None
     ) -> Welcome:
-        """How the mail clients of a port are served: by a worker, TLS included; `balancers` introduce them to us.
-        Until closed()."""
+        """How the mail clients of a port are served until closed(): by a worker, including TLS. The PROXY headers of
+        `balancers` are read here."""
         files = certificate.files if certificate is not None else ("", "")
         port = Port(next(self._numbers), listener.protocol, listener.address.tls, *files)
         context = certificate.context if certificate is not None and port.tls is TlsMode.IMPLICIT else None
@@ -176,13 +178,14 @@ class Pool:
         return welcome
 
     def closed(self, welcome: Welcome) -> None:
-        """What serving() has given serves nobody any more: its port was closed, and the last session is over."""
+        """The port of this Welcome was closed, and its last session is over."""
         number = self._ports.pop(welcome).number
         for worker in self._workers:
             worker.link.send("closed", number)
 
     def _worker_at_once(self) -> RunningWorker | None:
-        """One for the next mail client; None where somebody has to be waited for or asked, which takes a task."""
+        """A worker for the next mail client; None if a worker has to be awaited or the caller identified, which takes a
+        task."""
         if not self._has_started or self._services.cap.is_busy:
             return None
         worker = self._emptiest()
@@ -191,7 +194,7 @@ class Pool:
     async def _welcome(
         self, client: Client, balancers: Balancers | None, send_away: Callable[[Places], Service]
     ) -> None:
-        """See Welcome; `send_away` serves whom no worker can."""
+        """See Welcome; `send_away` serves clients that no worker can."""
         conn, peer = client.conn, client.peer
         with supervised(conn, lambda: peer), ExitStack() as ours:
             ours.callback(client.release)
@@ -207,9 +210,9 @@ class Pool:
                 await send_away(Places(client.no_place))(conn, client.held, client.named or peer)
 
     async def _free_worker(self, conn: str) -> RunningWorker | None:
-        """The one with the fewest sessions; None if none has room."""
+        """The worker with the fewest sessions; None if none has room."""
         if not self._has_started:
-            await self._until_ready(self._count)  # all, so that the first clients are spread too
+            await self._until_ready(self._count)  # wait for all, so that the first clients are spread, too
             self._has_started = True
         if not self._ready():
             await self._until_ready(1)
@@ -221,18 +224,19 @@ class Pool:
         return worker
 
     async def _place(self, client: Client) -> str:
-        """Empty; or why there is none, and a worker tells the client, in its protocol."""
+        """Take a place for the client. Returns: empty, or why there is none, which a worker then tells the client in
+        its protocol."""
         try:
             place = client.hold(self._services.cap.place())
             if place.needs_caller:
                 place.give_to((await self._caller(client)).key)
         except LimitReached as limit:
-            client.give_back()  # now: it may take its time to leave
+            client.give_back()  # at once, because the client may take its time to leave
             return str(limit)
         return ""
 
     async def _caller(self, client: Client) -> Caller:
-        """Whose program it is: asked of the system once, if at all, and never of the worker."""
+        """Whose program it is. The system is asked, never the worker; and again only while no OS user is known."""
         if client.caller is None or not client.caller.user_id:
             client.caller = await caller_at(lambda: client.ends, self._services.caller_of)
         return client.caller
@@ -249,7 +253,7 @@ class Pool:
             case ["ask", int(number), str(what), *arguments]:
                 answering = worker.group.create_task(self._answer(worker, number, what, arguments))
                 worker.requests[number] = answering
-                # Not by the task itself: it may be cancelled before it has begun.
+                # By a callback, not by the task itself, which may be cancelled before it has begun.
                 answering.add_done_callback(lambda _: worker.requests.pop(number, None))
             case ["cancel", int(number)]:
                 if (request := worker.requests.get(number)) is not None:
@@ -268,7 +272,8 @@ class Pool:
                 raise ValueError
 
     def _hear(self, worker: RunningWorker, answer: Any) -> None:
-        """Of a mail server. Raises: LookupError, ValueError for what the worker cannot have heard from one."""
+        """Take a mail server's answer to a login. Raises: LookupError, ValueError for what no mail server can have
+        answered."""
         match answer:
             case [str(address), str(protocol), None, float(seconds)] if seconds >= 0:
                 problem = None
@@ -301,8 +306,9 @@ class Pool:
             worker.link.send("problem", number, encode_error(PeerGone("a bug; see the log")))
 
     async def _login(self, worker: RunningWorker, conn: str, login: Login) -> Any:
-        """Address and token at once, and for whose programs the same login has the same answer for a while: empty for
-        all; a Caller.key where it hung on that, on `os_user` or on how much he has guessed; None where that is nobody.
+        """Address and token together, and for whose programs the same login will have the same answer for a while:
+        empty for all; a Caller.key if the answer depended on the caller (`os_user`, or wrong guesses before); None if
+        it depended on a caller that is not known.
         """
         client = worker.client_of(conn)
         whose: str | None = ""
@@ -333,7 +339,8 @@ class Pool:
 
     @asynccontextmanager
     async def _noted(self, client: Client) -> AsyncIterator[None]:
-        """What the sign-in page has to know: before the worker has its answer, since then the client may be gone."""
+        """Note for the sign-in page who wanted the mailbox, before the worker gets its answer: after that the client
+        may be gone."""
         try:
             yield
         except AuthorizationRequired as wanted:
@@ -353,7 +360,7 @@ class Pool:
         return emptiest
 
     async def _until_ready(self, count: int) -> None:
-        """Until so many are up; not for ever, and not for a bridge that stops."""
+        """Wait until this many workers are ready, for START_SECONDS at most, and not once the bridge stops."""
         with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
                 while len(self._ready()) < count and not self._services.stopping.has_begun:

@@ -1,4 +1,4 @@
-"""A worker's process as the bridge sees it; host starts one. Apart from the pool, which a worker has no use for."""
+"""A worker's process as the bridge sees it; bridge.host starts one. Apart from the pool, which workers do not need."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Process(Interface):
     pid: int
 
     async def wait(self) -> str:
-        """Until it has ended. Returns: how, in words for the log."""
+        """Wait until it has ended. Returns: how it ended, in words for the log."""
         ...
 
     def kill(self) -> None:
-        """Now."""
+        """Kill it at once."""
         ...
 
 

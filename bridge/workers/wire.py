@@ -1,7 +1,7 @@
-"""What the bridge and its workers say to each other: values to JSON and back, secrets included.
+"""The encoding between the bridge and its workers: values to JSON and back, secrets included.
 
-Only for the Unix socket between two processes of ours, never for the network or the disk: control.wire, for all others,
-refuses secrets. Not pickle: what a worker has met may have got the better of it, and must stay there.
+Only for the Unix socket between two processes of ours, never for the network or the disk: control.wire, for all other
+uses, refuses secrets. Not pickle: a mail client or server may have taken over a worker, and must get no further.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Port:
     """How the mail clients of one local port are to be served."""
 
     number: int
-    """Ours; a changed port is another one."""
+    """Our own number for it, not the TCP port; a changed port gets a new one."""
     protocol: Protocol
     tls: TlsMode | None
     certificate: str
     key: str
-    """Both are names of files, empty without TLS."""
+    """Certificate and key are file names, empty without TLS."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,20 +45,21 @@ class Manner:
     log_file: str
     """Empty for standard error."""
     endpoints: Mapping[Protocol, tuple[Endpoint, ...]]
-    """Every mail server of the configuration: mail programs are offered what all of a protocol's honour."""
+    """Every mail server of the configuration: mail programs are offered what all servers of a protocol honour."""
 
 
 class Misunderstood(BridgeError):
-    """The other process is of another version: its files were replaced while it ran."""
+    """The other process sends something unknown: it is of another version, because its files were replaced while we
+    ran."""
 
 
 def pack(value: Any) -> Any:
-    """A value of the model to what json takes."""
+    """Convert a value of the model to what json can encode."""
     return _packer(typing.cast(Any, type(value)))(value)
 
 
 def unpack(kind: type[T], data: Any) -> T:
-    """What pack() made of a `kind`. Raises: Misunderstood; its text repeats nothing of the input."""
+    """Convert what pack() made of a `kind` back. Raises: Misunderstood; its text quotes nothing of the input."""
     try:
         return typing.cast(T, _unpacker(typing.cast(Any, kind))(data))
     except (KeyError, TypeError, ValueError, AttributeError) as problem:

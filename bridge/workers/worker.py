@@ -1,8 +1,8 @@
-"""A worker: serves the mail clients that the bridge hands over, and ends with it.
+"""A worker: serves the mail clients that the bridge hands over, and ends with the bridge.
 
-It knows no configuration and no grant. What a session needs it asks the bridge: one question for a login that it has
-not seen lately, one where a mailbox's upstream connections are counted.
-Whose program a mail client is it knows only where the bridge says so.
+It knows no configuration and no grant. It asks the bridge for what a session needs: one question for a login that it
+has not seen lately, and one if the mailbox's upstream connections are limited. It knows whose program a mail client is
+only if the bridge says so.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ class _Client:
     conn: str
     port: Port
     named: str
-    """Its address, for the log; behind a balancer what that says."""
+    """Its address, for the log; behind a balancer, the one that the balancer gives."""
     no_place: str
-    """Why it is to be sent away; empty if it is not."""
+    """Why the client is to be sent away; empty if it is not."""
     whose: str
-    """The caller, as Caller.key has it; empty where the bridge has not asked."""
+    """The Caller.key; empty if the bridge has not identified the caller."""
     is_check: bool
     """See Channel."""
 
 
 Read = Callable[[Any], Any]
-"""An answer to what it stands for. Called when it comes: by the time that who has asked wakes up, the bridge may have
-said something else, which was not about this one."""
+"""Turns a raw answer into its value. Called as soon as the answer comes: by the time the task that asked wakes up, a
+later message may have changed what the answer refers to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +81,24 @@ class _Worker:
         self.gone = asyncio.Event()
         self.logins = RecentLogins(SystemClock())
         self.accounts: dict[str, Account] = {}
-        """By address: those whose local password was right."""
+        """By address: accounts for which a login was accepted."""
         self.link = Link(passage, self._take, self.gone.set, self._news)
         self._entered: list[str] = []
-        """Mail clients that have logged in, as far as the bridge has not been told yet."""
+        """News for the bridge: mail clients that have logged in."""
         self._over: list[str] = []
-        """Those that have gone since."""
+        """News: mail clients that have gone."""
         self._counters = Counters()
-        """The same of what is counted."""
+        """News: what was counted."""
         self._tried: list[tuple[str, str, dict[str, Any] | None, float]] = []
-        """And of what mail servers answered: the account's address, the protocol, why there was no way in, and when the
-        login began, by the loop's clock."""
+        """News: what mail servers answered to logins. The account's address, the protocol, the problem or None, and
+        when the login began, by the loop's clock."""
         self._group = group
         self._loop = asyncio.get_running_loop()
         self._reception = Reception(lambda protocol: self._manner.endpoints.get(protocol, ()))
         self._ports: dict[int, Port] = {}
         self._certificates: dict[int, PortCertificate] = {}
         self._looks: set[asyncio.Task[None]] = set()
-        """At certificates, under way."""
+        """Looks at certificate files that are under way."""
         self._sessions: dict[str, asyncio.Task[None]] = {}
         self._manner = Manner("info", "text", "", {})
         self._numbers = itertools.count(1)
@@ -106,9 +106,10 @@ class _Worker:
         self._stopping = Stopping()
 
     def end_sessions(self) -> None:
-        """They had their time while the bridge drained; the group waits while they close their sockets politely."""
+        """End the sessions, which had their time while the bridge drained; the group waits while they close their
+        sockets properly."""
         for session in self._sessions.values():
-            if not session.cancelling():  # else it is ending already
+            if not session.cancelling():  # otherwise it is ending already
                 session.cancel()
         for look in self._looks:
             look.cancel()
@@ -158,14 +159,14 @@ class _Worker:
         self._manner = manner
         self.logins.forget()
         stream = None
-        with suppress(OSError):  # the bridge could open it just now; else standard error is better than nothing
+        with suppress(OSError):  # the bridge has just opened the same file; if we cannot, standard error has to do
             stream = log_file(Path(manner.log_file), renames=False) if manner.log_file else None
         logs.configure(cast(logs.Level, manner.log_level), cast(logs.Style, manner.log_format), stream)
 
     def _begin(self, client: _Client, peer: str, handed: socket.socket | None) -> None:
         conn = client.conn
         if handed is None or _peer_of(handed) not in {peer, ""}:
-            # No descriptor was left for it; or, which must never happen, it is another client's socket.
+            # No descriptor was left for the socket; or, which must never happen, it is another client's.
             logs.trouble("worker.no_socket", conn=conn)
             if handed is not None:
                 handed.close()
@@ -176,7 +177,8 @@ class _Worker:
         session.add_done_callback(lambda _: self._note_end(conn))
 
     def note_login(self, conn: str) -> None:
-        """It has logged in, or its session is about to end: it needs no place among those that have not."""
+        """The client has logged in, or its session is about to end: it no longer needs a place among the
+        unauthenticated."""
         self._entered.append(conn)
         self.link.announce_news()
 
@@ -188,8 +190,9 @@ class _Worker:
         self.link.announce_news()
 
     def note_answer(self, account: Account, protocol: Protocol, problem: BridgeError | None, seconds: float) -> None:
-        """As session.Tried has it. Of one that has gone well it is told along with that, which comes next. Nothing is
-        told of an account as it was before a reload: the bridge goes by the address."""
+        """See session.Tried. A success is reported together with the news of the login, which comes next. Nothing is
+        reported for an account from before a reload, because the bridge would take it for the new one of that
+        address."""
         if self.accounts.get(account.address) != account:
             return
         began = self._loop.time() - seconds
@@ -239,7 +242,8 @@ class _Worker:
 
     @asynccontextmanager
     async def asking(self, what: str, *arguments: Any, read: Read = lambda said: said) -> AsyncIterator[Any]:
-        """The answer, as `read` has it; leaving ends what was asked for. Raises: BridgeError as the bridge does."""
+        """Ask the bridge. Gives the answer, converted by `read`; leaving ends a turn, or withdraws an unanswered
+        question. Raises: the bridge's BridgeError."""
         number = next(self._numbers)
         question = self._questions[number] = _Question(asyncio.get_running_loop().create_future(), read)
         self.link.send("ask", number, what, *arguments)
@@ -254,13 +258,14 @@ class _Worker:
                 self.link.send("cancel", number)
 
     def granted(self, said: Any) -> tuple[Account, AccessToken, Any]:
-        """A login's answer: the account as the bridge has just told it, the token, and for whom that is good."""
+        """The answer to a login: the account as the bridge has just told it, the token, and for which callers it
+        holds."""
         address, token, whose = said
         return self.accounts[address], unpack(AccessToken, token), whose
 
 
 class _Questions(Places):
-    """One session's, in place of the services that it has in the bridge itself."""
+    """One session's questions to the bridge, in place of the services that a session in the bridge itself has."""
 
     def __init__(self, worker: _Worker, client: _Client) -> None:
         super().__init__(client.no_place)
@@ -270,12 +275,14 @@ class _Questions(Places):
         self._login: Login | None = None
         self._token: AccessToken | None = None
         self._good_for: str | None = None
-        """As logins.RecentLogins.add() has it; None where the bridge is to be asked each time."""
+        """For which callers the answer holds (`whose` in RecentLogins.add()); None if the bridge must be asked each
+        time."""
         self._asked_in: int | None = None
-        """The generation of these; None if nothing was asked, since the login was remembered."""
+        """RecentLogins.generation when the bridge was asked; None if it was not, because the login was remembered."""
 
     async def who(self, login: Login, caller_of: AskCaller) -> Account:
-        """See session.Who. The token comes along. The bridge knows the connection, and asks the system itself."""
+        """See session.Who. The answer includes the token. `caller_of` is not used: the bridge knows the connection, and
+        asks the system itself."""
         self._login = login
         recent = self._worker.logins.find(login, self._whose)
         self._asked_in = None
@@ -288,9 +295,9 @@ class _Questions(Places):
         if refused is None:
             return self._token
         self._worker.logins.forget(account.address)
-        if self._asked_in is None:  # the bridge gives a token only to where the local password was right
+        if self._asked_in is None:  # the bridge gives a new token only after a login that it has checked itself
             asked_again, _ = await self._ask(self._login)
-            if asked_again.provider != account.provider:  # whose token is not for the server of this session
+            if asked_again.provider != account.provider:  # the new provider's token is not for this session's server
                 raise ProviderUnavailable(f"{account.address} has been given to another provider meanwhile")
         async with self._worker.asking("token", self._conn, pack(refused)) as token:
             self._token = unpack(AccessToken, token)
@@ -304,9 +311,9 @@ class _Questions(Places):
             return account, token
 
     def tried(self, account: Account, protocol: Protocol, problem: BridgeError | None, seconds: float) -> None:
-        """See session.Tried. Only a login that has opened the mailbox is remembered, so that the bridge is asked about
-        the next one, and hears how it went, wherever it was served. Of those that are remembered it hears nothing while
-        they go well."""
+        """See session.Tried. Only a login that has opened the mailbox is remembered: after a failure the bridge is
+        asked about the next one, and hears of its result, whichever worker serves it. Of remembered logins the bridge
+        hears only if they fail."""
         if problem is not None or self._asked_in is not None:
             self._worker.note_answer(account, protocol, problem, seconds)
         if problem is None and self._asked_in is not None and self._good_for is not None:
@@ -316,7 +323,7 @@ class _Questions(Places):
 
     @asynccontextmanager
     async def turn(self, key: tuple[str, str], most: int | None) -> AsyncIterator[None]:
-        """See limits.Turns: over all workers, since the bridge counts. Nothing is asked where there is no limit."""
+        """See limits.Turns. The bridge counts for all workers together; without a limit it is not asked."""
         if most is None:
             yield
             return
@@ -324,12 +331,13 @@ class _Questions(Places):
             yield
 
     def place(self) -> AbstractContextManager[Place]:
-        """See limits.Cap. The session's is over with its login; the handshake's, before, does not end it."""
+        """See limits.Cap. The session's place ends with its login; leaving the handshake's place before does not end
+        it."""
         return _Held(super().place(), self._worker, self._conn)
 
 
 class _Held:
-    """Until a login, among those who have not logged in."""
+    """A session's place among the unauthenticated, until its login."""
 
     __slots__ = ("_conn", "_place", "_worker")
 
@@ -346,7 +354,7 @@ class _Held:
 
 
 def _peer_of(sock: socket.socket) -> str:
-    """As relay.listener writes it; empty if the client has left already."""
+    """The peer's address in relay.listener's form; empty if the client has left already."""
     with suppress(OSError):
         host, port = sock.getpeername()[:2]
         return f"{host}:{port}"
