@@ -31,19 +31,19 @@ class AccountState(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProtocolCheck:
-    """How one of the account's mail servers took the last log-in: a mail program's, or one on trial, after a sign-in or
-    on request."""
+    """How one of the account's mail servers answered the last login: a mail program's, or a trial login of the bridge
+    after a sign-in or on request."""
 
     protocol: str
     is_ok: bool
     turn: Turn = Turn.NOBODY
-    """Who can mend it."""
+    """Who can fix it."""
     sentence: str = ""
     """What happened and who must do what, in English; empty when all is well."""
     diagnosis: Diagnosis | None = None
     """The same, to be told in any language."""
     failed_at: float | None = None
-    """When it did not open, seconds since the epoch; None when all is well."""
+    """When the login failed, seconds since the epoch; None when all is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class AccountStatus:
     sign_in_url: str = ""
     """The local page that starts a sign-in."""
     checks: tuple[ProtocolCheck, ...] = ()
-    """While the bridge remembers; empty if nothing was tried since the start."""
+    """The last answer of each mail server, kept in memory only; empty if none was tried since the start."""
     diagnosis: Diagnosis | None = None
     """`detail`, to be told in any language, where the table of advice has a row for it."""
 
@@ -79,13 +79,13 @@ class ListenerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """What is stored of an address that is in no account of the configuration: of somebody who has left, perhaps."""
+    """What is stored for an address that is in no account of the configuration: perhaps of somebody who has left."""
 
     address: str
     is_signed_in: bool
-    """A grant is stored, which may be good at its provider."""
+    """A grant is stored, which may still be valid at its provider."""
     has_password: bool
-    """A local password; it opens nothing without an account."""
+    """A local password is stored; without an account it opens nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +93,11 @@ class SignOut:
     """How a sign-in was removed."""
 
     unrevoked: tuple[Diagnosis, ...] = ()
-    """Of each grant that may still be good at its provider: why, and where a person can end it."""
+    """For each grant that may still be valid at its provider: why, and where a person can revoke it."""
     was_left: bool = False
-    """It was a Leftover: all that was stored of the address is removed."""
+    """The address was a Leftover: all that was stored for it is removed."""
     was_signed_in: bool = True
-    """False if there was nothing to remove: a typing error, below a pattern, is an address without a sign-in."""
+    """False if there was nothing to remove: below a pattern, a mistyped address is just one without a sign-in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +114,12 @@ class Status:
     warnings: tuple[Diagnosis, ...] = ()
     """What the administrator must see to before it becomes trouble."""
     leftovers: tuple[Leftover, ...] = ()
-    """By address."""
+    """Sorted by address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """What anybody may know."""
+    """What the start page shows to anybody."""
 
     is_demo: bool
     listeners: tuple[ListenerStatus, ...]
@@ -127,7 +127,7 @@ class Entrance:
 
 @dataclass(frozen=True, slots=True)
 class SignInStarted:
-    """A sign-in on its way."""
+    """A sign-in that has been started."""
 
     address: str
     url: str
@@ -135,12 +135,12 @@ class SignInStarted:
     expires_at: float
     """Seconds since the epoch."""
     user_code: str = ""
-    """Sign-in by device code: what the person types at `url`, in any browser anywhere. Empty where a browser comes back
-    to us."""
+    """Sign-in by device code: the code that the person types at `url`, in any browser anywhere. Empty where the browser
+    comes back to us."""
     direct_url: str = ""
-    """The same page with the code in it, for a link; empty where the provider has none."""
+    """`url` with the code already in it, for a link; empty where the provider has none."""
     attempt: str = ""
-    """Which one of those for this account."""
+    """Which of this account's sign-ins under way this is."""
 
 
 class Outcome(str, Enum):
@@ -156,7 +156,7 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's."""
+    """One line of the doctor's report."""
 
     check: str
     """What was looked at: configuration, ports, connection, clock…"""
@@ -181,59 +181,62 @@ class Finding:
 
 
 class Visitors(Protocol):
-    """What the console asks about the person in front of it: in the bridge's own process, where the connections are."""
+    """What the console asks about the person who uses it. Only in the bridge's own process: it has the mail programs'
+    connections."""
 
     async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
-        """The programs that want this mailbox, as far as this browser's user may know, the latest first.
+        """The mail programs that want this mailbox and that this browser's user may know of, the latest first.
 
         Raises: StoreUnavailable, StoreCorrupt.
         """
         ...
 
     async def keep(self, address: str, name: str) -> None:
-        """The password of this wish becomes the account's local one.
+        """Make the password of this wish the account's local password.
 
-        Only for whoever has just signed in. Raises: LoginRefused, StoreUnavailable, StoreCorrupt.
+        Only for somebody who has just signed in. Raises: LoginRefused, StoreUnavailable, StoreCorrupt.
         """
         ...
 
     async def why_none(self, address: str) -> Said:
-        """Why no wish is left to choose from, where there were some. Raises: StoreUnavailable, StoreCorrupt."""
+        """Why none of the earlier wishes is left to choose from. Raises: StoreUnavailable, StoreCorrupt."""
         ...
 
 
 class Attendants(Protocol):
-    """What a person's tray may know without the administrator's token: in the bridge's own process, too."""
+    """What a person's tray may know without the administrator's token; this, too, only in the bridge's own process."""
 
     async def user_of(self, ends: Ends | None) -> str:
-        """Whose program is at the other end of this connection, as the system numbers users; empty if not known."""
+        """The system's id of the user whose program is at the other end of this connection; empty if not known."""
         ...
 
     def change_of(self, user_id: str) -> asyncio.Event:
-        """Set as soon as concerns() may say something else; ask for it before, and anew after it was set."""
+        """An event that is set as soon as concerns() may answer differently; get it before you call concerns(), and get
+        a new one once it was set."""
         ...
 
     async def concerns(self, user_id: str) -> tuple[Concern, ...]:
-        """The accounts for which this user's own programs have asked, and somebody must sign in; no others."""
+        """The accounts that this user's own programs have asked for and that need a sign-in; no others."""
         ...
 
 
 class Control(Protocol):
-    """The running bridge, in this process or over loopback HTTP. Methods raise BridgeErrors, and what they name."""
+    """The running bridge, in this process or over loopback HTTP. Any method may raise a BridgeError, besides the errors
+    that it names."""
 
     async def status(self) -> Status:
         """Everything at a glance; no secrets in it. Each account is looked up in the store."""
         ...
 
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
-        """Start a sign-in, or return the one under way; one by device code completes by itself.
+        """Start a sign-in, or return the one under way. A sign-in by device code completes by itself.
 
-        Each asker has one of their own for an account: nobody can end another's. `asker` is the OS user in whose
-        browser it begins, where that is known; empty for whoever holds the admin token.
+        Each asker has a sign-in of their own for an account, so that nobody can end another's. `asker` is the OS user
+        in whose browser it begins, where that is known; empty for a holder of the admin token.
 
-        Raises: LoginRefused for an address the configuration does not know; StoreUnavailable, StoreCorrupt where it
-        could not be kept; ProviderUnavailable, ProviderRefused; LimitReached after too many that came to nothing;
-        AuthorizationFailed(unattended) where nobody signs in.
+        Raises: LoginRefused for an address the configuration does not know; StoreUnavailable, StoreCorrupt where its
+        grant could not be stored; ProviderUnavailable, ProviderRefused; LimitReached after too many that came to
+        nothing; AuthorizationFailed(unattended) for a flow in which nobody signs in.
         """
         ...
 
@@ -251,7 +254,7 @@ class Control(Protocol):
         ...
 
     async def forget(self, address: str) -> SignOut:
-        """Remove the account's grant, and revoke it where its provider can; its local password stays. Of a Leftover
+        """Remove the account's grant, and revoke it where its provider can; its local password stays. For a Leftover,
         everything is removed.
 
         Raises: LoginRefused, StoreUnavailable, StoreCorrupt.
@@ -282,26 +285,27 @@ class Control(Protocol):
     async def local_password(self, address: str) -> Secret[str]:
         """The password that the mail client types; made on first request.
 
-        Raises: LoginRefused, StoreUnavailable; PasswordUnknown where it is, or will be, the mail program's own.
+        Raises: LoginRefused, StoreUnavailable; PasswordUnknown where it is, or will be, the mail program's own one.
         """
         ...
 
     async def rotate_local_password(self, address: str, *, at_once: bool = False) -> Secret[str]:
-        """Make a new one; the old one works for PASSWORD_OVERLAP longer, or stops `at_once`: somebody else knows it."""
+        """Make a new one. The old one works for PASSWORD_OVERLAP longer; with `at_once` it stops now, because somebody
+        else knows it."""
         ...
 
     async def set_local_password(self, address: str, password: Secret[str], *, at_once: bool = False) -> None:
-        """Use this one; the old one as in rotate_local_password(). Raises: ValueError if it is too short."""
+        """Use this password; the old one ends as in rotate_local_password(). Raises: ValueError if it is too short."""
         ...
 
     def notices(self) -> AsyncGenerator[Notice, None]:
-        """Facts as they happen. Close it (contextlib.aclosing): what it holds lasts until then."""
+        """Notices as they happen. Close the generator (contextlib.aclosing): it holds its resources until then."""
         ...
 
 
 class InProcess(Control, Protocol):
-    """Control of a bridge in the console's own process; no other may ask what everybody asks of the console."""
+    """Control of a bridge in the console's own process; entrance() is not offered to other processes."""
 
     async def entrance(self) -> Entrance:
-        """What the start page tells of it, for which no account is looked up: anybody may ask, again and again."""
+        """What the start page shows. No account is looked up for it, because anybody may ask, again and again."""
         ...

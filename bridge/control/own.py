@@ -22,11 +22,11 @@ from bridge.notices import AuthorizationNeeded, Notice
 
 PATH: Final = "/mine"
 HEADER: Final = "X-Mail-Bridge"
-"""A page of another site cannot send it: the browser would ask us first, and we allow nothing."""
+"""A page of another site cannot send it: the browser would ask us first (CORS preflight), and we allow nothing."""
 PATIENCE: Final = 25.0
-"""Seconds that the bridge lets a question wait for news."""
+"""Seconds for which the bridge holds a request open until there is news (long polling)."""
 REST_SECONDS: Final = 1.0
-"""Between two questions, also to a bridge that does not let them wait."""
+"""Between two requests, also to a bridge that does not hold them open."""
 ANSWER_LIMIT: Final = 64 * 1024
 """Octets: 25 accounts with the longest address and program have some 10 KiB."""
 
@@ -37,11 +37,11 @@ class Concerns:
 
     accounts: tuple[Concern, ...]
     tag: str
-    """Another one when there is news: `?seen=TAG` waits for that."""
+    """Changes when there is news: `?seen=TAG` waits for that."""
 
 
 def tag_of(concerns: tuple[Concern, ...]) -> str:
-    """By what a person would see of them."""
+    """A digest of what a person would see of them."""
     seen = "\n".join(f"{concern.address} {concern.is_pending}" for concern in concerns)
     return hashlib.sha256(seen.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -49,12 +49,12 @@ def tag_of(concerns: tuple[Concern, ...]) -> str:
 class OwnView:
     """What a tray follows; no passwords, no console, nobody else's accounts.
 
-    Nothing proves that the one who listens there is a mail-bridge: so it is told nothing, and of what it says no more
-    is used than addresses. The page to open is always the console's own.
+    Nothing proves that the program listening there is a mail-bridge. So we tell it nothing, and use no more of its
+    answer than the addresses and whether a sign-in is under way. The page to open is always the console's own.
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, clock: Clock, is_over: Callable[[], bool]) -> None:
-        """`is_over` says that there is a better way to this bridge now. Raises: ValueError for another machine."""
+        """Args: is_over, True once there is a better way to this bridge. Raises: ValueError for another machine."""
         if not rendezvous.is_loopback_url(url):
             raise ValueError("the control interface is only ever asked on this machine")
         self._session = session
@@ -63,12 +63,12 @@ class OwnView:
         self._is_over = is_over
 
     async def status(self) -> Status:
-        """With this person's accounts alone, in the states that need them. Raises: BridgeNotRunning, WireError."""
+        """Only this person's accounts, and only those that need a sign-in. Raises: BridgeNotRunning, WireError."""
         found = await self._ask("")
         return Status("", "", False, tuple(self._status_of(one) for one in found.accounts), (), ())
 
     async def notices(self) -> AsyncGenerator[Notice, None]:
-        """One whenever there is news. Raises: BridgeNotRunning once the bridge has stopped."""
+        """A notice whenever there is news. Raises: BridgeNotRunning once the bridge has stopped."""
         tag = (await self._ask("")).tag
         while True:
             await self._clock.pause(REST_SECONDS)
@@ -103,7 +103,7 @@ class OwnView:
 
 @asynccontextmanager
 async def connect_own(url: str, is_over: Callable[[], bool] = lambda: False) -> AsyncIterator[OwnView | None]:
-    """The bridge whose console is at `url` (`http://127.0.0.1:3017`); None if nobody answers there who knows us."""
+    """The bridge whose console is at `url` (`http://127.0.0.1:3017`); None if none answers there that recognises us."""
     async with loopback_session() as session:
         view = OwnView(session, url, SystemClock(), is_over)
         try:

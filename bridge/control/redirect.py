@@ -15,7 +15,7 @@ PARAMETERS = frozenset(
         *("scope", "authuser", "hd", "prompt"),  # Google
     }
 )
-"""What is passed on; whatever else a query holds is nobody's."""
+"""The parameters that are passed on; all others are dropped."""
 
 VALUE_LIMIT = 16 * 1024
 """Characters. Microsoft's codes have 1,000 to 2,000; as a form they may grow with the person's groups."""

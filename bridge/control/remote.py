@@ -24,8 +24,8 @@ from bridge.shortage import is_short
 
 CONNECT_SECONDS = 5.0
 HELLO_SECONDS = 20.0
-"""For the first question. A bridge that is alive answers it from memory, once it has loaded its console and a busy
-machine lets it: if it is taken for dead too soon, a second program opens its store."""
+"""For the first request. A live bridge answers it from memory, but may have to load its console first, on a busy
+machine: if we took it for dead too soon, a second program would open its store."""
 
 CALL_SECONDS = 180.0
 """For one call: completing a sign-in asks the token endpoint and tries each mail server, each with its own limit."""
@@ -64,14 +64,14 @@ class RemoteControl:
 
     @property
     def port(self) -> int:
-        """Where its console is, whatever its configuration says by now."""
+        """The port of its console, whatever the configuration says by now."""
         return urlsplit(self._url).port or DEFAULT_PORT
 
     async def hello(self) -> None:
-        """Make sure that the one who listens there knows the token, before it is sent there.
+        """Make sure that the program listening there knows the token, before we send it there.
 
-        When a bridge has died, on a shared machine anybody may listen on its port. Raises: BridgeNotRunning;
-        TooLittleLeft, where it is we who have no descriptor to ask with.
+        Once a bridge has died, anybody on a shared machine may listen on its port. Raises: BridgeNotRunning;
+        TooLittleLeft where our own process has no descriptor left to ask with.
         """
         nonce = secrets.token_hex(32)
         timeout = aiohttp.ClientTimeout(total=HELLO_SECONDS, sock_connect=CONNECT_SECONDS)
@@ -137,9 +137,9 @@ class RemoteControl:
         await self._call("POST", "local-password/set", **fields)
 
     async def console_link(self, user_id: str = "") -> str:
-        """The console's page with all accounts, for a browser on this machine; works once, within a minute.
+        """A link to the console's page with all accounts, for a browser on this machine; works once, within a minute.
 
-        Args: user_id, whose browser, as the system numbers users; else that of the user who asks.
+        Args: user_id, the system's id of the user whose browser it is; default: the user who asks.
         """
         whose = {"user": user_id} if user_id else {}
         ticket = wire.take_text(await self._call("POST", "console-ticket", **whose), "ticket")
@@ -184,7 +184,7 @@ class RemoteControl:
             return BridgeNotRunning(said("the mail-bridge at {url} was restarted; find it again", url=self._url))
         try:
             return wire.decode_error(wire.loads(answer))
-        except wire.WireError:  # a page for people: too large, or a fault of the bridge
+        except wire.WireError:  # a page for people: the request was too large, or the bridge has a fault
             return BridgeError(
                 said(
                     "the mail-bridge at {url} cannot answer this ({status}); its log tells more",
@@ -195,26 +195,26 @@ class RemoteControl:
 
 
 def not_running(url: str) -> BridgeNotRunning:
-    """Nobody answers there, or not as a mail-bridge does."""
+    """The error for a URL at which nobody answers, or not as a mail-bridge does."""
     return BridgeNotRunning(said("the mail-bridge at {url} does not answer; is it running?", url=url))
 
 
 def loopback_session() -> aiohttp.ClientSession:
-    """For a bridge on this machine."""
+    """An HTTP session for a bridge on this machine."""
     return aiohttp.ClientSession(
         trust_env=False,  # no proxy and no netrc of the environment ever sees the token
         cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,  # ours are not compressed; a small answer cannot become a large one
+        auto_decompress=False,  # our answers are not compressed, and so a small one cannot become a large one
         timeout=aiohttp.ClientTimeout(total=CALL_SECONDS, sock_connect=CONNECT_SECONDS),
     )
 
 
 @asynccontextmanager
 async def connect(*directories: Path) -> AsyncIterator[RemoteControl | None]:
-    """The bridge that published itself in one of these directories; the first that there is.
+    """The first running bridge that has published itself in one of these directories.
 
-    Gives None when none is running: no file, nobody at its port, or somebody who does not know its token. Raises:
-    TooLittleLeft.
+    Gives None when none is running: no file, no listener on its port, or a listener that does not know its token.
+    Raises: TooLittleLeft.
     """
     for directory in directories:
         async with _connected(rendezvous.find(directory)) as control:
@@ -226,7 +226,7 @@ async def connect(*directories: Path) -> AsyncIterator[RemoteControl | None]:
 
 @asynccontextmanager
 async def connect_given(file: Path) -> AsyncIterator[RemoteControl | None]:
-    """The same for the published file of a bridge of another user, which its administrator lets us read."""
+    """Like connect(), for the published file of another user's bridge, which its administrator lets us read."""
     async with _connected(rendezvous.find_given(file)) as control:
         yield control
 
@@ -261,10 +261,10 @@ async def whole(response: aiohttp.ClientResponse, limit: int = ANSWER_LIMIT) -> 
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """What is ended by a line end, each at most ANSWER_LIMIT octets. Raises: WireError.
+    """Complete lines, each of at most ANSWER_LIMIT octets. Raises: WireError.
 
-    Not aiohttp's own: it has half a MiB for a line, while a reload tells of each account that it has added, and what
-    it raises for more is in each version another exception.
+    aiohttp's own line reader is not used: it allows half a MiB for a line, while the notice of a reload names each
+    account that was added; and for a longer line each version of aiohttp raises another exception.
     """
     begun = bytearray()
     async for piece in response.content.iter_any():

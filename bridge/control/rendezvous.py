@@ -29,7 +29,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def publish(directory: Path, url: str, token: Secret[str], pid: int) -> None:
-    """Leave word in `directory`, which is made if need be. Readers see the old file or the new one, never a part.
+    """Write the file in `directory`, which is created if needed. Readers see the old file or the new one, never a part.
 
     Raises: BridgeError naming the file.
     """
@@ -67,25 +67,25 @@ def withdraw(directory: Path, pid: int) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError:
-            return  # a file left behind is ignored as soon as nobody answers for its token
+            return  # a file left behind is ignored once nobody at its URL can prove to know the token
 
 
 def find(directory: Path) -> tuple[str, Secret[str]] | None:
     """URL (without a slash at its end) and token of the bridge that published here.
 
-    None if there is no file, or one that is malformed, that others may read, or that another user owns (POSIX; on
-    Windows the directory's access list does that): its token would be no secret, or its URL a trap. Raises:
-    TooLittleLeft, where there is no descriptor to read it with.
+    None if there is no file, or if it is malformed, readable by others, or owned by another user (POSIX; on Windows the
+    directory's access list prevents that): its token would be no secret, or its URL a trap. Raises: TooLittleLeft
+    where no descriptor is left to read it with.
     """
     content = _read(directory / NAME)
     return None if content is None else (content["url"], Secret(content["token"]))
 
 
 def find_given(path: Path) -> tuple[str, Secret[str]] | None:
-    """The same for a file that the person has named, of a bridge that runs as somebody else.
+    """Like find(), for a file that the person has named, of a bridge that runs as another user.
 
     Its owner may be anybody and a group may read it: that is how an administrator hands it to some people only. All
-    others may still not read it, and nobody but the owner may write it.
+    others must still not be able to read it, and nobody but the owner to write it.
     """
     content = _read(path, shared=True)
     return None if content is None else (content["url"], Secret(content["token"]))
@@ -107,7 +107,7 @@ def _read(path: Path, *, shared: bool = False) -> dict[str, Any] | None:
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
-        if is_short(error):  # else a running bridge would be reported as not running
+        if is_short(error):  # otherwise a running bridge would be reported as not running
             raise TooLittleLeft(too_little(error)) from error
         return None
     try:

@@ -74,7 +74,7 @@ class Unconfigured:
         raise _none()
 
     async def notices(self) -> AsyncGenerator[Notice, None]:
-        """None, until whoever listens goes away."""
+        """Gives none, and waits until whoever listens goes away."""
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
         yield  # makes this a generator

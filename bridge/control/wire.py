@@ -23,7 +23,7 @@ from bridge.secret import Secret
 T = TypeVar("T")
 
 KEEP_ALIVE = 15.0
-"""Seconds between empty lines in the stream of notices: both sides learn of a peer that is gone."""
+"""Seconds between empty lines in the stream of notices, by which both sides notice a peer that is gone."""
 
 _NOTICES: Mapping[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(Notice)}
 
@@ -32,7 +32,7 @@ _ERRORS: Mapping[str, type[BridgeError]] = {
 }
 
 _PROOF = b"mail-bridge control\0"
-"""Keeps the answer to a nonce apart from anything else that the token may ever sign."""
+"""Domain separation: keeps the answer to a nonce apart from anything else that the token may ever sign."""
 
 
 class WireError(BridgeError):
@@ -50,7 +50,7 @@ def dumps(value: object) -> str:
 
 
 def dumped(value: Any) -> Iterator[str]:
-    """dumps(encode(value)) of a contract value, in pieces: each item of its lists is one."""
+    """dumps(encode(value)) of a contract value, in pieces: one for each item of its lists."""
     before = "{"
     for field in dataclasses.fields(value):
         content = getattr(value, field.name)
@@ -81,7 +81,7 @@ def _no_constant(name: str) -> float:
 
 
 def encode(value: Any) -> Any:
-    """A contract value to what json takes. A Secret is refused: whoever sends one reveals it on purpose."""
+    """Turn a contract value into what json takes. A Secret is refused, so that a sender must reveal it on purpose."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Enum):
@@ -94,7 +94,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: type[T], data: object) -> T:
-    """What encode() made of a `kind`, back again: exactly its fields, each of exactly its type.
+    """Turn the result of encode() back into a `kind`: exactly its fields, each of exactly its type.
 
     Raises: WireError naming the place.
     """
@@ -142,7 +142,7 @@ def _decode_fields(kind: Any, data: object, place: str) -> Any:
 
 
 def decode_findings(data: Mapping[str, Any]) -> tuple[Finding, ...]:
-    """What encode_findings() made. Raises: WireError, also for arguments that do not fit their sentence."""
+    """The inverse of encode_findings(). Raises: WireError, also for arguments that do not fit their sentence."""
     findings: tuple[Finding, ...] = _decode(tuple[Finding, ...], data.get("findings"), "findings")
     for finding in findings:
         try:
@@ -247,5 +247,5 @@ def _decode_error(data: Mapping[str, Any]) -> BridgeError | ValueError:
 
 
 def proof(token: Secret[str], nonce: str) -> str:
-    """What only a holder of the token can answer to a nonce: the caller learns whom it talks to before it trusts."""
+    """The answer to a nonce that only a holder of the token can give; a caller asks for it before sending the token."""
     return hmac.new(token.reveal().encode(), _PROOF + nonce.encode(), hashlib.sha256).hexdigest()

@@ -49,7 +49,7 @@ class About:
     config_file: Callable[[], str]
     is_demo: bool
     directory: Callable[[], Directory]
-    """A reload brings another one."""
+    """A reload replaces it."""
     listeners: Callable[[], Sequence[Listener]]
     warnings: Callable[[], Awaitable[tuple[Diagnosis, ...]]]
     """What the administrator must see to before it becomes trouble."""
@@ -57,7 +57,7 @@ class About:
 
 
 class Desk:
-    """An InProcess Control; whatever a method says of itself, it says there."""
+    """An InProcess Control, where most of the methods are documented."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Desk:
         try:
             warnings = await about.warnings()
         except TooLittleLeft:
-            warnings = ()  # whoever looks again is warned; until then the rest is worth knowing
+            warnings = ()  # a later status has them again; until then the rest is worth knowing
         return Status(
             version=__version__,
             config_file=about.config_file(),
@@ -110,7 +110,7 @@ class Desk:
         return Entrance(self._about.is_demo, tuple(map(_status_of, self._about.listeners())))
 
     async def known(self) -> list[Account]:
-        """Those with a line of their own; and those below a pattern for whom somebody has signed in, or must."""
+        """Accounts with an entry of their own, and those below a pattern where somebody has signed in, or must."""
         directory = self._about.directory()
         known = {account.address: account for account in directory.accounts}
         try:
@@ -125,7 +125,7 @@ class Desk:
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         """See Control."""
         account = self._account(address)
-        await self._vault.load_any(account.address)  # a store that is away, or a key that does not fit, is told first
+        await self._vault.load_any(account.address)  # raises for a store that is away or a wrong key, before we begin
         pending = await self._authorizations.begin(account, asker)
         match pending.request:
             case AuthorizationRequest(url=url):
@@ -161,7 +161,7 @@ class Desk:
         return SignOut(await self._tokens.forget(account), was_signed_in=was_signed_in)
 
     async def _left(self, address: str) -> str:
-        """As it is stored, if it is a leftover's; an alias of somebody else's account may be one."""
+        """The address as it is stored, if it is a leftover's; an alias of somebody else's account may be one."""
         if self._has_account(address):
             return ""
         found = (one.address for one in await self.leftovers() if same_name(one.address) == same_name(address))
@@ -183,7 +183,7 @@ class Desk:
     async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:
         """See Control."""
         account = self._account(address)
-        await self._vault.try_out(account.address)  # a token that works once must not be used up for nothing
+        await self._vault.try_out(account.address)  # first: a token that works only once must not be used up in vain
         await self._tokens.adopt(account, refresh_token)
         await self._server_checks.check_new(account)
         return await self._standings.of(account)
@@ -191,7 +191,7 @@ class Desk:
     async def save(self, address: str) -> AccountStatus:
         """Try once more to save a sign-in that the store did not take; then every mail server is tried.
 
-        Only for who shares this process, and ends with it. Raises: SignInUnsaved while the store does not take it.
+        Only for a caller in this process that ends with it. Raises: SignInUnsaved while the store does not take it.
         """
         account = self._account(address)
         try:
@@ -218,7 +218,7 @@ class Desk:
         """See Control."""
         account = self._account(address)
         if account.is_first_use and not await self._passwords.is_known(account.address):
-            later = Diagnosis.of("password.first_use")  # one of ours, made because somebody looked, would lock it out
+            later = Diagnosis.of("password.first_use")  # making one here would lock out the mail program's own password
             raise PasswordUnknown(later.told(), diagnosis=later)
         return await self._passwords.current(account.address)
 

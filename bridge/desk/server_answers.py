@@ -1,4 +1,4 @@
-"""How each account's mail servers took the last login, a mail program's or one on trial, and if that is trouble."""
+"""How each account's mail servers answered the last login, a mail program's or a trial one, and if that is trouble."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from bridge.notices import Forgotten, MailServerAnswered, Notice, NoticeBus
 from bridge.relay.server_check import ServerCheck
 
 LASTING_SECONDS = 60.0
-"""What may pass by itself is trouble once mail programs have met it for so long, and were let in at no time between: a
-server that is busy for one login has had the next one meanwhile."""
+"""A temporary failure becomes trouble once mail programs have met it for this long, with no successful login between: a
+server that was too busy for one login has accepted the next one by then."""
 PASSED_SECONDS = 3600.0
-"""It is none any more when no mail program has met it for so long: in the evening the network was away, and till the
-morning nobody sends."""
+"""A temporary failure is no trouble any more once no mail program has met it for this long: the network may have failed
+in the evening, and nobody sends mail until the morning."""
 ABANDONED_SECONDS = 7 * 24 * 3600.0
-"""The same of what somebody must see to, which does not pass by itself: after a weekend the mail programs are back. But
-a program that was set up by mistake for a POP3 that is off on purpose has IMAP since, and nothing else would end it."""
+"""The same for a failure that somebody must fix, which does not pass by itself: mail programs that rest over a weekend
+are back by then. The limit is for a program that was once set up for POP3 by mistake, where POP3 is off on purpose: it
+uses IMAP since, and no later login would ever end the trouble."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,13 @@ class _Answer:
     """The last answer of one mail server."""
 
     began: float
-    """The login, by the monotonic clock."""
+    """When the login began, by the monotonic clock."""
     check: ProtocolCheck
     is_temporary: bool
     refused_first: float | None
     refused_last: float | None
-    """When they began: of the mail programs' logins, the first and the last in a row that were not let in. None if one
-    has been since, or there was none."""
+    """When the first and the last of the mail programs' refused logins in a row began. None if none was refused, or a
+    login has succeeded since."""
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class _Heard:
 
     what: tuple[object, ...]
     since: float
-    """A login that began before then says nothing: it used a grant that has been forgotten."""
+    """Logins that began by then do not count: they used a grant that has been forgotten."""
     answers: dict[Protocol, _Answer] = field(default_factory=dict)
 
 
@@ -56,25 +57,26 @@ class ServerAnswers:
         bus.on_notice(self._hear)
 
     def of(self, account: Account) -> tuple[ProtocolCheck, ...]:
-        """How the last login went at each mail server that had one; none of servers where the account was before."""
+        """How the last login went at each mail server that had one; without servers that the account no longer uses."""
         answers = self._answers(account)
         return tuple(answers[protocol].check for protocol in Protocol if protocol in answers)
 
     def trouble(self, account: Account) -> ProtocolCheck | None:
-        """Why mail programs do not get in. One on trial is not enough: a server may be off on purpose, and not used."""
+        """Why mail programs cannot log in. A failed trial login is not enough: a server that nobody uses may be off on
+        purpose."""
         refusing = [answer for answer in self._answers(account).values() if self._is_trouble(answer)]
         refusing.sort(key=lambda answer: answer.is_temporary)  # what somebody must see to comes first
         return refusing[0].check if refusing else None
 
     def note_login(self, account: Account, protocol: Protocol, problem: BridgeError | None, seconds: float) -> None:
-        """See session.Tried: a mail program's."""
+        """Note a mail program's login; see session.Tried."""
         began = self._clock.monotonic() - seconds
         if problem is None and self._opens_since(account, protocol, began):
-            return  # by far the most
+            return  # by far the most common case
         self._note(account, ServerCheck.of(protocol, problem), began, is_program=True)
 
     def note_trial(self, account: Account, check: ServerCheck, began: float) -> None:
-        """A login on trial, that began at this time of the monotonic clock."""
+        """Note a trial login that began at this time of the monotonic clock."""
         self._note(account, check, began, is_program=False)
 
     def _hear(self, notice: Notice) -> None:
@@ -104,7 +106,7 @@ class ServerAnswers:
             return
         if heard is None or heard.what != _what(account):
             if heard is not None and any(began < answer.began for answer in heard.answers.values()):
-                return  # a late answer of the servers that the account had before
+                return  # a late answer from the servers that the account had before
             since = heard.since if heard is not None else float("-inf")
             heard = self._heard[account.address] = _Heard(_what(account), since)
         before = heard.answers.get(found.protocol)
@@ -129,12 +131,13 @@ class ServerAnswers:
 
 
 def _what(account: Account) -> tuple[object, ...]:
-    """All that decides which servers are tried, and as whom."""
+    """Everything that decides which servers are tried, and as whom."""
     return account.provider, account.subject, account.endpoints
 
 
 def _reason(answer: _Answer | None) -> str:
-    """The server's own words may be others each time; an answer that nobody has had yet would have been a good one."""
+    """The diagnosis alone, because the server's own words may differ each time; empty for a success, and also if there
+    was no answer before."""
     diagnosis = answer.check.diagnosis if answer is not None else None
     return diagnosis.key if diagnosis is not None else ""
 

@@ -33,7 +33,7 @@ class ServerChecks:
         self._bus = bus
 
     async def keep(self, account: Account, tokens: TokenSet) -> str:
-        """A sign-in is over once its subject was checked, it is stored, and every mail server was tried.
+        """Complete a sign-in: its subject is checked, it is stored, and every mail server is tried.
 
         Returns and raises: as TokenService.keep().
         """

@@ -42,9 +42,9 @@ class Standings:
     async def of_all(
         self, accounts: Iterable[Account], away: StoreUnavailable | None = None
     ) -> tuple[AccountStatus, ...]:
-        """The same of each. A store that is away is not asked again: one that hangs lets us wait each time.
+        """Like of(), for each account. A store that is away is not asked again: if it hangs, we would wait each time.
 
-        Args: away, why it is, if somebody has asked it just now.
+        Args: away, the store's error, if it has just been asked and is away.
         """
         found = []
         for account in accounts:
@@ -55,7 +55,7 @@ class Standings:
 
     async def _told(self, account: Account, standing: Standing) -> AccountStatus:
         if standing.is_signed_in and not standing.detail and await self._is_waiting(account):
-            wanted = Diagnosis.of("sign_in.password")  # a mail program has asked, and nobody has said whose it is
+            wanted = Diagnosis.of("sign_in.password")  # a mail program has asked, and nobody has confirmed whose it is
             standing = replace(standing, is_signed_in=False, detail=wanted.told(), diagnosis=wanted)
         if standing.is_signed_in and not standing.detail and (trouble := self._answers.trouble(account)) is not None:
             standing = replace(standing, detail=trouble.sentence, diagnosis=trouble.diagnosis)
