@@ -83,7 +83,7 @@ def _network(value: str) -> str:
 
 
 Network = Annotated[str, AfterValidator(_network)]
-"""As ipaddress.ip_network reads it; an address stands for itself."""
+"""As ipaddress.ip_network reads it; a single address is a network of one."""
 
 
 class ListenAddress(LocalAddress):
@@ -110,7 +110,7 @@ class ListenAddress(LocalAddress):
 
     @property
     def certificate_names(self) -> tuple[str, ...]:
-        """What a certificate made for this address must be good for, besides localhost."""
+        """The names for which a certificate made for this address must be valid, besides localhost."""
         own = () if self.is_local or _is_unspecified(self.host) else (self.host,)
         return tuple(dict.fromkeys((*own, *self.names)))
 
@@ -171,7 +171,7 @@ def _is_unspecified(host: str) -> bool:
 
 _PORT = re.compile(r"[0-9]{1,5}")
 _URL = re.compile(r"\w+://([^/\s]+:[0-9]{1,5})/?")
-"""As the console's address is shown everywhere else."""
+"""An address written as a URL, which is how the console's is shown everywhere else."""
 
 
 def _split_address(value: str) -> tuple[str, int]:

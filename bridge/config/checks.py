@@ -1,4 +1,4 @@
-"""What needs two parts of the file, or the disk, to be wrong: said of all parts that are right by themselves."""
+"""Checks that need two parts of the file, or the disk; they cover all parts that are valid by themselves."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ LONGEST_FILE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a file that are right by themselves."""
+    """The parts of a file that are valid by themselves."""
 
     provider_names: tuple[str, ...]
-    """All that are in the file, right or wrong."""
+    """All that are in the file, valid or not."""
     providers: Mapping[str, ProviderConfig]
     places: tuple[tuple[Keys, LocalAddress], ...]
     """Listeners and, last, the console: where local programs connect."""
     notify: NotifyConfig | None
-    """None if it is wrong by itself."""
+    """None if it is invalid by itself."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any], context: Mapping[str, Any]) -> Parts:
-        """Validate each part alone; what fails has been reported with the whole."""
+        """Validate each part alone; failures have been reported already, when the whole file was validated."""
         providers = values.get("providers")
         named = providers if isinstance(providers, dict) else {}
         return cls(
@@ -62,7 +62,7 @@ class Parts:
 
     @property
     def console(self) -> ConsoleAddress | None:
-        """None if it is wrong by itself."""
+        """None if it is invalid by itself."""
         return next((address for _, address in self.places if isinstance(address, ConsoleAddress)), None)
 
 
@@ -106,7 +106,7 @@ def _places(values: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[t
 
 
 def _check_accounts(source: Source, parts: Parts) -> None:
-    """Also of accounts that have another mistake: an unknown key must not hide an unknown provider."""
+    """Accounts with another mistake are checked, too: an unknown key must not hide an unknown provider."""
     accounts = source.values.get("accounts")
     seen: dict[str, Keys] = {}
     for index, account in enumerate(accounts if isinstance(accounts, list) else []):
@@ -134,7 +134,8 @@ def _check_accounts(source: Source, parts: Parts) -> None:
 
 
 def _check_first_use(source: Source, keys: Keys, account: dict[str, Any], providers: Mapping[str, Any]) -> None:
-    """Who has signed in says which mail program is theirs, on the page to which the browser comes back."""
+    """first-use needs the page to which the browser comes back: there the person who has signed in says which mail
+    program is theirs."""
     own: Keys = (*keys, "local_password")
     at: Keys = own if source.has(own) else ("local_password",)
     wanted = account["local_password"] if source.has(own) else source.values.get("local_password")
@@ -166,7 +167,7 @@ def _check_places(source: Source, parts: Parts) -> None:
         if other is None:
             taken |= dict.fromkeys(needed, (keys, place))
         elif source.has(other[0]) and not source.has(keys):
-            _report_taken(source, other[0], other[1], by=keys)  # the console by default: said of what is in the file
+            _report_taken(source, other[0], other[1], by=keys)  # the default console: report the entry in the file
         else:
             _report_taken(source, keys, place, by=other[0])
 
@@ -189,7 +190,7 @@ def _report_taken(source: Source, keys: Keys, place: LocalAddress, *, by: Keys) 
 
 
 def _sockets(place: LocalAddress) -> set[tuple[str, int]]:
-    """What this place needs. All of an interface (0.0.0.0) counts as loopback too; its other addresses are not seen."""
+    """The sockets that this place needs. A wildcard (0.0.0.0) is taken to include loopback, but no other address."""
     if place.port == 0:
         return set()
     host = place.host.lower()
@@ -205,7 +206,7 @@ def _sockets(place: LocalAddress) -> set[tuple[str, int]]:
 
 
 def _check_redirect(source: Source, keys: Keys, provider: ProviderConfig, console: ConsoleAddress | None) -> None:
-    """The browser must come back to us. A redirect to elsewhere is a proxy's in front of us: the admin's matter."""
+    """The browser must come back to us. A redirect to another host is for a proxy in front of us: the admin's job."""
     at: Keys = (*keys, "redirect_uri")
     if console is None or not source.has(at) or console.port == 0 or source.is_settled(("console",)):
         return
@@ -253,7 +254,7 @@ def _check_files(source: Source, keys: Keys, provider: ProviderConfig) -> None:
 
 
 def _check_service_account(source: Source, keys: Keys, path: str) -> None:
-    """The JSON key that Google makes, and not the OAuth client's, which looks alike."""
+    """Accepts the JSON key that Google makes, and not the OAuth client's file, which looks alike."""
     content = _content(source, keys, path)
     if content is None:
         return
@@ -296,7 +297,7 @@ def _check_pair(source: Source, certificate_keys: Keys, certificate: str, key_ke
         source.report(key_keys, said("the key in {file} has a password; store it without one", file=file))
         return
     try:
-        # The password is never asked for: without one given, OpenSSL would ask on the terminal.
+        # An empty password is given because OpenSSL would otherwise ask for one on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, ValueError) as error:
         is_mismatch = isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH"
@@ -311,13 +312,13 @@ def _check_pair(source: Source, certificate_keys: Keys, certificate: str, key_ke
                 certificate=theirs,
             ),
         )
-    except OSError as error:  # it was there, and readable, a moment ago: whoever renews it puts another one there
+    except OSError as error:  # the file was there, and readable, a moment ago: somebody is just renewing it
         keys, path = (certificate_keys, certificate) if os.path.exists(key) else (key_keys, key)
         source.report(keys, _unreadable(source, keys, path, error), may_pass=True)
 
 
 def _pem(source: Source, keys: Keys, path: str, label: Literal["CERTIFICATE", "PRIVATE KEY"]) -> str | None:
-    """The file's text; None, and a report, if it is not what it should be."""
+    """The file's text; None, and a report, if it holds no such PEM block."""
     content = _content(source, keys, path)
     if content is None:
         return None
@@ -335,7 +336,7 @@ def _pem(source: Source, keys: Keys, path: str, label: Literal["CERTIFICATE", "P
 
 
 def _content(source: Source, keys: Keys, path: str) -> bytes | None:
-    """What is in the file; None, and a report, if that cannot be told."""
+    """The file's content; None, and a report, if it cannot be read."""
     if source.is_settled(keys):
         return None
     shown = _file(source, keys, path)

@@ -6,19 +6,19 @@ from typing import Final
 from urllib.parse import quote
 
 NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
-"""Of this machine, as they stand in a URL."""
+"""This machine's names, as they stand in a URL."""
 
 DEFAULT_PORT: Final = 80
-"""Of http (RFC 9110 section 4.2.1). A browser names it neither in Host nor in Origin, nor in its address bar."""
+"""That of http (RFC 9110 section 4.2.1). A browser omits it in Host, in Origin and in its address bar."""
 
 USUAL_CONSOLE: Final = 3017
-"""The console's own port, for want of another: the one that is registered with the providers."""
+"""The console's port unless another is configured: the one that is registered with the providers."""
 
 
 def console_url(port: int) -> str:
     """Where the browser finds the console, and comes back to after a sign-in.
 
-    Spelled as browsers do: nothing on the way to a provider's registration makes another text of it.
+    Spelled as browsers spell it, so that nothing on the way to a provider's registration changes the text.
     """
     return f"http://localhost{_port(port)}/"
 
@@ -29,17 +29,18 @@ def sign_in_url(port: int, address: str) -> str:
 
 
 def sign_in_path(address: str) -> str:
-    """The same behind the console's last slash. `address`: also what a stranger has typed, which finds nothing."""
+    """The part of that URL after the console's slash. `address` may be any text that a stranger has typed."""
     return f"sign-in/{quote(address, safe='@', errors='replace')}"
 
 
 def console_urls(port: int) -> frozenset[str]:
-    """All that means the same to a browser. To a provider each may be another redirect URI: what is written counts."""
+    """All spellings that mean the same to a browser. A provider may take each for another redirect URI, so that the
+    spelling in the file counts."""
     return frozenset(f"http://{host}{slash}" for host in _hosts("localhost", port) for slash in ("/", ""))
 
 
 def console_hosts(port: int) -> frozenset[str]:
-    """What browsers and other programs may call it in Host."""
+    """The values of Host by which browsers and other programs may call the console."""
     return frozenset(host for name in NAMES for host in _hosts(name, port))
 
 

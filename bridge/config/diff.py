@@ -1,4 +1,4 @@
-"""Two Configs to a plan: rebind, ask for sign-in again, or just apply (pure)."""
+"""Turns two Configs into a plan: rebind, ask for sign-in again, or just apply (pure)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Plan:
     """What has to happen so that the new configuration is in force; names are in the order of the file."""
 
     listeners_to_close: tuple[ConfiguredListener, ...] = ()
-    """Once the others are open; one at the same address, with other TLS files, takes over their sockets."""
+    """Closed once the others are open; a new one at the same address, with other TLS files, takes over its sockets."""
     listeners_to_open: tuple[ConfiguredListener, ...] = ()
     accounts_added: tuple[str, ...] = ()
     """Addresses, and `*@domain` patterns."""
@@ -45,7 +45,7 @@ class Plan:
     providers_added: tuple[str, ...] = ()
     providers_removed: tuple[str, ...] = ()
     providers_changed: tuple[str, ...] = ()
-    """Adapters to build anew; stored sign-ins stay good (a new secret, proxy, mail server)."""
+    """Providers whose adapters are built anew; stored sign-ins stay valid (a new secret, proxy, mail server)."""
     grants_invalidated: tuple[str, ...] = ()
     """Providers whose stored sign-ins are of no use any more: every person of theirs is asked again."""
     changed: tuple[str, ...] = ()
@@ -98,8 +98,8 @@ def summary_of(change: Plan) -> str:
 
 
 def until_restart(config: Config, console: ConsoleAddress) -> Mapping[str, ProviderConfig]:
-    """The providers while the console is still where `console` says: there the browser has to come back to, and not to
-    where the console will be."""
+    """The providers as they are until a restart: the console still listens at `console`, so the browser must come back
+    there, and not to where the console will be."""
     there = console_url(console.port)
     back = {url: there if url.endswith("/") else there.removesuffix("/") for url in console_urls(config.console.port)}
     return {

@@ -1,4 +1,4 @@
-"""What is right by its form and hardly meant so: told with its place, and used all the same."""
+"""Values that are valid by their form but hardly meant so: reported with their place, and used all the same."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from bridge.config.source import Source
 
 _GOOGLE_ID: Final = re.compile(r"(?i)[a-z0-9_-]+\.apps\.googleusercontent\.com")
 _SHORTEST_SECRET: Final = 24
-"""Google's old ones; its own and Microsoft's of today have 35 and 40 characters. Names and numbers have fewer."""
+"""The length of Google's old secrets; today Google's have 35 characters and Microsoft's 40. Names and numbers are
+shorter."""
 _SHELLS_VARIABLE: Final = re.compile(r"\$(?:env:)?\w+|\$\(\w+\)|%\w+%", re.ASCII)
-"""As sh, PowerShell, make and cmd write it; around the last one YAML wants quotes, which make it a text."""
+"""A variable as sh, PowerShell, make and cmd write it; the last form needs quotes in YAML, which make it a text."""
 _IN_A_PATH: Final = re.compile(r"%(\w+)%|(?:^|(?<=[/\\]))\$(?:env:)?(\w+)(?=[/\\]|$)", re.ASCII)
-"""The same: cmd's anywhere, the others' as one step of it, since a file's name may have a dollar."""
+"""The same in a path: cmd's form anywhere, the others only as a whole component: a file name may have a dollar."""
 _MADE: Final[tuple[Keys, ...]] = (("store", "path"), ("store", "key_file"), ("log", "file"))
-"""Files that come into being at any place; those that are only read are missed there."""
+"""Files that the bridge makes, wherever the path leads. A wrong path to a file that is only read shows by itself."""
 _MICROSOFT_HOSTS: Final = frozenset(preset.authority_host for preset in CLOUDS.values())
 
 
 def doubtful(source: Source, config: Config) -> Iterator[Problem]:
-    """Each with its place. No error: old versions of Microsoft's tools made secrets that look like a Secret ID."""
+    """Each doubt with its place. They are no errors, because old versions of Microsoft's tools made secrets that look
+    like a Secret ID."""
     found = [*_of_ports(config.listeners), *_of_paths(source)]
     for provider_name, provider in config.providers.items():
         found += [(("providers", provider_name, key), sentence) for key, sentence in _of_provider(provider)]
@@ -38,7 +40,7 @@ def doubtful(source: Source, config: Config) -> Iterator[Problem]:
 
 
 def client_id_doubt(kind: str, client_id: str) -> Said | None:
-    """What both providers' ids look like, and what is copied in their place: a project's number, a secret's Value."""
+    """Set if the id does not look like this provider's: people copy a project's number or a secret's Value instead."""
     if kind == "google" and not _GOOGLE_ID.fullmatch(client_id):
         return said("a client ID of Google looks like 1234-abcd.apps.googleusercontent.com")
     if kind == "microsoft" and not GUID.fullmatch(client_id):
@@ -47,7 +49,7 @@ def client_id_doubt(kind: str, client_id: str) -> Said | None:
 
 
 def client_secret_doubt(kind: str, secret: str) -> Said | None:
-    """What is copied in the place of a secret: the other value of the same page."""
+    """Set if the secret looks like the other value on the same page, which people copy instead."""
     if kind == "google" and _GOOGLE_ID.fullmatch(secret):
         return said("this is a client ID; the client secret is wanted, which Google shows only when it is made")
     if kind == "microsoft" and GUID.fullmatch(secret):
@@ -100,7 +102,7 @@ def _of_provider(provider: Provider) -> Iterator[tuple[str, Said]]:
 
 
 def _of_client_id(provider: Provider) -> Said | None:
-    """Where the provider itself gives out the ids: another server at its URLs may have any."""
+    """Only where the provider itself issues the ids: with the URLs of another server, an id may look like anything."""
     if isinstance(provider, GoogleProvider):
         is_theirs = bool(provider.client_id) and provider.authorization_url == GOOGLE_AUTHORIZATION_URL
     elif isinstance(provider, MicrosoftProvider):

@@ -15,7 +15,7 @@ from bridge.model import Endpoint, Protocol, TlsMode
 def effective_endpoint(provider: ProviderConfig, protocol: Protocol) -> Endpoint | None:
     """The upstream server of this protocol; None where neither preset nor configuration names a host.
 
-    What the preset knows of its own server (what it offers, the limit on connections) is not said of another host.
+    What the preset knows of its own server (its extensions, its limit on connections) is not assumed of another host.
     """
     preset = provider.servers.get(protocol)
     override = provider.override(protocol) or EndpointOverride()
@@ -36,8 +36,9 @@ def effective_endpoint(provider: ProviderConfig, protocol: Protocol) -> Endpoint
 
 
 def used_endpoints(config: Config, provider: ProviderConfig) -> Mapping[Protocol, Endpoint]:
-    """The mail servers to log in to: of the protocols that have a port here. What `off` has closed may be switched off
-    at the provider too. All of them where that leaves none: a log-in may have to tell whose mailbox a token opens."""
+    """The mail servers to log in to: those of the protocols that have a listener, since a protocol that is `off` here
+    may be switched off at the provider too. All of them where that leaves none, because a login may be needed to tell
+    whose mailbox a token opens."""
     found = {protocol: effective_endpoint(provider, protocol) for protocol in Protocol}
     known = {protocol: endpoint for protocol, endpoint in found.items() if endpoint is not None}
     return {protocol: endpoint for protocol, endpoint in known.items() if config.listeners.of(protocol)} or known
@@ -51,5 +52,5 @@ def endpoints_of(config: Config, protocol: Protocol) -> tuple[Endpoint, ...]:
 
 
 def _usual_mode(protocol: Protocol, port: int | None) -> TlsMode | None:
-    """What a well-known port means: with `port: 587` alone, TLS from the first byte would hang until a timeout."""
+    """The TLS mode that a well-known port implies: with `port: 587` alone, implicit TLS would hang until a timeout."""
     return next((tls for (of, tls), usual in DEFAULT_PORTS.items() if (of, usual) == (protocol, port)), None)

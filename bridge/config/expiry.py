@@ -25,7 +25,7 @@ class SecretExpiry:
 
     @property
     def is_over(self) -> bool:
-        """True if it works no more."""
+        """True if it no longer works."""
         return self.days < 0
 
     @property

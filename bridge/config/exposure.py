@@ -28,21 +28,22 @@ class Readers(Protocol):
     """Whether the store itself refuses a key file that others can read, so that nothing need be said of it here."""
 
     def everybody_reads(self, path: Path) -> bool:
-        """True if every user of this machine may; False where that is not told."""
+        """True if every user of this machine may; False where that is not known."""
         ...
 
     def closing(self, path: Path) -> str:
-        """The command that leaves it to whoever runs us."""
+        """The command that restricts the file to the user who runs the bridge."""
         ...
 
 
 class Modes:
-    """By POSIX permissions; the directories above are not asked. No answer on Windows, where modes say nothing."""
+    """By the file's POSIX permissions; parent directories are not checked. Always False on Windows, where modes say
+    nothing."""
 
     refuses_open_key_files = True
 
     def everybody_reads(self, path: Path) -> bool:
-        """True if others than owner and group may."""
+        """True if the mode lets others than owner and group read it."""
         try:
             return os.name == "posix" and bool(path.stat().st_mode & stat.S_IROTH)
         except OSError:
@@ -57,7 +58,7 @@ MODES = Modes()
 
 
 def exposed_secrets(source: Source, path: Path | None, directory: Path, readers: Readers) -> Iterator[Problem]:
-    """Each with its place."""
+    """Each exposed secret with its place."""
     open_file = path if path is not None and readers.everybody_reads(path) else None
     for keys in source.places:
         for sentence in _exposed(source, keys, directory, open_file, readers):

@@ -50,7 +50,7 @@ class GenericProvider(Provider):
 
     @property
     def purpose(self) -> Mapping[str, str]:
-        """What tokens are for, as parameters of each request for one."""
+        """What tokens are for, as parameters of each token request."""
         known = {"resource": self.resource, "audience": self.audience}
         return {name: value for name, value in known.items() if value is not None}
 
@@ -71,7 +71,7 @@ class GenericProvider(Provider):
 
     @property
     def client_identity(self) -> GrantIdentity:
-        """The same without what is asked for."""
+        """The same without the scopes and the purpose."""
         where = (self.token_url, "" if self.flow.is_unattended else self.authorization_url or self.device_url)
         return self.kind, self.client_id, self.flow.is_unattended, *where
 
@@ -80,7 +80,8 @@ class GenericProvider(Provider):
     def _from_preset(cls, value: Any) -> Any:
         if not isinstance(value, dict) or not isinstance(named := value.get("preset"), str):
             return value
-        # A misspelt one is reported as such; that what it would have filled in is missing, too, would be noise.
+        # A misspelt preset is reported as such; some preset stands in for it, since it would be noise to report the
+        # keys that it would have filled in as missing.
         known = next((preset for preset in OAuth2Preset if preset.value == named), OAuth2Preset.YAHOO)
         return {**OAUTH2_PRESETS[known], **value}
 

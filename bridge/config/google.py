@@ -37,7 +37,7 @@ class GoogleProvider(Provider):
 
     @property
     def effective_scopes(self) -> tuple[str, ...]:
-        """What to ask for; nobody has to be named where nobody signs in."""
+        """The scopes to request; those that tell who has signed in are not needed where nobody signs in."""
         return self.scopes or ((GOOGLE_MAIL_SCOPE,) if self.flow.is_unattended else GOOGLE_SCOPES)
 
     @property
@@ -57,7 +57,7 @@ class GoogleProvider(Provider):
 
     @property
     def client_identity(self) -> GrantIdentity:
-        """The same without what is asked for."""
+        """The same without the scopes."""
         who = self.service_account_file if self.flow.is_unattended else self.client_id
         return self.kind, who, self.authorization_url, self.token_url
 

@@ -1,4 +1,4 @@
-"""What the file says by now and the running bridge does not do, for the administrator."""
+"""Tells the administrator what the file says by now, but the running bridge does not do."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ REFUSED, RESTART = "configuration.refused", "configuration.restart"
 
 
 def refusal(problem: BridgeError) -> Diagnosis:
-    """Of the first thing to change, where it is the file itself that cannot be used; the log has all of them."""
+    """Names the first thing to change where the file itself is invalid; the log has all of them."""
     first = problem.sentences[0] if isinstance(problem, ConfigError) else problem.said or str(problem)
     return Diagnosis.of(REFUSED, problem=first)
 
 
 def not_in_force(refused: Diagnosis | None, started: Config, config: Config) -> Iterator[Diagnosis]:
-    """A file that was refused, and what of the one in force waits for a restart."""
+    """A file that was refused, and the settings of the file in force that wait for a restart."""
     if refused is not None:
         yield refused
     if waiting := plan(started, config).waiting:

@@ -9,8 +9,8 @@ from pathlib import Path
 from bridge.config.console import USUAL_CONSOLE
 
 _LINE = re.compile(r"""(?m)^language:[ \t]+(["']?)(en|fr|auto)\1[ \t]*(?:#.*)?$""")
-"""A key of the root stands in the first column, and no line of another value does. A command that only asks a running
-bridge reads no YAML for one word; whoever writes this key in another way gets the system's language."""
+"""Only a key of the root can begin in the first column. A command that only asks a running bridge does not parse YAML
+for one word; if this key is written in another way, the system's language is used."""
 _CONSOLE = re.compile(r"""(?m)^console:[ \t]+(["']?)(?:[\w.\[\]:-]*:)?(\d{1,5})\1[ \t]*(?:#.*)?$""")
 
 
@@ -21,13 +21,13 @@ def configured_language(path: Path) -> str:
 
 
 def configured_console_port(path: Path) -> int:
-    """Of the console; the usual one too for a file that cannot be read."""
+    """The console's port; the usual one too for a file that cannot be read."""
     found = _CONSOLE.search(_text_of(path))
     return int(found[2]) if found is not None else USUAL_CONSOLE
 
 
 def _text_of(path: Path) -> str:
-    """Empty if it cannot be read, or be read only once."""
+    """Empty if the file cannot be read, or is no regular file, which could be read only once."""
     if not os.path.isfile(path):
         return ""
     try:

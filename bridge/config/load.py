@@ -1,7 +1,7 @@
 """YAML to Config; every error with file:line:column; environment, file and keyring references.
 
-In this order, and all errors of one file at once: syntax (which ends it), references, the models, then what needs two
-parts to be wrong. No error quotes what a reference resolved to.
+All errors of a file are reported at once. It is checked in this order: syntax (an error there ends it), references, the
+models, then rules about two parts. No error quotes what a reference resolved to.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _REFERENCE = {"type": "string", "pattern": r"\$\{.+\}"}
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """A configuration that is right."""
+    """A valid configuration."""
 
     config: Config
     path: Path | None
     """None for a text that is in no file."""
     name: str
-    """As in errors: `config.yaml`."""
+    """The file's name as errors show it: `config.yaml`."""
     warnings: tuple[Said, ...] = ()
     """What works and should be changed all the same; each with its place."""
 
@@ -57,8 +57,8 @@ def load_config(
 ) -> LoadedConfig:
     """Read and check a file. May wait for the keyring. Raises: ConfigError with all problems.
 
-    Args: refuse, asked about the open file before it is read; raises a ConfigError where it is not to be.
-        readers, who are asked whether everybody can read a secret.
+    Args: refuse, called with the open file before it is read; raises a ConfigError if it must not be read.
+        readers, asked whether everybody can read a secret.
     """
     try:
         with path.open("rb") as file:
@@ -95,7 +95,7 @@ _TOO_LARGE = said("the file is larger than 1 MiB; it is hardly a configuration")
 def _decoded(content: bytes, name: str) -> str:
     if len(content) > LARGEST:
         raise ConfigError([at(name, _TOO_LARGE)])
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:  # NUL: no byte order mark
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:  # NUL: UTF-16 without a mark
         raise ConfigError([Problem(Place(1, 1), "", said("the file is UTF-16; save it as UTF-8")).told_of(name)])
     try:
         return content.decode("utf-8")
@@ -133,7 +133,7 @@ def _loaded(
 
 
 def _checked(source: Source, context: Mapping[str, Any]) -> Config | None:
-    """The Config, or None and what is wrong reported to `source`."""
+    """The Config, or None; problems are reported to `source`."""
     config = None
     try:
         config = Config.model_validate(source.values, context=dict(context))
@@ -141,7 +141,7 @@ def _checked(source: Source, context: Mapping[str, Any]) -> Config | None:
         details = error.errors(include_url=False)
         _report(source, details)
         _report(source, _beyond(source.values, details, context))
-    # Never with the ValidationError as context: it keeps the values.
+    # Outside the handler: the ValidationError, which keeps the values, must never become an exception's context.
     checks.check(source, checks.Parts.of(source.values, context))
     return config and _with_default_redirects(config)
 
@@ -151,7 +151,7 @@ _STAND_INS: Mapping[str, Mapping[str, object]] = {
     "microsoft": {"client_id": "x", "client_secret": "x", "tenant": "example.com"},
     "oauth2": {"client_id": "x", "client_secret": "x", "token_url": "https://example.com/", "scopes": ["x"]},
 }
-"""By kind: good values for keys that rules about several keys ask for; whether they are there is all that those ask."""
+"""By kind: valid values for the keys that rules about several keys look at; those rules only ask if a key is there."""
 
 _APART = frozenset({"imap", "pop3", "smtp", "ca_file", "proxy", "redirect_uri", "client_secret_expires"})
 """Keys of any provider that no such rule is about."""
@@ -162,9 +162,9 @@ def _beyond(
 ) -> list[ErrorDetails]:
     """What is wrong with providers besides single values.
 
-    pydantic asks no rule about several keys (what is missing, what does not go together) as long as one value is bad,
-    or a key misspelt: who has put that right would hear of the next. So they are asked with the bad ones replaced, if
-    they cannot tell the difference.
+    pydantic runs no rule about several keys (what is missing, what does not go together) as long as one value is bad or
+    a key is misspelt: whoever had corrected that would meet the next error. So the rules are run with the bad values
+    replaced, if they cannot tell the difference.
     """
     wrong: dict[tuple[str, str], set[str]] = {}
     for detail in details:
@@ -203,7 +203,7 @@ def _report(source: Source, details: Sequence[ErrorDetails]) -> None:
         elif kind == "union_tag_invalid":
             keys = (*keys, "kind")
         elif kind == "too_short" and source.has((*keys, 0)):
-            continue  # pydantic counts what is right; what is wrong has its own errors
+            continue  # pydantic counts valid items only; the invalid ones have errors of their own
         if kind == "extra_forbidden" or keys in meant or source.is_settled(keys):
             continue
         has_references = source.has_references(keys)
@@ -211,7 +211,7 @@ def _report(source: Source, details: Sequence[ErrorDetails]) -> None:
 
 
 def _with_default_redirects(config: Config) -> Config:
-    """Where none is written, the browser comes back to the console, wherever that listens."""
+    """Where no redirect_uri is configured, the browser comes back to the console, wherever that listens."""
     if config.console.port == 0:
         return config  # port 0: the real one is known only once it is bound
     url = console_url(config.console.port)

@@ -20,7 +20,7 @@ _V1 = re.compile(r"/([^/]+)/oauth2/(authorize|token)/?")
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 GUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 SIGN_IN_SCOPES = frozenset({"openid", "profile", "offline_access", "email"})
-"""These belong to no service and go with any."""
+"""Scopes that belong to no service and go with those of any."""
 MSAL_SCOPES = frozenset({"openid", "profile", "offline_access"})
 """msal adds these itself, and raises ValueError when it is given one."""
 SHARED_TENANTS = frozenset({"common", "organizations", "consumers", "9188040d-6c67-4c5b-b112-36a304b66dad"})
@@ -60,26 +60,26 @@ class MicrosoftProvider(Provider):
 
     @property
     def effective_cloud(self) -> Cloud:
-        """As written, or by the host of the URLs."""
+        """As configured, or derived from the host of the URLs."""
         host = urlsplit(self.authorization_url or "").netloc.lower()
         guess = (cloud for cloud, preset in CLOUDS.items() if preset.authority_host == host)
         return self.cloud or next(guess, Cloud.PUBLIC)
 
     @property
     def effective_scopes(self) -> tuple[str, ...]:
-        """What to ask for; those that msal adds itself need not be among them."""
+        """The scopes to request; those that msal adds itself need not be among them."""
         app_only = self.flow is Flow.CLIENT_CREDENTIALS
         return self.scopes or ((self._preset.app_scope,) if app_only else self._preset.scopes)
 
     @property
     def servers(self) -> Mapping[Protocol, Endpoint]:
-        """The mail servers of its cloud; where we know none, the token is not for those of another."""
+        """The mail servers of its cloud; none where we know none, because its tokens are not for another cloud's."""
         is_national = self.cloud is None and urlsplit(self.authority).hostname in NATIONAL_HOSTS
         return {} if is_national else self._preset.servers
 
     @property
     def mechanism(self) -> Mechanism:
-        """How a token is shown to the mail servers: Exchange knows no OAUTHBEARER."""
+        """How a token is shown to the mail servers: Exchange does not support OAUTHBEARER."""
         return Mechanism.XOAUTH2
 
     @property
@@ -89,7 +89,7 @@ class MicrosoftProvider(Provider):
 
     @property
     def client_identity(self) -> GrantIdentity:
-        """The same without what is asked for."""
+        """The same without the scopes."""
         return self.kind, self.client_id, self.authority.lower(), self.flow.is_unattended
 
     @property

@@ -33,7 +33,7 @@ _PLAIN_KEY = re.compile(r"[\w-]+")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """As editors count: from 1."""
+    """Line and column as editors count them: from 1."""
 
     line: int
     column: int
@@ -89,12 +89,12 @@ class Problem:
     path: str
     sentence: Said
     may_pass: bool = False
-    """By itself, such as a keyring that is locked just now."""
+    """The problem may pass by itself, such as a keyring that is locked just now."""
     is_locked: bool = False
-    """It is such a keyring: somebody must unlock it first."""
+    """The problem is such a keyring: somebody must unlock it first."""
 
     def told_of(self, name: str) -> Said:
-        """With its place in the file of this name: `config.yaml:14:5: accounts[1].provider: …`"""
+        """The sentence with its place in the file of this name: `config.yaml:14:5: accounts[1].provider: …`"""
         where = f"{name}:{self.place.line}:{self.place.column}" + (f": {self.path}" if self.path else "")
         return at(where, self.sentence)
 
@@ -110,7 +110,7 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 
 
 class Unreadable(Exception):
-    """The text is no YAML, or none that we take; nothing further can be said of it."""
+    """The text is not YAML, or not YAML that we accept; nothing further can be checked."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem.sentence))
@@ -120,7 +120,7 @@ class Unreadable(Exception):
 def read(text: str) -> tuple[Section, list[Problem]]:
     """Parse one document.
 
-    Returns: its root, and what is wrong with single keys and values (doubles, odd tags).
+    Returns: its root, and what is wrong with single keys and values (duplicates, odd tags).
     Raises: Unreadable.
     """
     root = _composed(text.removeprefix("\ufeff"))
@@ -168,12 +168,12 @@ _CONTROL = said(
 )
 _NO_BREAK = said("a no-break space stands here; type an ordinary one")
 _TYPED_NO_BREAK = re.compile("[\u00a0\u202f]+")
-"""What French keyboards and word processors put before a colon; YAML takes it for a letter of the key."""
+"""What French keyboards and word processors put before a colon; YAML takes it for part of the key."""
 _TAGS = said('tags (a word that begins with "!") are not supported; put a text in quotes')
 
 
 class _Reading:
-    """PyYAML's nodes to ours; collects what is wrong on the way."""
+    """Turns PyYAML's nodes into ours, and collects the problems on the way."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
@@ -190,7 +190,7 @@ class _Reading:
         if depth > DEEPEST:
             _stop(place, _TOO_DEEP)
         if node.tag not in _KNOWN_TAGS:
-            # Without the tag: an unquoted secret may begin with an exclamation mark.
+            # The tag is not quoted, because it may be an unquoted secret that begins with an exclamation mark.
             self._problem(place, keys, _TAGS)
             return Broken(place)
         if isinstance(node, yaml.ScalarNode):
@@ -245,7 +245,7 @@ class _Reading:
             column = place.column + (found.start() if node.style is None else 0)
             self._problem(Place(place.line, column), keys, _NO_BREAK)
             if found.start():  # at the beginning it stands for indentation, and the key belongs elsewhere
-                return _TYPED_NO_BREAK.sub(" ", node.value).strip()  # as meant: else it is reported as missing, too
+                return _TYPED_NO_BREAK.sub(" ", node.value).strip()  # as meant, so that it does not count as missing
         elif not node.value.strip() or not node.value.isprintable():
             self._problem(place, keys, said("a key is empty, or holds a control character"))
         elif "${" in node.value:
@@ -347,7 +347,7 @@ _WORDS: tuple[tuple[str, Said], ...] = (
 
 
 def _no_break_space(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
-    """One that stands for a space of YAML's: nobody can see it."""
+    """A no-break space in place of an ordinary one that YAML needs: nobody can see the difference."""
     for number, line in _near(text, error):
         if found := _NO_BREAK_SPACE.match(line):
             return Problem(Place(number, found.end()), "", _NO_BREAK)
@@ -355,8 +355,8 @@ def _no_break_space(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
 
 
 def _no_dash(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
-    """A list's entry whose hyphen is none, or has no space behind it: YAML takes the line for a text, and stumbles
-    over the next one."""
+    """A list entry that begins with another dash, or has no space after its hyphen: YAML takes the line for a text, and
+    reports the next line."""
     if not (error.problem or "").startswith("mapping values are not allowed"):
         return None
     for number, line in _near(text, error):

@@ -1,4 +1,4 @@
-"""No plugins of pydantic: they would see client secrets, and to look for them takes memory for good."""
+"""Switches off pydantic's plugins: they would see client secrets, and the search for them takes memory for good."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 from types import ModuleType
 
 LOADER = "pydantic.plugin._loader"
-"""Where pydantic asks for them, with the first model. It imports importlib.metadata for that (and zipfile, csv, email)
-and looks into each installed package, which is 1 MiB for as long as the process lives."""
+"""The module that pydantic asks for them, with the first model. It imports importlib.metadata for that (and zipfile,
+csv, email) and looks into each installed package, which costs 1 MiB for as long as the process lives."""
 
 
 def look_for_none() -> None:
-    """Call before the first model. A pydantic that asks elsewhere looks for them as ever."""
+    """Call before the first model. A version of pydantic that asks another module looks for plugins as usual."""
     loader = ModuleType(LOADER)
     vars(loader)["get_plugins"] = lambda: ()
     sys.modules.setdefault(LOADER, loader)

@@ -15,7 +15,7 @@ GOOGLE_REVOCATION_URL = "https://oauth2.googleapis.com/revoke"
 GOOGLE_MAIL_SCOPE = "https://mail.google.com/"
 """IMAP, POP and SMTP alike; the slash at the end belongs to it."""
 GOOGLE_SCOPES = (GOOGLE_MAIL_SCOPE, "openid", "https://www.googleapis.com/auth/userinfo.email")
-"""openid and the address tell who signed in; full URIs, since oauthlib compares what was asked with what it got."""
+"""openid and the address tell who signed in. Full URIs, since oauthlib compares the scopes requested and granted."""
 
 _IMAP = frozenset({"CHILDREN", "IDLE", "MOVE", "NAMESPACE", "UIDPLUS", "UNSELECT"})
 _COMMON = frozenset({"PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME", "CHUNKING", "SMTPUTF8"})
@@ -45,9 +45,9 @@ class CloudPreset:
 
     authority_host: str
     scopes: tuple[str, ...]
-    """For a person: which mail protocols the token opens."""
+    """For a person: the mail protocols that the token opens."""
     app_scope: str
-    """For the app alone (client credentials); `.default` is all that it was given."""
+    """For the app alone (client credentials); `.default` means all permissions that it was granted."""
     servers: Mapping[Protocol, Endpoint]
 
 

@@ -54,7 +54,7 @@ class Flow(str, Enum):
 
 
 GrantIdentity = tuple[object, ...]
-"""What a stored sign-in depends on: it is of no use any more exactly when this changes. JSON can write it."""
+"""What a stored sign-in depends on: it becomes useless exactly when this changes. JSON can represent it."""
 
 
 class Provider(Part):
@@ -103,7 +103,7 @@ def required(part: Part, *keys: str) -> None:
 
 
 def _missing(title: str, keys: Iterable[str]) -> NoReturn:
-    """As pydantic says it of a field that has no default, so that the error stands at the key's own place."""
+    """Raise what pydantic raises for a field without a default, so that the error stands at the key's own place."""
     details = [InitErrorDetails(type="missing", loc=(key,), input={}) for key in keys]
     raise ValidationError.from_exception_data(title, details, hide_input=True)
 

@@ -11,7 +11,8 @@ from bridge.config.values import is_loopback
 def environment_proxy(url: str) -> str | None:
     """As requests reads it: HTTPS_PROXY and NO_PROXY; on Windows and macOS the system's settings. None: directly.
 
-    Blocks where those have exceptions by address, as each Mac's by default: the host is looked up, to compare.
+    Blocks where those settings have exceptions by address, as on every Mac by default: the host is looked up, to
+    compare its address.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""

@@ -58,7 +58,10 @@ class References:
         self._known: dict[str, str | Unresolved] = {}
 
     def resolve(self, text: str) -> str:
-        """The text with all its references replaced, once: what came in is not looked at again. Raises: Unresolved."""
+        """The text with all its references replaced in one pass: inserted text is not searched again.
+
+        Raises: Unresolved.
+        """
         parts: list[str] = []
         at = 0
         while token := _TOKEN.search(text, at):
@@ -131,7 +134,7 @@ class References:
                 content = file.read(LONGEST_FILE + 1)
         except (OSError, ValueError, RuntimeError) as error:
             reason = system_reason(error) if isinstance(error, OSError) else said("it is no path")
-            # Not chained: whoever prints the chain must find sentences only.
+            # Not chained: whoever prints an exception's chain must find our sentences only.
             problem = Unresolved(
                 said(
                     "the file {name} cannot be read ({reason}); let mail-bridge's user read it",
@@ -185,7 +188,7 @@ def _file_text(content: bytes, path: Path) -> str:
     text: str | None = None
     with suppress(UnicodeDecodeError):
         text = content.decode("utf-8-sig")
-    if text is None:  # not in a handler, whose error holds the bytes
+    if text is None:  # raised here and not in the handler, whose exception holds the bytes
         raise Unresolved(said("the file {path} is not UTF-8 text; save it as UTF-8", path=path))
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     if not text:

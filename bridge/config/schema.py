@@ -34,7 +34,7 @@ from bridge.config.values import (
 from bridge.model import Protocol
 
 SAME_USER = "same"
-"""For `os_user`: the user whose name is what stands before the @ of the address."""
+"""For `os_user`: the user whose name stands before the @ of the address."""
 
 LocalPasswordMode = Literal["random", "first-use"]
 
@@ -150,7 +150,7 @@ class StoreConfig(Part):
     @model_validator(mode="before")
     @classmethod
     def _one_place(cls, values: Any) -> Any:
-        """First: what is wrong with the one that has to go would be of no use."""
+        """Checked first, because errors about the key that has to go would be of no use."""
         if isinstance(values, dict) and values.get("path") and values.get("url"):
             raise BadValue(said("give `path` (one machine) or `url` (several), not both"))
         return values
@@ -203,7 +203,7 @@ class NotifyConfig(Part):
 
 
 MOST_WORKERS = 64
-"""More than the bridge's own process, which each login wakes, could keep busy."""
+"""More than the bridge's own process, which takes part in each login, could keep busy."""
 
 
 class Config(Part):

@@ -27,7 +27,7 @@ def sentence(error: ErrorDetails, written: str | None, *, has_references: bool) 
     if kind == "value_error":
         problem = context["error"]
         if not isinstance(problem, BadValue):
-            return _UNUSABLE  # no text of a library's: it might quote the value
+            return _UNUSABLE  # not a library's own text, which might quote the value
         return problem.general if has_references else problem.quoting
     if kind in {"literal_error", "enum", "union_tag_invalid"}:
         choices = _choices(error)
@@ -83,7 +83,7 @@ def unknown_key(loc: Sequence[str | int]) -> tuple[Said, str | None]:
 
 
 def unknown_provider(shown: str, guess: str | None) -> Said:
-    """For an account's `provider` that is none. Args: guess, the name that may be meant."""
+    """For an account's `provider` that does not exist. Args: guess, the name that may be meant."""
     if guess is None:
         return said("no provider named {name}", name=shown)
     return said("no provider named {name} (did you mean {guess}?)", name=shown, guess=quoted(guess))

@@ -31,13 +31,13 @@ class Source:
         self._nodes: dict[Keys, Node] = dict(walk(root))
         self._referring: set[Keys] = set()
         self._settled: set[Keys] = set()
-        """Places with a problem, and all above them: what is said of those could be a consequence only."""
+        """Places with a problem, and all above them: a further problem there could be a mere consequence."""
         self._texts: dict[Keys, str] = {}
         self._problems: dict[Problem, None] = {}
         for keys, node in self._nodes.items():
             self._take(keys, node, references)
         self.values: dict[str, Any] = _plain(root, (), self._texts)
-        """Texts, lists and dicts. Where a problem is reported already, whatever keeps the rest in place."""
+        """Texts, lists and dicts. Where a problem is reported already, a placeholder that keeps the rest in place."""
 
     def _take(self, keys: Keys, node: Node, references: References) -> None:
         if isinstance(node, Broken):
@@ -59,7 +59,7 @@ class Source:
 
     @property
     def places(self) -> dict[Keys, Place]:
-        """Of everything in the file."""
+        """The place of everything in the file."""
         return {keys: node.place for keys, node in self._nodes.items()}
 
     def has(self, keys: Keys) -> bool:
@@ -90,7 +90,7 @@ class Source:
         return quoted(value if written is None else written)
 
     def place(self, keys: Keys) -> Place:
-        """Of these keys, or of the nearest thing above that is in the file."""
+        """The place of these keys, or of the nearest node above them that is in the file."""
         while keys not in self._nodes:
             keys = keys[:-1]
         return self._nodes[keys].place

@@ -34,16 +34,16 @@ def _store_url(value: Secret[str]) -> Secret[str]:
 
 
 StoreUrl = Annotated[SecretText, AfterValidator(_store_url)]
-"""One that SQLAlchemy takes: it may hold a password, and this password any sign but @."""
+"""A URL that SQLAlchemy accepts. It may hold a password, with any character but @."""
 
 
 def _check_parts(value: Secret[str]) -> None:
-    """As the library reads them that opens the store. Raises: BadValue."""
+    """Read the parts as the library does that opens the store. Raises: BadValue."""
     import sqlalchemy as sa  # late: a fifth of the program's memory, and few have such a URL
 
     try:
         url = sa.make_url(value.reveal())
-    except (sa.exc.ArgumentError, ValueError):  # the latter with what stands for a port in its text: part of a password
+    except (sa.exc.ArgumentError, ValueError):  # a ValueError quotes a bad port: part of a password
         raise _no_url() from None
     if scheme_of(value) == SQLITE:
         _check_file(url.database)
@@ -53,15 +53,15 @@ def _check_parts(value: Secret[str]) -> None:
     try:
         import psycopg  # noqa: F401  with the C library that it needs
     except ImportError:
-        # Not by the name of our extra: pip would look for mail-bridge itself where we have never published it.
+        # Does not name our extra: pip would look for mail-bridge itself in an index where we never published it.
         python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
         command = f'{python} -m pip install "psycopg[binary]"'
         raise BadValue(said("PostgreSQL needs `{command}`", command=command)) from None
 
 
 def _check_file(file: str | None) -> None:
-    """Raises: BadValue for a relative one: a URL knows nothing of the configuration's directory, to which all other
-    paths are relative, and a command in another directory would begin a store of its own."""
+    """Raises: BadValue for a relative path. All other paths are relative to the configuration's directory, of which a
+    URL knows nothing: a command started in another directory would create a store of its own."""
     if not file or file == ":memory:":
         raise BadValue(said("{backend} is not supported; use postgresql+psycopg, or `path` for a file", backend=SQLITE))
     if not Path(file).is_absolute():

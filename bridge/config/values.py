@@ -95,8 +95,8 @@ def _is_plain(value: str) -> bool:
 
 
 def unseen(value: str) -> Said | None:
-    """What is wrong with a text that holds what nobody can see, such as a zero-width space of the page that it was
-    copied from: it looks right wherever it is looked at, and the provider only says that it does not know it."""
+    """What is wrong with a text that holds an invisible character, such as a zero-width space from the page that it was
+    copied from: the text looks right everywhere, and the provider only says that it does not know it."""
     if value.isprintable():  # the only space that counts as printable is the ordinary one
         return None
     found = next(c for c in value if not c.isprintable())
@@ -109,12 +109,13 @@ def unseen(value: str) -> Said | None:
 
 
 _BREAKS = frozenset("\t\n\r\x85\u2028\u2029")
-"""What \\t, \\n, \\r, \\N, \\L and \\P make of a name or a path in "…"; the file of a reference may have lines."""
+"""What \\t, \\n, \\r, \\N, \\L and \\P become in a name or a path in "…"; the file of a reference may have line breaks,
+too."""
 
 
 def misquoted(value: str) -> Said | None:
-    """What is wrong with a text in quotes that a word processor has made round: YAML takes them for letters, and so
-    does the provider."""
+    """What is wrong with a text in typographic quotes, which word processors make: YAML takes them for part of the
+    text, and so does the provider."""
     if value[:1] in _ROUND_QUOTES and value[-1:] in _ROUND_QUOTES and value:
         return said("stands in typographic quotes, which count as letters: write straight ones, or none")
     return None
@@ -124,7 +125,7 @@ _ROUND_QUOTES = frozenset("“”„‟‘’‚‛«»‹›")
 
 
 def check_seen(value: str) -> None:
-    """Raises: BadValue. Names nothing but a character that cannot be seen, also where the value is secret."""
+    """Raises: BadValue, which quotes only the invisible character, so that it may be used for secrets."""
     if (wrong := unseen(value) or misquoted(value)) is not None:
         raise BadValue(wrong)
 
@@ -244,8 +245,8 @@ def _mail_address(value: str) -> str:
     address = unicodedata.normalize("NFC", value).strip().lower()
     check_seen(address)
     local, at, domain = address.rpartition("@")
-    # These are for quoted names only (RFC 5322 section 3.2.3): OFFICE\alice@office logs in, it gets no mail, and
-    # mailto:alice@example.com is a link that was copied.
+    # _SPECIALS are for quoted names only (RFC 5322 section 3.2.3): OFFICE\alice@office is a login name that gets no
+    # mail, and mailto:alice@example.com is a copied link.
     is_good = at and local and _DOMAIN.fullmatch(domain) and _is_plain(address) and not _SPECIALS & set(local)
     if not is_good or len(address) > LONGEST_ADDRESS or ("*" in local and local != "*"):
         raise BadValue(said('must be an address such as alice@example.com, or "*@example.com" for a whole domain'))
@@ -296,8 +297,8 @@ OsUser = Annotated[str, AfterValidator(_os_user)]
 def same_name(username: str) -> str:
     """The form in which two user names are compared: spelling of accents, case and outer spaces do not matter.
 
-    One that is longer than any that may be somebody's is left as it is: a mail program can say what takes as much time
-    to spell as the square of its length, and nobody else has a turn meanwhile.
+    A name that is longer than any account's is left as it is: a mail program can send a text whose normalization takes
+    time quadratic in its length, and it would block the event loop meanwhile.
     """
     if len(username) > LONGEST_ADDRESS:
         return username

@@ -12,14 +12,14 @@ from bridge.config.importers.ini import DEFAULT, IniSection, is_on
 from bridge.config.values import MailAddress
 
 SAMPLE_TEXT = "*** your"
-"""With this begins what its sample configuration wants to have replaced."""
+"""The sample configuration's placeholders begin with this text."""
 
 GLOBAL = "emailproxy"
 
 TOKENS = frozenset(
     {"token_salt", "token_iterations", "access_token", "access_token_expiry", "refresh_token", "last_activity"}
 )
-"""What the program writes into an account's section; not one of them is looked at."""
+"""Options that the program itself writes into an account's section; none of them is looked at."""
 
 KNOWN = TOKENS | {
     "permission_url",
@@ -80,7 +80,7 @@ class Account:
     """As we write it: `alice@example.com`, or `*@example.com`."""
     options: Mapping[str, str] = field(repr=False)
     secret_section: str
-    """In which section its client_secret stands; its own, if there is none."""
+    """The section that has its client_secret; its own, if there is none."""
 
     def get(self, option: str) -> str:
         """The option, inherited or its own; empty if there is none."""
@@ -89,7 +89,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Those that have an address, and why the others have none."""
+    """The accounts that have a usable address, and why the others have none."""
 
     carried: tuple[Account, ...]
     refused: tuple[tuple[IniSection, Said], ...]
@@ -132,7 +132,7 @@ def _address(name: str, switches: Globals) -> str:
 
 
 def _templates(section: IniSection, by_name: Mapping[str, IniSection]) -> list[IniSection]:
-    """From which comes what is missing: [@domain], then [@]."""
+    """The sections from which missing options are taken: [@domain], then [@]."""
     found = (by_name.get("@" + section.name.rpartition("@")[2]), by_name.get("@"))
     return [template for template in found if template is not None and template is not section]
 
@@ -140,7 +140,7 @@ def _templates(section: IniSection, by_name: Mapping[str, IniSection]) -> list[I
 def _inherited(section: IniSection, templates: Sequence[IniSection]) -> Mapping[str, str]:
     options: dict[str, str] = {}
     for template in reversed(templates):
-        # A template's own sign-in is nobody else's; what its secret was encrypted with is not known here anyway.
+        # A template's own tokens belong to nobody else; and the salt of its encrypted secret is of no use here anyway.
         options |= {name: value for name, value in template.options.items() if name not in TOKENS}
     return options | dict(section.options)
 

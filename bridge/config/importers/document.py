@@ -26,14 +26,14 @@ class Found:
     left_out: tuple[tuple[str, int, Said], ...]
     """Section, line, reason."""
     notes: tuple[Said, ...]
-    """On the file as a whole."""
+    """Notes on the file as a whole."""
     directory: Path
     home: SecretHome
     source: str
     translate: Translate
 
     def comment(self, sentences: Iterable[Said], indent: int = 0, *, bullet: bool = False) -> list[str]:
-        """In the reader's language."""
+        """Comment lines in the reader's language."""
         return comment((sentence.told(self.translate) for sentence in sentences), indent, bullet=bullet)
 
 
@@ -95,7 +95,7 @@ _ORDER = ("kind", "preset", "tenant", "cloud", "flow", "client_id", "client_secr
 
 
 def _place(key: str) -> int:
-    """As in config.example.yaml: who we are first, where the mail is last."""
+    """The order of config.example.yaml: the client's identity first, the mail servers last."""
     return _ORDER.index(key) if key in _ORDER else len(_ORDER) + (key in {protocol.value for protocol in Protocol})
 
 

@@ -1,4 +1,4 @@
-"""One account's options to the provider it needs: which kind, which flow, and what is said about the difference."""
+"""Turns one account's options into the provider it needs: kind, flow, and remarks on what differs from before."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Remark:
     to_do: bool = False
 
     def with_redirect(self, uri: str) -> Remark:
-        """Where it names the redirect URI, which is known once all accounts are."""
+        """The same with the redirect URI filled in, which is known only once all accounts are."""
         arguments = tuple((name, uri if name == "redirect_uri" else value) for name, value in self.text.arguments)
         return replace(self, text=replace(self.text, arguments=arguments))
 
@@ -52,21 +52,21 @@ class Draft:
     settings: Mapping[str, Setting]
     """Keys of our `providers` section and their values, without secrets and mail servers."""
     redirect_uri: str
-    """Where the browser came back to there; empty where no browser is used."""
+    """Where the browser came back to with the other program; empty where no browser is used."""
     client_secret: Secret[str] | None
     hidden_secret: Said | None
     """Why there is a secret that is not known; None if there is no such secret."""
     service_account: Secret[str] | None
     """The JSON key, where it stood in the file itself."""
     secret_section: str
-    """In which section of the other file the secret or the key stands."""
+    """The section of the other file that has the secret or the key."""
     domains: tuple[str, ...]
     """Names by which its mail servers may be found."""
     remarks: tuple[Remark, ...] = ()
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """All that makes a provider another one, except for the client secret and where the browser comes back to."""
+        """All by which providers differ, except for the client secret and the redirect URI."""
         key = self.service_account.reveal() if self.service_account is not None else ""
         return self.family, tuple(self.settings.items()), key
 
@@ -87,12 +87,12 @@ class _Options:
         self.remarks.append(Remark(text, to_do))
 
     def path(self, option: str) -> str:
-        """Absolute; there, a relative path was relative to where the program had been started."""
+        """The option as an absolute path; the other program resolved it against the directory it was started in."""
         return absolute(self.get(option), self.directory)
 
 
 def absolute(path: str, directory: Path) -> str:
-    """A path of the other file for ours, which may stand elsewhere; one of another system stays as it is."""
+    """A path from the other file, absolute because our file may be elsewhere; another system's path stays as it is."""
     is_whole = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
     return path if is_whole else str(directory / path)
 
@@ -116,7 +116,7 @@ def draft(account: Account, switches: Globals, directory: Path) -> Draft:
 
 
 def _flow(options: _Options) -> Flow | None:
-    """None for the password grant (RFC 6749 section 4.3). With a permission_url only `device` counts, there."""
+    """None for the password grant (RFC 6749 section 4.3). With a permission_url that program heeds only `device`."""
     written = options.get("oauth2_flow")
     if options.get("permission_url"):
         return Flow.DEVICE if written == "device" else Flow.BROWSER
@@ -162,7 +162,7 @@ def _google(options: _Options, flow: Flow | None) -> Draft:
 
 
 def _google_service_account(options: _Options) -> Draft:
-    """There, client_id says what client_secret is: the path of a JSON key, or the key itself."""
+    """In the other program's file, client_id says what client_secret is: the path of a JSON key, or the key itself."""
     what, key = options.get("client_id"), options.get("client_secret")
     if what not in {"file", "key"} or not key or SAMPLE_TEXT in key:
         raise NotCarried(
@@ -200,7 +200,7 @@ def _google_scopes(options: _Options, settings: dict[str, Setting], *, preset: t
 
 _AUTHORITY = re.compile(r"/([^/]+)/oauth2(/v2\.0)?/(?:authorize|token|devicecode)/?")
 _LIVE = re.compile(r"/oauth20_(?:authorize|token|connect)\.srf")
-"""Of login.live.com, for private accounts: what is `consumers` elsewhere."""
+"""Paths of login.live.com, for private accounts: the tenant `consumers` of other hosts."""
 
 
 def _microsoft(options: _Options, flow: Flow | None, cloud: Cloud) -> Draft:
@@ -262,7 +262,7 @@ def _tenant(options: _Options) -> str:
 def _microsoft_credential(
     options: _Options, flow: Flow, settings: dict[str, Setting]
 ) -> tuple[Secret[str] | None, Said | None]:
-    """There, a secret wins over a certificate; public clients have neither."""
+    """In the other program, a secret wins over a certificate; public clients have neither."""
     secret, hidden = _secret(options)
     certificate, key = options.get("jwt_certificate_path"), options.get("jwt_key_path")
     if flow is Flow.DEVICE:

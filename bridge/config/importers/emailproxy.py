@@ -1,6 +1,6 @@
 """The configuration of email-oauth2-proxy to our YAML: text in; YAML, secrets and what is left to do out (pure).
 
-What has no place here becomes a comment that says what to do instead. Tokens are never looked at.
+What has no equivalent here becomes a comment that says what to do instead. Tokens are never looked at.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Imported:
     """What became of the other program's file."""
 
     yaml: str
-    """Loads as soon as what is in `kept` is where it says."""
+    """Can be loaded once the secrets in `kept` are in their places."""
     kept: tuple[Kept, ...]
     to_do: tuple[str, ...]
     """What somebody must do before all of it works; one sentence or two each. The YAML says these, and more."""
     accounts: int
     providers: int
     left_out: int
-    """Sections that are not carried."""
+    """How many sections are not carried over."""
 
 
 def import_emailproxy(
@@ -111,12 +111,12 @@ def _providers(
         else:
             good.append(group)
     good = _once_each(good, left_out)
-    name(good)  # anew: no office365-2 without an office365
+    name(good)  # again: there should be no office365-2 without an office365
     return [provider_of(group, ports, home, is_only=is_only) for group in good]
 
 
 def _once_each(groups: Sequence[Group], left_out: list[tuple[str, int, Said]]) -> list[Group]:
-    """Of accounts whose names differ in case only, the first that can be carried."""
+    """Keep only the first account that can be carried over, of those whose names differ only in case."""
     first: dict[str, Account] = {}
     for account in sorted((account for group in groups for account in group.accounts), key=lambda one: one.line):
         known = first.setdefault(same_name(account.address), account)

@@ -1,4 +1,4 @@
-"""Reads an INI file as email-oauth2-proxy does; what is wrong with it is said with its line, never with its text."""
+"""Reads an INI file as email-oauth2-proxy does; errors name the line and never quote it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.config.nodes import at
 from bridge.errors import ConfigError
 
 DEFAULT = "DEFAULT"
-"""The section whose options are everybody's."""
+"""The section whose options hold for all others."""
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _HEADER = re.compile(r"\[(?P<name>.+)\]")
@@ -27,7 +27,7 @@ class IniSection:
     options: Mapping[str, str] = field(repr=False)
     """They hold secrets."""
     inherited: frozenset[str] = frozenset()
-    """Names of those that stand in [DEFAULT]."""
+    """Names of the options that come from [DEFAULT]."""
 
     def get(self, option: str) -> str:
         """The option without outer spaces; empty if it is not there."""
@@ -35,14 +35,14 @@ class IniSection:
 
 
 def is_on(text: str) -> bool:
-    """As configparser understands it; what it would not is off."""
+    """As configparser understands it; any other word is off."""
     return configparser.ConfigParser.BOOLEAN_STATES.get(text.lower(), False)
 
 
 def decoded(content: bytes, name: str) -> str:
     """The text of a file: UTF-8, UTF-16 with its mark, or what older Windows editors write. Raises: ConfigError."""
     encodings = ("utf-16",) if content.startswith(_UTF16) else ("utf-8-sig", "cp1252")
-    if b"\0" in content[:2]:  # in both of which it would be text
+    if b"\0" in content[:2]:  # UTF-16 without a mark: a NUL is valid in both UTF-8 and cp1252
         raise ConfigError([at(f"{name}:1", said("the file is UTF-16; save it as UTF-8"))])
     for encoding in encodings:
         try:
@@ -50,14 +50,14 @@ def decoded(content: bytes, name: str) -> str:
         except UnicodeDecodeError as error:
             before = content[: error.start]
     line = before.count(b"\n") + 1
-    # Outside the handler, whose error holds the bytes.
+    # Raised outside the handler, whose exception holds the bytes.
     raise ConfigError([at(f"{name}:{line}", said("here stands a byte that is no text; save the file as UTF-8"))])
 
 
 def read_ini(text: str, name: str) -> tuple[IniSection, ...]:
     """All sections, in the order of the file. Raises: ConfigError with the line.
 
-    No interpolation, no inline comments, each section and option once: as that program has it.
+    Like that program: no interpolation, no inline comments, each section and option only once.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     parser = configparser.ConfigParser(interpolation=None)

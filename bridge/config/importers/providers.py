@@ -1,4 +1,4 @@
-"""Drafts of many accounts to as few providers as they need: names, mail servers, places for secrets."""
+"""Merges the drafts of many accounts into as few providers as they need: names, mail servers, places for secrets."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ SECRETS = "secrets"
 
 
 class SecretHome(Enum):
-    """Where what must not stand in the YAML goes."""
+    """Where the secrets go, which must not stand in the YAML."""
 
     FILES = "files"
-    """Beside the YAML, which is a file, too."""
+    """Into files beside the YAML, which is written to a file, too."""
     ENVIRONMENT = "environment"
-    """The YAML goes to standard output: nothing else is written."""
+    """Into variables: the YAML goes to standard output, and nothing else is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Kept:
     value: Secret[str] | None
     """None if only the admin has it."""
     section: str
-    """Of the other program's file, in which it stands if it is known."""
+    """The section of the other program's file that has it, if it is known."""
     is_path: bool = False
     """True for a variable that must hold the path of a file with it."""
 
@@ -62,7 +62,7 @@ class Group:
     accounts: list[Account] = field(default_factory=list)
     domains: dict[str, None] = field(default_factory=dict)
     redirect_uris: Counter[str] = field(default_factory=Counter)
-    """With the number of accounts that had each: they differ in the port of localhost at most."""
+    """With the number of accounts that had each; they differ at most in the port of localhost."""
     remarks: dict[Remark, None] = field(default_factory=dict)
     name: str = ""
 
@@ -82,7 +82,7 @@ class Group:
 
     @property
     def line(self) -> int:
-        """Where the first of its accounts stands."""
+        """The line of its first account."""
         return self.accounts[0].line
 
 
@@ -112,9 +112,9 @@ class Provider:
 
 
 def grouped(drafts: Sequence[tuple[Account, Draft]]) -> list[Group]:
-    """Accounts with the same needs together, in the order of the file, and named.
+    """Group the accounts with the same needs, in the order of the file, and name the groups.
 
-    Where some accounts have the client secret in clear and others the same one encrypted, the clear one is for all.
+    Where some accounts have the client secret in clear and others have it encrypted, the clear one is used for all.
     """
     groups: dict[tuple[object, ...], dict[str | None, Group]] = {}
     for account, draft in drafts:
@@ -144,7 +144,7 @@ def provider_of(group: Group, ports: Sequence[Server], home: SecretHome, *, is_o
     """What to write for a group.
 
     Args: is_only, whether it is the only provider of all, and the only one whose servers no preset knows.
-    Raises: NotCarried if our own checks would refuse it, or if its mail servers cannot be told.
+    Raises: NotCarried if our own checks would refuse it, or if its mail servers cannot be determined.
     """
     draft = group.draft
     settings: dict[str, Any] = dict(draft.settings)
@@ -199,7 +199,7 @@ def _checked(settings: Mapping[str, Any]) -> ProviderConfig:
 
 
 def _servers(group: Group, ports: Sequence[Server], *, is_only: tuple[bool, bool]) -> servers.Choice:
-    """Those of its family; without a preset those that are alike by name, or all that nobody else claims."""
+    """The servers of its family; without a preset, those with a similar name, or all that no other provider claims."""
     only_one, only_stranger = is_only
     own = servers.of_family(ports, group.draft.family) if group.draft.family is not None else {}
     unclaimed = servers.of_family(ports, None)

@@ -16,10 +16,10 @@ from bridge.config.importers.drafts import Remark
 from bridge.config.values import HttpsUrl, is_loopback
 
 FIRST_ORDINARY = 1024
-"""Below, only administrators may listen on Linux; on Windows port 80 mostly belongs to a web server."""
+"""Lower ports are for administrators only on Linux; on Windows, port 80 mostly belongs to a web server."""
 
 _NATIVE_CLIENT = "/oauth2/nativeclient"
-"""Of Microsoft: a page from which people copied the URL into the other program."""
+"""The path of Microsoft's page from which people copied the URL into the other program."""
 
 _URL: TypeAdapter[str] = TypeAdapter(HttpsUrl)
 
@@ -51,9 +51,9 @@ def console_port(redirects: Iterable[tuple[str, str, int]], taken: Collection[in
 
 
 def without_port(uri: str) -> str:
-    """What two redirect URIs have in common that the console can serve alike: it has one port for all of localhost's.
+    """Equal for redirect URIs that the console can serve alike: it has one port for all URIs of localhost.
 
-    Where the other program was to listen by itself, its users were advised to take another port for each account.
+    Users of the other program who let it listen by itself were advised to take another port for each account.
     """
     return uri if _localhost_port(uri) is None else "http://localhost" + urlsplit(uri).path
 
@@ -69,7 +69,7 @@ def redirect(uris: Collection[str], kind: str, port: int) -> Redirect:
     theirs = _localhost_port(uri)
     if theirs is None:
         return _elsewhere(uri, kind, port)
-    # The slash at the end counts where it was registered with or without one; the port, at some, does not.
+    # The URI must end with a slash if, and only if, it was registered with one; some providers ignore the port.
     ours = f"http://localhost:{port}" + ("/" if urlsplit(uri).path else "")
     if theirs == port:
         return Redirect(ours)
@@ -148,5 +148,5 @@ def _to_register(uri: str, ours: str) -> Remark:
 
 
 def _shown(uri: str) -> str:
-    """A user name and a password may stand before an @; nobody needs to see them again."""
+    """The URI without a user name and a password before an @; nobody needs to see them again."""
     return re.sub(r"//[^/?#]*@", "//", uri)

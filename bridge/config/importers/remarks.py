@@ -29,14 +29,14 @@ _SWITCHES = {
 }
 
 _PLUGINS = "plugins"
-"""Of a server, in a branch of the other program."""
+"""An option of a server, in a branch of the other program."""
 
 _ALL_KNOWN = servers_of.KNOWN | accounts_of.KNOWN | frozenset(_SWITCHES)
 """What stands in [DEFAULT] is meant for sections of any kind."""
 
 
 def notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[Said]:
-    """On options that are not needed here, not possible, or that the program did not know."""
+    """Notes on options that are not needed here, not possible, or unknown to the other program."""
     for option, sentence in _SWITCHES.items():
         if option in switches.written:
             yield sentence

@@ -17,12 +17,12 @@ from bridge.model import Endpoint, Protocol, TlsMode
 
 LOOPBACK = "127.0.0.1"
 BOTH_LOOPBACKS = "localhost"
-"""127.0.0.1 and ::1: there, `::` takes IPv4 as well, and a mail program may use either."""
+"""127.0.0.1 and ::1: in the other program `::` takes IPv4 as well, and a mail program may use either."""
 DUAL_STACK = "[::]"
-"""Here it is IPv6 alone, on every system."""
+"""In our configuration this is IPv6 alone, on every system."""
 
 _SECTION = re.compile(r"(?P<type>IMAP|POP|SMTP)-(?P<port>[0-9]+)")
-"""Upper case only, as that program has it."""
+"""Upper case only, as in that program."""
 
 _PROTOCOLS = {"IMAP": Protocol.IMAP, "POP": Protocol.POP3, "SMTP": Protocol.SMTP}
 
@@ -54,7 +54,7 @@ class Upstream:
         server: dict[str, Scalar] = {"port": self.port, "tls": self.tls.value}
         if endpoint is None or endpoint.host != self.host:
             return {"host": self.host, **server}
-        # A port of theirs that we know has one mode; a forgotten server_starttls did not work there, either.
+        # A known port of theirs has only one TLS mode; a forgotten server_starttls did not work there, either.
         return {} if endpoint.port == self.port else server
 
 
@@ -72,10 +72,10 @@ class Server:
     certificate: str = ""
     key: str = ""
     tls: TlsMode | None = None
-    """For mail programs."""
+    """TLS towards mail programs."""
     remarks: tuple[Said, ...] = ()
     is_narrowed: bool = False
-    """True if other machines could connect there, and cannot here."""
+    """True if other machines could connect to the other program, and cannot connect here."""
     is_exposed: bool = False
     """True if other machines can connect, as before."""
 
@@ -91,7 +91,7 @@ def is_almost_server(section: IniSection) -> bool:
 
 
 def read_servers(sections: Sequence[IniSection]) -> tuple[tuple[Server, ...], tuple[tuple[IniSection, Said], ...]]:
-    """All servers in the order of the file, and why the others are none."""
+    """All servers in the order of the file, and why the other sections are none."""
     servers: dict[int, Server] = {}
     refused: list[tuple[IniSection, Said]] = []
     for section in sections:
@@ -135,7 +135,7 @@ def _server(section: IniSection, protocol: Protocol, port: int) -> Server:
 
 
 def _local_host(written: str, *, has_tls: bool) -> tuple[str, Said | None]:
-    """Where to listen, and what to say of it. There, no address means all interfaces; here, this machine."""
+    """Where to listen, and a remark. No address means all interfaces in the other program, and this machine here."""
     host = written.strip("[]")
     if not host:
         return BOTH_LOOPBACKS, said("It listened on all interfaces; now only programs on this machine can connect.")
@@ -194,7 +194,7 @@ _FAMILIES: dict[str, str] = {
     "yandex.com": "yandex",
     "yandex.ru": "yandex",
 }
-"""Of a host, or of all below it, to the family of its provider."""
+"""From a host name, which stands for all names below it too, to the family of its provider."""
 
 
 def family_of(host: str) -> str | None:
@@ -229,7 +229,7 @@ def closest(choice: Choice, domains: Iterable[str]) -> Choice:
 
 
 def _alike(one: str, other: str) -> int:
-    """How many labels two names share at their ends, if that makes a domain of somebody's own."""
+    """How many labels two names share at their ends, if these make a registrable domain."""
     count = 0
     for mine, theirs in zip(reversed(one.split(".")), reversed(other.split(".")), strict=False):
         if mine != theirs:
@@ -240,7 +240,7 @@ def _alike(one: str, other: str) -> int:
 
 
 _SECOND_LEVEL = frozenset({"ac", "co", "com", "edu", "gov", "gouv", "ne", "net", "or", "org"})
-"""As in co.uk: to have this in common is to have nothing in common."""
+"""As in co.uk: names that share no more than this have nothing in common."""
 
 
 def host_of(url: str) -> str:
