@@ -8,20 +8,20 @@ from enum import Enum
 from typing import Literal
 
 Level = Literal["info", "warning", "error"]
-"""Of the log line: info mends itself or was a person's wish, warning stops one account, error stops many."""
+"""The level of the log line: info passes by itself or was a person's wish, warning stops one account, error many."""
 
 
 class Turn(str, Enum):
-    """Who can mend it."""
+    """Who can fix the problem."""
 
     NOBODY = "nobody"
     """Waiting helps."""
     USER = "user"
     """The person whose mailbox it is, or their mail program's settings."""
     APP_ADMIN = "app-admin"
-    """Who keeps the app registration at the provider and our YAML file."""
+    """Whoever manages the app registration at the provider and our YAML file."""
     TENANT_ADMIN = "tenant-admin"
-    """Who keeps the organization's Exchange, Entra or Google Workspace, or the mail server."""
+    """Whoever manages the organization's Exchange, Entra or Google Workspace, or the mail server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +44,5 @@ class Advice:
 
 
 def placeholders(sentence: str) -> frozenset[str]:
-    """Names in braces; of a translation too. Raises: ValueError for a brace without its other half."""
+    """Names in braces, in a sentence or its translation. Raises: ValueError for an unmatched brace."""
     return frozenset(name for _, name, _, _ in string.Formatter().parse(sentence) if name is not None)

@@ -18,8 +18,8 @@ class Diagnosis:
     arguments: tuple[tuple[str, str | Said], ...] = ()
     """Name and value for each placeholder of the sentence, by name."""
     words: str | Said = ""
-    """The provider's or the mail server's own, without secrets; for forwarding, and all there is to an unknown code.
-    Said where they are ours: of a file that cannot be read, of a network that is not there."""
+    """The provider's or the mail server's own words, without secrets: for forwarding, and all that we know of an
+    unknown code. A Said where they are our own: about a file that cannot be read, or a network that is not there."""
 
     def __post_init__(self) -> None:
         """Raises: ValueError for an unknown key, or arguments that do not fit its sentence."""
@@ -31,7 +31,7 @@ class Diagnosis:
 
     @classmethod
     def of(cls, key: str, words: str | Said = "", **known: str | Said) -> Diagnosis:
-        """With those of the known arguments that the sentence wants. Raises: ValueError if one is missing."""
+        """Make one with those of the known arguments that the sentence needs. Raises: ValueError if one is missing."""
         wanted = sorted(ADVICE[key].placeholders)
         return cls(key, tuple((name, known[name]) for name in wanted if name in known), words)
 
@@ -45,6 +45,6 @@ class Diagnosis:
         return filled(translate(self.advice.sentence), self.arguments, translate)
 
     def told(self, translate: Translate = str) -> str:
-        """Our sentence, then their own words in brackets."""
+        """Our sentence, then the other side's own words in brackets."""
         words = self.words.told(translate) if isinstance(self.words, Said) else self.words
         return f"{self.sentence(translate)} ({words})" if words else self.sentence(translate)

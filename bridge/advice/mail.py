@@ -1,4 +1,4 @@
-"""A mail server's "no" to rows of the table, by its words: providers tell what they mean nowhere else.
+"""Maps a mail server's "no" to a row of the table, by its words: providers say nowhere else what they mean.
 
 Sources: docs/quirks.md; response codes: RFC 5530 (IMAP), RFC 3206 and RFC 2449 (POP3), RFC 3463 (SMTP).
 """
@@ -16,12 +16,12 @@ from bridge.advice.table import ADVICE
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Words, and what they mean."""
+    """A pattern of words, and what they mean."""
 
     pattern: re.Pattern[str]
     advice: Advice
     blames_token: bool
-    """True if a newer token may be welcome: one more attempt is worth it."""
+    """True if a newer token may be accepted, so that one more attempt is worth it."""
 
 
 _ABOUT_TOKEN: Final = frozenset({"mail.token_expired", "mail.not_accepted"})
@@ -49,7 +49,7 @@ CASES: Final = tuple(
         ("mail.web_login", r"(?:via|with|through) your web browser|web login required|\[WEBALERT[ \]]"),
         ("mail.session_over", r"session expired"),
         ("mail.token_long", r"(?<![\d.])5\.5\.6(?![\d.])"),  # RFC 4954 section 6; Postfix, above 12,288 octets
-        # Yandex, of a token that has ended too: only a newer one, or a new sign-in, tells which of the two it is
+        # Yandex, also for an expired token: only a newer one, or a new sign-in, tells which of the two it is
         ("mail.not_accepted", r"invalid credentials or (?:IMAP|POP3?) is disabled"),
         # RFC 6750; go-smtp, behind 454, which is its code for any failure
         ("mail.not_accepted", r"\binvalid_token\b"),
@@ -76,8 +76,8 @@ CASES: Final = tuple(
         ),
     )
 )
-"""The first whose words are found counts: a setting at the provider before a busy server, and that before the token,
-since providers put "authentication failed" in front of everything."""
+"""The first match counts. So a setting at the provider comes before a busy server, and that before the token, since
+providers put "authentication failed" in front of everything."""
 
 
 def recognized(text: str) -> Case | None:
@@ -86,14 +86,14 @@ def recognized(text: str) -> Case | None:
 
 
 def leaves_open(text: str) -> bool:
-    """True of words that say neither whose fault it is nor whether it passes: Exchange has one sentence for a protocol
-    that is switched off, a missing right, a full house and a mailbox server that does not answer."""
+    """True for words that say neither whose fault it is nor whether it will pass: Exchange has one sentence for a
+    disabled protocol, a missing right, too many connections and a mailbox server that does not answer."""
     case = recognized(text)
     return case is not None and case.advice.key == "mail.not_connected"
 
 
 def diagnosis(text: str, *, protocol: str, mailbox: str, person: str) -> Diagnosis:
-    """A refused login as who must do what.
+    """Diagnose a refused login: who must do what.
 
     Args: text, the server's answer; protocol, as people write it (`IMAP`); mailbox, the address that was to be opened;
     person, who has signed in for it.

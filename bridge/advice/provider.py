@@ -1,8 +1,8 @@
-"""OAuth errors, suberrors, AADSTS numbers and Google's texts to rows of the table.
+"""Maps OAuth errors, suberrors, AADSTS numbers and Google's texts to rows of the table.
 
 `error` and `suberror` decide what happens to a grant (oauth.failures does that, by the sets in here). Microsoft asks
-programs not to decide by its AADSTS numbers, and Google's descriptions have changed before: both only explain, that is,
-choose a better sentence, with the exceptions of TEMPORARY_CODES, which keep a grant, DECLINED_CODES and ENDED_TEXT.
+programs not to decide by its AADSTS numbers, and Google's descriptions have changed before. So both only choose a
+better sentence, except for TEMPORARY_CODES, which keep a grant, DECLINED_CODES and ENDED_TEXT.
 Sources: RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, OpenID Connect Core 3.1.2.6, docs/quirks.md.
 """
 
@@ -24,21 +24,23 @@ TEMPORARY: Final[Mapping[str, str]] = {
     "slow_down": "device.slow_down",
     "authorization_pending": "device.pending",
 }
-"""OAuth errors that mean: the same again, later."""
+"""OAuth errors that mean: repeat the same request later."""
 
 TEMPORARY_CODES: Final = frozenset({90033, 90006, 90012, 90024, 90055, 90090, 50033, 50087, 50196, 70012})
-"""Microsoft's `later`, whatever `error` is beside it; 50196 is its loop protection, which ends once we are quiet."""
+"""Microsoft's codes for "later", whatever `error` comes with them; 50196 is its loop protection, which ends once we
+pause."""
 
 ENDED: Final = frozenset({"invalid_grant", "interaction_required", "login_required", "consent_required"})
 """The grant is over, or the provider wants to see the person: only a sign-in helps."""
 
 ENDED_TEXT: Final = "The refresh token is invalid."
-"""All that tells the same where league/oauth2-server (PHP; Laravel Passport until version 12) says `invalid_request` of
-it, with HTTP 401 that no other `invalid_request` of its has. Since version 9 it says `invalid_grant`."""
+"""The only sign of an ended grant where league/oauth2-server (PHP; Laravel Passport until version 12) says
+`invalid_request` for it, with HTTP 401, which no other `invalid_request` of its has. Since version 9 it says
+`invalid_grant`."""
 
 ADMIN_SUBERRORS: Final = frozenset({"message_only", "protection_policy_required"})
-"""Microsoft: the person can do nothing. A policy (place, device, assignment) is in the way, and once it is not, the
-same refresh token works again: so it is kept."""
+"""Microsoft: the person can do nothing. A policy (place, device, assignment) is in the way. Once it no longer is, the
+same refresh token works again, and so the token is kept."""
 
 REGISTRATION: Final[Mapping[str, str]] = {
     "invalid_client": "oauth.invalid_client",
@@ -53,7 +55,7 @@ REGISTRATION: Final[Mapping[str, str]] = {
     "unsupported_grant_type": "oauth.unsupported_grant",
     "unsupported_response_type": "oauth.unsupported_response",
     "invalid_tenant": "oauth.tenant",
-    "invalid_dpop_proof": "oauth.dpop",  # RFC 9449, which we have nothing of
+    "invalid_dpop_proof": "oauth.dpop",  # RFC 9449, which we do not implement
     "use_dpop_nonce": "oauth.dpop",
     "org_internal": "google.org_internal",
     "admin_policy_enforced": "google.admin_policy",
@@ -66,16 +68,16 @@ REFRESHING: Final[Mapping[str, str]] = {
     "invalid_request": "oauth.refresh_wrong",
     "INVALID_REFRESH_TOKEN": "oauth.refresh_wrong",
 }
-"""The same where a person has signed in at any server (RFC 6749). LemonLDAP::NG says no more of a refresh token that it
-does not know any more; others mean what is wrong for everybody, so no grant is given up for it. Nor for Yahoo's word of
-its own, which is known from one log, beside "Failed to decode/encode refresh token"."""
+"""The same for the refresh of a person's grant at any server (RFC 6749). LemonLDAP::NG says only `invalid_request` of a
+refresh token that it no longer knows; with others that error concerns everybody, so no grant is given up for it. Nor is
+one for Yahoo's own word, which is known from one log, beside "Failed to decode/encode refresh token"."""
 
 SAID_NO: Final = frozenset({"access_denied", "consent_required"})
-"""What a sign-in ends with if the person declines; the second at LemonLDAP::NG. OpenID Connect Core 3.1.2.6 has it
-for requests in which nobody was to be asked, and such a one is never ours."""
+"""Errors with which a sign-in ends if the person declines; the second is LemonLDAP::NG's. OpenID Connect Core 3.1.2.6
+has it for requests in which nobody may be asked (`prompt=none`), which we never send."""
 
 DECLINED_CODES: Final = frozenset({65004})
-"""Microsoft's `access_denied` comes with this number, or without any, if it was the person who said no."""
+"""If it was the person who declined, Microsoft's `access_denied` comes with this number, or with none."""
 
 _SUBERRORS: Final[Mapping[str, str]] = {
     "invalid_rapt": "google.reauthentication",
@@ -83,7 +85,7 @@ _SUBERRORS: Final[Mapping[str, str]] = {
 }
 
 MISLEADING: Final = frozenset(_SUBERRORS)
-"""Beside these, Google's own text talks of a command line tool that nobody here has: it is not repeated."""
+"""Suberrors with which Google's own text talks of a command line tool that nobody here has: it is not repeated."""
 
 _CODES: Final[tuple[tuple[str, tuple[int, ...]], ...]] = (
     ("microsoft.second_factor", (50076, 50079, 50072, 50074, 50078, 50158)),
@@ -134,11 +136,11 @@ _APP_ONLY: Final[Mapping[str, str]] = {
     "microsoft.not_valid": "app_only.refused",
     "oauth.unauthorized_client": "google.delegation",
 }
-"""Where no person signs in the same answer means something else; the last is how Google words it."""
+"""Where no person signs in, the same answer means something else; the last one is Google's."""
 
 ABOUT_OLD_GRANTS: Final = frozenset({"google.ended", "microsoft.unused", "microsoft.not_valid"})
-"""What providers say of a refresh token and of an authorization code alike. Of a code, which lives for minutes, it only
-means that it was too old or used already."""
+"""Rows for what providers say of a refresh token and of an authorization code alike. For a code, which lives for
+minutes, it only means that the code was too old or already used."""
 
 _TEXTS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), ADVICE[key])
@@ -157,7 +159,7 @@ _TEXTS: Final = tuple(
 
 
 def explanations(error: str, suberror: str, codes: Iterable[int], description: str) -> Iterator[Advice]:
-    """What is known beyond `error`, the most telling first. May be empty, and may not fit what was decided."""
+    """What is known beyond `error`, the most specific first. May be empty, and may not fit what was decided."""
     yield from (_BY_CODE[code] for code in codes if code in _BY_CODE)
     if suberror in _SUBERRORS:
         yield ADVICE[_SUBERRORS[suberror]]

@@ -1,6 +1,6 @@
 """Said: an English sentence with {placeholders} and what stands in them, to be told later in any language.
 
-For what has no row in the table: the mistakes of a configuration file, the troubles of a store, a port that is taken.
+For what has no row in the table: mistakes in a configuration file, trouble with a store, a port that is taken.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bridge.advice.base import placeholders
 
 Translate = Callable[[str], str]
-"""An English sentence to the same in the reader's language, its {placeholders} untouched."""
+"""Translates an English sentence into the reader's language and leaves its {placeholders} untouched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Said:
 
 
 def said(sentence: str, /, **arguments: object) -> Said:
-    """Mark a sentence for scripts/translate.py, which wants it whole and literal. Raises: ValueError, see Said."""
+    """Mark a sentence for scripts/translate.py, which needs it as one literal. Raises: ValueError, see Said."""
     return Said(sentence, tuple((name, as_argument(value)) for name, value in arguments.items()))
 
 
 def as_said(text: str | Said) -> Said:
-    """A text that is not ours, or English for whatever reason, as a sentence that no language changes."""
+    """A text that is not ours, or English for whatever reason, as a sentence that is never translated."""
     return text if isinstance(text, Said) else Said("{text}", (("text", text),))
 
 
@@ -53,7 +53,7 @@ def quoted(text: str) -> Said:
 
 
 def as_argument(value: object) -> str | Said:
-    """What may stand in a placeholder."""
+    """The value as it may fill a placeholder."""
     return value if isinstance(value, Said) else str(value)
 
 

@@ -38,15 +38,15 @@ _WINDOWS: Final = {
     1236: errno.ECONNABORTED,
 }
 """ERROR_NETNAME_DELETED, _SEM_TIMEOUT, _CONNECTION_REFUSED, _NETWORK_UNREACHABLE, _HOST_UNREACHABLE and
-_CONNECTION_ABORTED: what overlapped calls say of a connection; their `errno` is EINVAL. Those of Windows Sockets have
-one of their own."""
+_CONNECTION_ABORTED: the errors of overlapped calls on a connection, whose `errno` is EINVAL. Errors of Windows Sockets
+have an `errno` of their own."""
 
 _ONE_OF_SEVERAL: Final = re.compile(
     r"\[(?:WinError (\d+)|Errno (\d+))\] (.*?)(?=, \[(?:WinError|Errno) \d|$)", re.DOTALL
 )
 
 _CALLS_DIRECTORIES_FORBIDDEN: Final = os.name == "nt"
-"""To whoever opens one as a file, Windows says "permission denied"."""
+"""If a directory is opened as a file, Windows says "permission denied"."""
 
 _NAMES: Final = {
     getattr(socket, "EAI_NODATA", socket.EAI_NONAME): said("No address associated with hostname"),  # not everywhere
@@ -57,8 +57,8 @@ _NAMES: Final = {
 
 
 def system_reason(error: BaseException, file: str | None = None) -> Said:
-    """For the end of a sentence; the system's own words for what is rare. Not for errors with another number than the
-    system's: SSLError, gaierror. `file`: what was opened, where the error itself does not say."""
+    """The reason for the end of a sentence; in the system's own words where it is rare. Not for errors whose numbers
+    are not the system's: SSLError, gaierror. `file`: what was opened, where the error itself does not say."""
     if isinstance(error, OSError):
         is_forbidden = isinstance(error, PermissionError)
         if is_forbidden and _CALLS_DIRECTORIES_FORBIDDEN and os.path.isdir(error.filename or file or ""):
@@ -74,14 +74,14 @@ def system_reason(error: BaseException, file: str | None = None) -> Said:
 
 
 def too_little(error: BaseException) -> Said:
-    """Of what everything needs, such as descriptors (see bridge.shortage)."""
+    """The system is short of something that everything needs, such as descriptors (see bridge.shortage)."""
     reason = quoted(str(error)) if isinstance(error, ImportError) else system_reason(error)
     return said("the system has too little left for mail-bridge: {reason}", reason=reason)
 
 
 def told_reasons(text: str) -> tuple[Said, ...]:
-    """Of several errors at once, which asyncio and its like put into one text, "[Errno 111] …, [WinError 1231] …": each
-    reason once. Empty if there is none in it."""
+    """The reasons in a text in which asyncio and its like join several errors, "[Errno 111] …, [WinError 1231] …"; each
+    once. Empty if there is none in it."""
     return tuple(dict.fromkeys(_reason(*found.groups()) for found in _ONE_OF_SEVERAL.finditer(text)))
 
 
@@ -91,7 +91,7 @@ def _reason(windows: str | None, posix: str | None, words: str) -> Said:
 
 
 def name_reason(error: OSError | UnicodeError) -> Said:
-    """Why a host name leads to no address: of getaddrinfo()'s gaierror, or of a name that is none."""
+    """Why a host name has no address: from getaddrinfo()'s gaierror, or because it is no valid name."""
     if isinstance(error, UnicodeError):  # an empty or overlong label
         return said("it is no host name")
     return _NAMES.get(error.errno or 0) or quoted(error.strerror or type(error).__name__)

@@ -1,7 +1,7 @@
 """The table: every problem of a provider, a mail server or our own store that we know, whose turn it is, one sentence.
 
-Which answer leads to which row: `provider` for OAuth, `mail` for mail servers. Sources: docs/quirks.md. Each sentence
-is a msgid of the catalogues in ui/locale: after a change run scripts/translate.py.
+Which answer leads to which row: see `provider` for OAuth, `mail` for mail servers. Sources: docs/quirks.md. Each
+sentence is a msgid of the catalogues in ui/locale: after a change run scripts/translate.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final
 from bridge.advice.base import Advice, Level, Turn
 
 _EXCEPTIONS = frozenset({"device.pending", "sign_in.unattended"})
-"""To the rule that waiting helps exactly where it is nobody's turn: a person enters a code while the program only asks
-again; and where nobody has to sign in there is nothing to wait for."""
+"""Exceptions to the rule that waiting helps exactly where it is nobody's turn: while a person enters a code, the
+program only has to poll; and where nobody has to sign in there is nothing to wait for."""
 
 _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
     (

@@ -1,6 +1,6 @@
 """Why TLS fails: what happens often, to be told in any language.
 
-The English is OpenSSL's own wherever it says what is meant: that is what an administrator looks up.
+The English is OpenSSL's own wherever that is clear, because it is what an administrator looks up.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def tls_reason(problem: ssl.SSLError) -> Said:
     if isinstance(problem, ssl.SSLCertVerificationError):
         return said("the certificate is not accepted: {reason}", reason=certificate_reason(problem))
     if isinstance(problem, ssl.SSLZeroReturnError):
-        return _HANDSHAKE["UNEXPECTED_EOF_WHILE_READING"]  # one that was said, or on a port that takes any for that
+        return _HANDSHAKE["UNEXPECTED_EOF_WHILE_READING"]  # a close_notify, or any EOF, see relay.tls
     if not problem.reason:
         return said("the TLS handshake failed")
     return _HANDSHAKE.get(problem.reason) or quoted(problem.reason.replace("_", " ").lower())

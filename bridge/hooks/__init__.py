@@ -1,1 +1,1 @@
-"""Notices for scripts: a program of the administrator's, or a URL, is told when somebody must act."""
+"""Notices for scripts: the administrator's program, or a URL, is told when somebody must act."""

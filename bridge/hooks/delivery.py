@@ -1,4 +1,4 @@
-"""What a delivery can end with, and the seam to the platform that starts programs."""
+"""How a delivery can end, and the interface to the platform code that starts programs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Ended:
 
 
 RunProgram = Callable[[Sequence[str], Mapping[str, str], float], Awaitable[Ended]]
-"""Program and arguments, what its environment gets besides the few names that programs need, and seconds.
+"""Runs a program: its arguments, its environment besides the few variables that programs need, and a time limit.
 
 Raises: HookFailed if it cannot be started, or has not ended in time and was killed with all that it started.
 """
 
 
 async def no_programs(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ended:
-    """Where nobody has said how programs are started."""
+    """The default where nobody has said how programs are started."""
     raise HookFailed("programs cannot be started here", temporary=False)

@@ -1,4 +1,4 @@
-"""Notices on their way to scripts: a bounded queue, a few at a time, each within its time limit."""
+"""Delivers notices to scripts: from a bounded queue, a few at a time, each within its time limit."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from bridge.shortage import is_short
 from bridge.threads import NoThread, in_thread
 
 AT_ONCE = 4
-"""A company whose 500 people must all sign in starts no 500 programs at once."""
+"""Deliveries at once: if 500 people of a company must sign in, 500 programs must not start at once."""
 WAITING = 2000
-"""Events that wait for their turn; beyond it a new one is dropped and counted."""
+"""Events that wait for their turn; once there are that many, a new one is dropped and counted."""
 SECONDS = 10.0
 """For a program, and for each attempt at the webhook."""
 RETRY_AFTER = 3.0
 """Seconds before the webhook's second and last attempt."""
 
 REFUSED_AGAIN = 600.0
-"""Seconds between two events that an account's logins are refused for the same reason: a mail server may say yes and no
-by turns."""
+"""Seconds between two events about the same reason for which an account's logins are refused: a mail server may accept
+and refuse by turns."""
 
 _Post = Callable[[HookEvent, NotifyConfig, Secret[str], float], Awaitable[None]]
 
@@ -43,7 +43,7 @@ class Hooks:
         clock: Clock,
         translation: Callable[[], Translate] = lambda: str,
     ) -> None:
-        """`config`, and `translation` of the sentences for people, are asked anew for each notice: a reload applies."""
+        """`config`, and `translation` of the sentences for people, are called for each notice: a reload applies."""
         self._config = config
         self._translation = translation
         self._run_program = run_program
@@ -52,7 +52,7 @@ class Hooks:
         self._is_running = False
         self._dropped = 0
         self._refused: dict[tuple[str, str], float] = {}
-        """By account and reason, when that was told last, by the monotonic clock."""
+        """By account and reason: when it was last told, by the monotonic clock."""
 
     def take(self, notice: Notice) -> None:
         """For the bus; never blocks."""
@@ -67,10 +67,11 @@ class Hooks:
             self._dropped += 1
 
     def _is_told_already(self, notice: Notice) -> bool:
-        """Of one that is an event. Of a refusal that goes on there is no second notice: another reason is told too."""
+        """For a notice that is an event. The bus gives no second notice while a refusal lasts, but one for each change
+        of the reason."""
         if not isinstance(notice, MailServerAnswered):
             return False
-        # Without the server's own words, which may be others each time.
+        # Without the server's own words, which may differ each time.
         reason = notice.diagnosis.sentence() if notice.diagnosis is not None else notice.reason
         told, now = (notice.address, reason), self._clock.monotonic()
         if now - self._refused.get(told, float("-inf")) < REFUSED_AGAIN:
@@ -79,7 +80,7 @@ class Hooks:
         return False
 
     async def run(self) -> None:
-        """Deliver until cancelled; a program under way is killed then."""
+        """Deliver until cancelled; a program that still runs is then killed."""
         self._is_running = True
         try:
             async with asyncio.TaskGroup() as group:
@@ -97,7 +98,7 @@ class Hooks:
             await self._deliver(found)
 
     async def _deliver(self, found: HookEvent) -> None:
-        """Both ways, side by side; that one fails does not stop the other."""
+        """Deliver both ways at once; the failure of one does not stop the other."""
         config = self._config()
         async with asyncio.TaskGroup() as group:
             if config.command:

@@ -1,4 +1,4 @@
-"""Which facts are for scripts, and what these are told of them (pure)."""
+"""Which notices scripts are told of, and what they are told (pure)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REASON_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class HookEvent:
-    """One fact on which somebody has to act; no secrets in it."""
+    """One fact that somebody has to act on; no secrets in it."""
 
     event: str
     account: str = ""
@@ -51,7 +51,7 @@ class HookEvent:
 
 
 def event_of(notice: Notice, translate: Translate = str) -> HookEvent | None:
-    """What scripts are told of a notice, its reason in a person's language; None for what needs nobody."""
+    """What scripts are told of a notice, with its reason in a person's language; None if nobody has to act."""
 
     def told(reason: str, diagnosis: Diagnosis | None) -> str:
         return _line(reason if diagnosis is None else diagnosis.told(translate))
@@ -73,5 +73,5 @@ def event_of(notice: Notice, translate: Translate = str) -> HookEvent | None:
 
 
 def _line(text: str) -> str:
-    """One printable line: scripts are careless, and an environment takes no NUL."""
+    """One printable line: scripts are careless, and an environment variable cannot hold a NUL."""
     return "".join(c if c.isprintable() else " " for c in text)[:REASON_LIMIT]

@@ -25,14 +25,14 @@ from bridge.threads import NotDone, Threads
 
 
 async def post(event: HookEvent, config: NotifyConfig, webhook: Secret[str], seconds: float) -> None:
-    """Return once a 2xx has come. Follows no redirect, keeps no cookie, reads no body.
+    """Send the event; return once a 2xx has come. Follows no redirect, keeps no cookie, reads no body.
 
-    Raises: HookFailed; its text holds the host and nothing else of the URL.
+    Raises: HookFailed; its text names the host and nothing else of the URL.
     """
     url = webhook.reveal()
     host = urlsplit(url).hostname or "?"
-    # Not the loop's own pool: of those that wait for a name server, or for the drive of ca_file, half a dozen fill it,
-    # and then no changed configuration is read, no console loaded, and no stop ends before they do.
+    # Not the loop's own pool: half a dozen threads that wait for a name server, or for the drive of ca_file, would fill
+    # it; then no changed configuration is read, no console is loaded, and a stop waits for them to end.
     threads = Threads("webhook", at_once=1)
     try:
         async with asyncio.timeout(seconds):
@@ -55,7 +55,7 @@ async def post(event: HookEvent, config: NotifyConfig, webhook: Secret[str], sec
 
 
 def _way(config: NotifyConfig, url: str) -> tuple[ssl.SSLContext, str | None]:
-    """In a thread: reads files for tens of milliseconds, and may ask a name server."""
+    """The way to the URL. Runs in a thread: it reads files for tens of milliseconds, and may ask a name server."""
     return trust(config.ca_file), config.proxy or environment_proxy(url)
 
 
@@ -87,7 +87,7 @@ async def _status(event: HookEvent, url: str, proxy: str | None, context: ssl.SS
     async with (
         aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=_Resolver(threads)),
-            trust_env=False,  # no password of a netrc file goes along
+            trust_env=False,  # sends no password from a netrc file
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "mail-bridge"},
         ) as session,

@@ -1,4 +1,4 @@
-"""A log file that does not grow for ever: where nobody keeps standard error, as for a task of Windows."""
+"""A log file that does not grow for ever: for where nobody keeps standard error, such as a task of Windows."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from weakref import WeakValueDictionary
 from bridge.making import make_private
 
 LARGEST = 10 * 1024 * 1024
-"""Octets; then the file gets `.1` behind its name, and a new one is begun. Some weeks of an office."""
+"""Octets; then `.1` is appended to the file's name, and a new one is begun. Some weeks of an office."""
 KEPT = 4
 """Older files: `.1` is the latest. All of them together stay below 50 MiB."""
 LOOK_SECONDS = 1.0
-"""How long what somebody else does to the file may go unnoticed: another process of ours, logrotate, a person."""
+"""How long we may fail to notice that somebody else renamed the file: another process of ours, logrotate, a person."""
 
 _streams: WeakValueDictionary[str, TextIO] = WeakValueDictionary()
-"""By path, as long as somebody writes to them."""
+"""By path, as long as somebody holds the stream."""
 
 
 def log_file(path: Path, *, renames: bool = True) -> TextIO:
-    """The stream that writes to the end of this file, readable for its owner alone where it has to be made; the same
-    one for the same path while somebody has it.
+    """The stream that appends to this file, which is created readable for its owner alone; the same stream for the same
+    path while somebody holds it.
 
-    Of several processes only one `renames` the file when it is large enough; the others notice. Raises: OSError.
+    Only one of several processes `renames` the file once it is large enough; the others notice. Raises: OSError.
     """
     stream = _streams.get(str(path))
     if stream is None or stream.closed:
@@ -38,17 +38,17 @@ def log_file(path: Path, *, renames: bool = True) -> TextIO:
 
 
 def path_of(stream: TextIO | None) -> str:
-    """Of a stream that log_file() has made; empty for any other."""
+    """The path of a stream that log_file() has made; empty for any other."""
     return next((path for path, known in _streams.items() if known is stream), "")
 
 
 def opened(path: Path) -> int:
-    """A descriptor of the end of the file, which is made. Raises: OSError, at once for a pipe that nobody reads: who
-    waits for a reader holds up everybody's mail."""
+    """A descriptor that appends to the file, which is created if needed. Raises: OSError, at once for a pipe that
+    nobody reads, because waiting for a reader would hold up everybody's mail."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags, 0o600)
     if sys.platform != "win32":
-        os.set_blocking(descriptor, True)  # else a line that finds the pipe full would be lost
+        os.set_blocking(descriptor, True)  # otherwise a line that finds the pipe full would be lost
     return descriptor
 
 
@@ -74,7 +74,7 @@ class _Appended(io.RawIOBase):
             self._look()
         if self._descriptor < 0:
             self._open()
-        return os.write(self._descriptor, data)  # type: ignore[arg-type]  # what it takes, and no other class can name
+        return os.write(self._descriptor, data)  # type: ignore[arg-type]  # any buffer, a type that Python 3.11 cannot name
 
     def close(self) -> None:
         """See io."""
@@ -96,7 +96,7 @@ class _Appended(io.RawIOBase):
                 os.close(descriptor)
 
     def _look(self) -> None:
-        """Whether the file is still ours, and small enough."""
+        """Notice whether the path still names our file, and rename it if it has become too large."""
         try:
             found = os.stat(self._path)
             is_ours = found.st_ino == os.fstat(self._descriptor).st_ino
@@ -105,12 +105,13 @@ class _Appended(io.RawIOBase):
         if not is_ours:
             self._leave()
         elif self._renames and found.st_size >= LARGEST:
-            self._leave()  # Windows renames no file that is open
+            self._leave()  # Windows does not rename an open file
             self._rename()
 
     def _rename(self) -> None:
-        """Aside first: Windows renames no file that somebody reads; it grows on until it can be, and none is lost.
-        Where an older one is read, the next ones wait behind it, and nothing takes their places."""
+        """Rename the file to `.0` first. Windows does not rename a file that somebody reads: then the log grows on
+        until it can be renamed, and nothing is lost. If somebody reads an older one, the newer ones wait behind it, and
+        nothing overwrites them."""
         names = [self._path.with_name(f"{self._path.name}.{number}") for number in range(KEPT + 1)]
         try:
             if not names[0].is_file():

@@ -1,7 +1,7 @@
 """event(name, **fields): one line each, as text or JSON; libraries' lines, too.
 
-Every line is a named event with fields, and one connection id throughout. Secrets never get this far: they are Secret
-values, which print as "Secret(…)". The scrubber is for what nobody thought of.
+Every line is a named event with fields; all lines of a connection have its id. Secrets never get this far: they are
+Secret values, which print as "Secret(…)". The scrubber is for cases that nobody thought of.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Level = Literal["debug", "info", "warning", "error"]
 Style = Literal["text", "json"]
 Fields = dict[str, Any]
 Render = Callable[[Fields], str]
-"""An event with `timestamp`, `level` and `event`, perhaps with `exception`, to a line; a traceback makes it several."""
+"""Turns an event with `timestamp`, `level`, `event` and perhaps `exception` into a line; a traceback adds lines."""
 
 LOUD_LIBRARIES = (
     "msal",
@@ -51,7 +51,7 @@ _NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warnin
 _LEVELS: Mapping[AdviceLevel, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 _PRIORITIES: Mapping[str, int] = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-"""As syslog numbers them (RFC 5424 section 6.2.1): what `journalctl -p warning` goes by."""
+"""As syslog numbers them (RFC 5424 section 6.2.1); `journalctl -p warning` filters by these."""
 
 _current: tuple[Level, Style] = "info", "text"
 
@@ -75,7 +75,7 @@ def is_detailed() -> bool:
 
 @contextmanager
 def connection(conn: str) -> Iterator[None]:
-    """Every line of this task carries the connection's id, whichever layer writes it."""
+    """Within this context, every line of the task has the connection's id, whichever layer writes it."""
     bound = _conn.set(conn)
     try:
         yield
@@ -89,7 +89,7 @@ def trouble(name: str, **fields: object) -> None:
 
 
 def report(name: str, problem: BridgeError, **fields: object) -> None:
-    """One of our errors: as loud as the table of advice has it, with its row and whose turn it is."""
+    """Log one of our errors, at the level of its row in the table of advice, with the row and whose turn it is."""
     fields |= {"error": type(problem).__name__, "reason": str(problem)}
     if problem.diagnosis is None:
         trouble(name, **fields)
@@ -98,7 +98,7 @@ def report(name: str, problem: BridgeError, **fields: object) -> None:
 
 
 def told(name: str, diagnosis: Diagnosis, **fields: object) -> None:
-    """What the table of advice has a row for, in English, as loud as that row has it."""
+    """Log a diagnosis in English, at the level of its row in the table of advice."""
     advice = diagnosis.advice
     fields = {"advice": advice.key, "turn": advice.turn.value, "reason": diagnosis.told()} | fields
     _ours.write(_LEVELS[advice.level], name, fields)
@@ -110,7 +110,7 @@ def fault(name: str, *, error: BaseException, **fields: object) -> None:
 
 
 def current() -> tuple[Level, Style]:
-    """As configured last."""
+    """Level and style as last configured."""
     return _current
 
 
@@ -124,7 +124,7 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
     global _ours, _current
     _current = level, style
     stream = stream if stream is not None else sys.stderr
-    out = _ours.out if _ours.out.stream is stream else PatientStream(stream)  # it knows what has been lost
+    out = _ours.out if _ours.out.stream is stream else PatientStream(stream)  # the old one counts lost lines
     has_colors = out.is_terminal and not os.environ.get("NO_COLOR")
     render = _in_letters_of(stream, style, _as_json if style == "json" else _AsText(has_colors))
     if out.is_journal:
@@ -142,8 +142,9 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
 
 
 class _Zone:
-    """How far this machine is from UTC: each line tells it, since an hour comes twice a year, and whoever gathers
-    logs takes a time without it for UTC. Asked for once in each quarter of an hour, at whose ends alone it changes."""
+    """This machine's offset from UTC. Each line has it, because one hour a year occurs twice, and log collectors take a
+    time without an offset for UTC. It is looked up once in each quarter of an hour, since it changes only at the
+    boundaries of these."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """`clock`: seconds since the epoch."""
@@ -152,7 +153,7 @@ class _Zone:
         self._offset = UTC
 
     def now(self) -> str:
-        """As RFC 3339 has it."""
+        """The time as RFC 3339 writes it."""
         now = self._clock()
         if (quarter := now // 900) != self._quarter:
             self._quarter = quarter
@@ -161,7 +162,7 @@ class _Zone:
 
 
 class _Ours:
-    """Our own lines, straight to the stream: by way of `logging` they cost three times as much; a login has three."""
+    """Writes our own lines straight to the stream: by `logging` they cost three times as much; a login has three."""
 
     def __init__(self, lowest: int, out: PatientStream, render: Render) -> None:
         """`lowest`: the level below which nothing is written."""
@@ -170,7 +171,7 @@ class _Ours:
         self._render = render
 
     def write(self, level: int, name: str, fields: Fields) -> None:
-        """One line; `fields` is taken over."""
+        """Write one line; `fields` is modified."""
         if level < self.lowest:
             return
         fields["event"] = name
@@ -180,13 +181,13 @@ class _Ours:
             if (lost := self.out.lost) and self.out.takes_more():
                 self.out.lost = 0
                 self.out.write(self._render(_lines_lost(lost)) + "\n")
-                if self.out.lost:  # nor was this one
+                if self.out.lost:  # this line was not written either
                     self.out.lost = lost
             self.out.write(line)
 
 
 class _OfLibraries(logging.Formatter):
-    """What libraries say, as an event with their words for its name."""
+    """Formats libraries' log records as events, with the message as the event's name."""
 
     def __init__(self, render: Render) -> None:
         super().__init__()
@@ -201,7 +202,7 @@ class _OfLibraries(logging.Formatter):
 
 
 def _completed(fields: Fields) -> Fields:
-    """Connection, time and traceback, and nothing that looks like a secret."""
+    """Add connection, time and traceback, and take out what looks like a secret."""
     if (conn := _conn.get(None)) is not None:
         fields.setdefault("conn", conn)
     fields["timestamp"] = _zone.now()
@@ -211,20 +212,20 @@ def _completed(fields: Fields) -> Fields:
 
 
 def _lines_lost(lines: int) -> Fields:
-    """As of no connection, whoever finds that it can be said."""
+    """The event that tells of lost lines; of no connection, whichever one finds that lines can be written again."""
     return {"timestamp": _zone.now(), "level": "warning", "event": "log.lines_lost", "lines": lines}
 
 
 def _as_json(fields: Fields, *, ensure_ascii: bool = False) -> str:
-    """What is not for reading as `\\u…`, which is the same to whoever parses it."""
+    """A line of JSON, with unreadable characters as `\\u…`, which a parser reads as the same."""
     line = json.dumps(fields, ensure_ascii=ensure_ascii, default=repr)
     return _UNREADABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", line)
 
 
 def _in_letters_of(stream: Any, style: Style, render: Render) -> Render:
-    """The same with `\\u…` for the letters that the stream has not, such as a pipe of a Windows console. The stream
-    itself may be told to write ' for ’, as our sentences want it, which ends a field where somebody else has typed it;
-    and of what it writes for é and 😀 JSON knows neither."""
+    """`render`, with `\\u…` for characters that the stream's encoding lacks, such as a pipe's on Windows. The stream's
+    own error handler is not relied on: it may write ' for ’, as our sentences want it, which would end a field where
+    somebody else has typed it; and what it writes for é and 😀 is not valid JSON."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     if codecs.lookup(encoding).name == "utf-8":
         return render
@@ -234,7 +235,7 @@ def _in_letters_of(stream: Any, style: Style, render: Render) -> Render:
 
 
 def _with_priority(render: Render) -> Render:
-    """The same with a number before each line, which a journal takes off and keeps (sd-daemon(3))."""
+    """`render`, with a priority before each line, which the journal strips and stores (sd-daemon(3))."""
 
     def rendered(fields: Fields) -> str:
         mark = f"<{_PRIORITIES.get(fields['level'], _PRIORITIES['info'])}>"
@@ -267,7 +268,7 @@ class _AsText:
 
 
 _UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-"""What a terminal obeys, takes for the end of a line, or writes from right to left."""
+"""Characters that a terminal obeys, takes for the end of a line, or writes from right to left."""
 _is_plain = re.compile(rf"[^\s\"'={_UNREADABLE.pattern[1:-1]}]+").fullmatch
 
 _zone = _Zone()

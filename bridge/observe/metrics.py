@@ -1,6 +1,6 @@
-"""What the bridge has done since its start, in numbers, for whoever watches it: none of them is about one person.
+"""Counts of what the bridge has done since its start, for monitoring; none of them is about one person.
 
-Added to when a login is answered, a token was asked for, or a session has ended: never while bytes pass.
+They are updated when a login is answered, a token was requested, or a session has ended: never while bytes pass.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bridge import __version__
 from bridge.model import Protocol
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""Of the text format that Prometheus and those who have learned from it read."""
+"""The text format that Prometheus and compatible programs read."""
 
 _PROTOCOLS = tuple(protocol.value for protocol in Protocol)
 
@@ -28,7 +28,8 @@ class Metric:
     meaning: str
     """English, in one line."""
     labels: Mapping[str, tuple[str, ...]]
-    """Each with all values that it may have: what has not happened yet is 0, or no rate could be made of the first."""
+    """Each with all values that it may have: what has not happened yet is exported as 0, because otherwise the first
+    event would not count in a rate."""
 
     def sample(self, *values: str) -> str:
         """The name with these values of its labels, as the text format writes them."""
@@ -36,7 +37,7 @@ class Metric:
         return f"{self.name}{{{pairs}}}"
 
     def samples(self) -> dict[tuple[str, ...], str]:
-        """All that there are, by name and values."""
+        """All samples, by name and values."""
         return {(self.name, *values): self.sample(*values) for values in product(*self.labels.values())}
 
 
@@ -68,27 +69,27 @@ INFO = Metric("mail_bridge_info", "gauge", "Always 1.", {"version": (__version__
 
 _COUNTED = (LOGINS, BYTES, REFRESHES)
 _SAMPLES = {key: sample for metric in _COUNTED for key, sample in metric.samples().items()}
-"""To write one out takes ten times as long as to count it."""
+"""Prepared, because to format a sample's name takes ten times as long as to count."""
 
 
 class Counters:
-    """Of this process; a worker's go to the bridge, which adds them up."""
+    """The counters of this process; a worker hands its own to the bridge, which adds them up."""
 
     def __init__(self) -> None:
         self._counts = dict.fromkeys(_SAMPLES.values(), 0)
 
     def add(self, metric: Metric, *values: str, by: int = 1) -> None:
-        """So much more of it has happened."""
+        """Add `by` to this sample."""
         self._counts[_SAMPLES[metric.name, *values]] += by
 
     def take(self) -> dict[str, int]:
-        """What has happened since the last call, for add_all(). What a process has not handed on ends with it."""
+        """The counts since the last call, for add_all(). Counts that a process has not handed on are lost with it."""
         taken = {sample: count for sample, count in self._counts.items() if count}
         self._counts.update(dict.fromkeys(taken, 0))
         return taken
 
     def add_all(self, taken: Mapping[str, int]) -> None:
-        """What another process has counted. Raises: ValueError for what is no count of ours; then nothing is added."""
+        """Add another process's counts. Raises: ValueError, having added nothing, for what is no count of ours."""
         if not taken.keys() <= self._counts.keys() or any(type(one) is not int or one < 0 for one in taken.values()):
             raise ValueError("no counts")
         for sample, count in taken.items():
@@ -99,7 +100,7 @@ class Counters:
 
 
 def exposition(counters: Counters, sessions: Mapping[str, int]) -> str:
-    """All metrics, in the text format. `sessions`: those of now, by protocol; none where one is missing."""
+    """All metrics, in the text format. `sessions`: the current ones, by protocol; 0 where one is missing."""
     lines: list[str] = []
     for metric in (INFO, SESSIONS, *_COUNTED):
         lines += f"# HELP {metric.name} {metric.meaning}", f"# TYPE {metric.name} {metric.kind}"

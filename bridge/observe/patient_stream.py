@@ -1,4 +1,4 @@
-"""Where log lines go, as long as somebody reads there: what nobody reads is lost, and holds up nobody."""
+"""Where log lines go, as long as somebody reads them there: unread lines are lost, but hold up nobody."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ from typing import TextIO
 
 
 class PatientStream:
-    """A stream that may be gone, a closed terminal or pipe, a full disk, pythonw without any, or that nobody reads: a
-    terminal held with Ctrl-S, a pager, a journal that hangs. That costs lines, and no session.
+    """A stream that may be gone (a closed terminal or pipe, a full disk, pythonw, which has none) or that nobody reads
+    (a terminal held with Ctrl-S, a pager, a journal that hangs). That costs log lines, but no session.
     """
 
     PATIENCE_SECONDS = 0.1
-    """Once for each time that nobody reads: the loop stands still as long."""
+    """Waited once each time that reading stops, because the event loop stands still meanwhile."""
     SLICES = re.compile(r"(?s).{1,1000}")
-    """Characters, up to four octets each: what is ready takes PIPE_BUF (4,096 on Linux) without blocking, pipe(7)."""
+    """Characters, up to four octets each: a pipe that is ready takes PIPE_BUF octets (4,096 on Linux) without blocking,
+    pipe(7)."""
     TERMINAL_SLICES = re.compile(r"[^\n\r\t\b]{1,60}|[\n\r\t\b]")
-    """The same for a terminal, which is ready as soon as it takes 256 octets (Linux, drivers/tty/tty_buffer.c). All of
-    them may go to what comes first: the end of a line, which it writes by itself (drivers/tty/n_tty.c), would wait."""
+    """The same for a terminal, which is ready as soon as it takes 256 octets (Linux, drivers/tty/tty_buffer.c). A slice
+    may use up all of them, and then the end of a line, which the terminal writes separately (drivers/tty/n_tty.c),
+    would block: so it is a slice of its own."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
         self.lock = threading.RLock()
         """Held for a whole text: libraries write from threads of their own, and slices of two texts would mix."""
         self.lost = 0
-        """Texts that were not written, or not to their end: nobody read, or there was no room."""
+        """Texts that were not, or not completely, written: nobody read, or there was no room."""
         self._is_stalled = False
         self._is_cut = False
         self._is_full = False
-        """Something is in the buffer, since it could not be written."""
+        """There is text in the buffer that could not be written."""
         buffer = getattr(stream, "buffer", None)
         self._buffer = buffer if isinstance(buffer, io.BufferedWriter) else None
-        """None for a stream that keeps nothing: a text of StringIO's, `python -u`."""
+        """None for a stream without a buffer: a StringIO, `python -u`."""
         self._descriptor: int | None = None
         if stream is not None:
-            with suppress(OSError, ValueError):  # a stream of Python's own; closed
+            with suppress(OSError, ValueError):  # a stream in memory; a closed one
                 self._descriptor = stream.fileno()
         self._slices = (self.TERMINAL_SLICES if os.name == "posix" and self.is_terminal else self.SLICES).findall
 
@@ -59,7 +61,7 @@ class PatientStream:
         return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
     def write(self, text: str) -> None:
-        """At once, as far as that goes."""
+        """Write at once as much as can be written."""
         if self.stream is None:
             return
         with self.lock:
@@ -83,11 +85,11 @@ class PatientStream:
             self._is_cut = False
 
     def takes_more(self) -> bool:
-        """False if a write would have to wait, or what could not be written before still cannot be."""
+        """False if a write would have to wait, or if text that could not be written before still cannot be."""
         return self.is_read() and self._is_taken()
 
     def _is_taken(self) -> bool:
-        """What the stream has kept for itself when it could not be written: a disk may have room again."""
+        """Try again to write what the stream has kept in its buffer: a disk may have room again. False if it fails."""
         if self._is_full and self.stream is not None:
             try:
                 self.stream.flush()
@@ -97,8 +99,9 @@ class PatientStream:
         return True
 
     def _hold(self, stream: TextIO, text: str) -> None:
-        """In the stream's buffer, while that has room: the first lines say what the trouble is. By the buffer's own
-        method, which takes all or nothing; after an error of the stream's nobody can tell what it has taken."""
+        """Keep the text in the stream's buffer while that has room: the first lines say what the trouble is. The buffer
+        is written to directly, since it takes all or nothing; after an error of the text stream nobody can tell how
+        much it has taken."""
         assert self._buffer is not None  # noqa: S101  nothing is kept without one
         try:
             self._buffer.write(text.replace("\n", os.linesep).encode(stream.encoding, stream.errors or "strict"))
@@ -112,7 +115,7 @@ class PatientStream:
         self._is_cut = self._is_cut or is_cut
 
     def flush(self) -> None:
-        """As logging wants it: write() has done so."""
+        """For logging, which calls it; write() has flushed already."""
 
     def is_read(self) -> bool:
         """False if a write would have to wait. True also where the system cannot tell: Windows, for all but sockets."""

@@ -1,4 +1,4 @@
-"""The last resort: what looks like a secret is taken out of whatever is written. Secrets themselves print nothing."""
+"""The last resort: removes what looks like a secret from everything that is logged. A Secret itself prints nothing."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SUSPICIOUS = re.compile(
     r"|(?P<sasl>\b(?:dXNlcj|bixhP)[\w+/=]{24,})"
 )
 """What a secret looks like when a library prints it: a named value, a JWT, Google's tokens, an XOAUTH2 or
-OAUTHBEARER response (`user=…`, `n,a=…` in base64). What separates a name from its value (signs, or whitespace with a
-space in it) is looked through once (`++`): a user name of 8,000 spaces held up everybody for nine seconds."""
+OAUTHBEARER response (`user=…`, `n,a=…` in base64). The separator of a name and its value (signs, or whitespace with a
+space in it) is matched without backtracking (`++`): a user name of 8,000 spaces held up everybody for nine seconds."""
 
 _SHORTEST = 11
 """Characters of the shortest text that _SUSPICIOUS finds anything in."""
 _OURS = frozenset({"timestamp", "level", "conn", "protocol", "client", "upstream", "ended_by"})
-"""Made by us; nobody else's words, nor anybody's name, are in them."""
+"""Fields whose values we make ourselves; they hold nobody else's words and nobody's name."""
 
 
 def scrub(fields: dict[str, Any]) -> dict[str, Any]:
