@@ -1,4 +1,4 @@
-"""Each account: its token, renewed without asking anybody, and a log-in to each of its mail servers."""
+"""Checks each account: its token, renewed without asking anybody, and a login to each of its mail servers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bridge.model import AccessToken, Account
 MOST = 20
 """Accounts that are tried: each costs its provider one request and its mail servers three connections."""
 AT_ONCE = 4
-"""A mailbox's provider counts connections, and a network may be slow."""
+"""Few, because a provider counts a mailbox's connections, and a network may be slow."""
 NAMED = 10
-"""Addresses without an account; `mail-bridge accounts list` has all."""
+"""Addresses without an account that are named; `mail-bridge accounts list` has all."""
 SECONDS = 30.0
-"""For one account: a refresh and the log-ins, which have limits of their own."""
+"""For one account: a refresh and the logins, which have limits of their own."""
 ALL_SECONDS = 50.0
 """For all accounts together."""
 
@@ -53,19 +53,19 @@ class Clinic:
     """What can be done with an account; each may raise a BridgeError."""
 
     status: Callable[[Account], Awaitable[AccountStatus]]
-    """From what is stored; asks nobody."""
+    """The status from what is stored; asks nobody."""
     renew: Callable[[Account], Awaitable[AccessToken]]
-    """A new token now; the one that is stored while the provider is away."""
+    """Get a new token now; gives the stored one if the provider cannot be reached."""
     try_servers: Callable[[Account], Awaitable[AccountStatus]]
     """Log in to each mail server."""
     now: Callable[[], float]
     """Seconds since the epoch."""
     is_served: bool = True
-    """False while no bridge runs, where the page to sign in at does not open either."""
+    """False while no bridge runs: then the sign-in page does not open either."""
 
 
 def left_findings(leftovers: Sequence[Leftover]) -> tuple[Finding, ...]:
-    """Of those whose grant may be good. A local password alone opens nothing, and is kept for who comes back."""
+    """For leftovers whose grant may be valid. A local password alone opens nothing, and is kept in case they return."""
     signed_in = [left.address for left in leftovers if left.is_signed_in]
     if not signed_in:
         return ()
@@ -75,8 +75,8 @@ def left_findings(leftovers: Sequence[Leftover]) -> tuple[Finding, ...]:
 
 
 def unused_findings(configured: Sequence[AccountConfig], known: Iterable[Account]) -> tuple[Finding, ...]:
-    """Of `*@domain` patterns by which nobody has come yet: who is below them is not known before. Whoever has a line of
-    their own has not come by one."""
+    """For `*@domain` patterns that nobody has used yet: until then the accounts below them are not known. An account
+    with an entry of its own does not count."""
     own = {entry.address for entry in configured}
     domains = {_domain(account.address) for account in known if account.address not in own}
     unused = (entry.address for entry in configured if entry.is_pattern and _domain(entry.address) not in domains)
@@ -88,7 +88,7 @@ def _domain(address: str) -> str:
 
 
 async def is_signed_in(account: Account, clinic: Clinic) -> bool:
-    """By what is stored: a grant is there, so that its renewal shows whether the provider knows us."""
+    """True if a grant is stored: then its renewal shows whether the provider accepts our client."""
     try:
         return (await clinic.status(account)).state in {AccountState.READY, AccountState.TROUBLE}
     except BridgeError:
@@ -103,9 +103,9 @@ async def account_findings(
     seconds: float = SECONDS,
     all_seconds: float = ALL_SECONDS,
 ) -> tuple[Finding, ...]:
-    """Of the first MOST accounts, side by side.
+    """Findings for the first MOST accounts, checked side by side.
 
-    Args: unattended, the providers where nobody signs in: a token can be had there without a grant.
+    Args: unattended, the providers where nobody signs in: a token can be obtained there without a grant.
     """
     tried, rest = accounts[:MOST], len(accounts) - MOST
     places = asyncio.Semaphore(AT_ONCE)
@@ -144,7 +144,7 @@ async def _visited(account: Account, clinic: Clinic, is_unattended: bool) -> tup
         if not is_unattended and before.state is AccountState.PENDING:
             return (skipped("token", address, PENDING),)
         if not is_unattended and before.state is AccountState.SIGN_IN:
-            # Not asked for a token: that would tell the person, and a check asks nobody.
+            # No token is requested: that would ask the person to sign in, and a check asks nobody.
             reason = diagnosis_text(before.diagnosis, before.detail) if before.detail else ""
             return (_sign_in(clinic, address, before.sign_in_url, reason),)
         asked_at = clinic.now()

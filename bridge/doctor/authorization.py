@@ -1,8 +1,8 @@
 """Whether the provider's page opens for a sign-in of ours: it is fetched before anybody is sent there, no more.
 
-Who is sent to a page that says no comes back from there with nothing: a redirect URI that is not the registered one is
-no redirect's business (RFC 6749 section 4.1.2.1), so neither the log nor the console can tell of it. Only what such
-pages are answered with counts. A login, a redirect, a firewall's 403 or nothing at all is no finding.
+If the page refuses, the person never comes back with an error: for a redirect URI that is not registered the provider
+must not redirect (RFC 6749 section 4.1.2.1), so neither the log nor the console learns of it. Only the status codes of
+such refusals count. A login page, a redirect, a firewall's 403 or no answer at all is no finding.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from bridge.oauth.http import Https, Reply
 from bridge.oauth.limits import OF_A_CHECK
 
 REFUSED = frozenset({400, 404, 405, 422})
-"""Of a request that is wrong for everybody (RFC 9110 section 15.5). 401 and 403 may mean this program alone, unless
-they say more."""
+"""Statuses of a request that is wrong for everybody (RFC 9110 section 15.5). 401 and 403 may concern this program
+alone, unless the answer says more."""
 
 ABOUT_US = frozenset(REGISTRATION) - {"access_denied"}
-"""That one is said of who asks, or from where: a firewall's 403 may have it, too."""
+"""`access_denied` is about who asks, or from where: a firewall's 403 may have it, too."""
 
 NO_PAGE = (
     "{url} does not let a sign-in begin (HTTP {status}): `client_id`, one of the `scopes` or the redirect URI "
@@ -40,10 +40,10 @@ NO_PAGE = (
 
 
 async def authorization_findings(config: Config, *, proven: Container[str] = ()) -> tuple[Finding, ...]:
-    """Of the providers with `kind: oauth2` where people sign in with a browser; Google and Microsoft show a page
+    """For the providers with `kind: oauth2` where people sign in with a browser; Google and Microsoft show a page
     whatever is wrong.
 
-    Args: proven, providers that are not asked, since somebody has come back from there.
+    Args: proven, providers that are not asked, since somebody has signed in there already.
     """
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -66,7 +66,7 @@ async def _asked(name: str, provider: GenericProvider) -> tuple[Finding, ...]:
     finally:
         https.close()
         await adapter.close()
-    # AWS WAF asks with 405 and this whether a person calls: in a browser they solve its puzzle, and are let through.
+    # With 405 and this header, AWS WAF asks for a CAPTCHA: a person solves it in the browser, and is let through.
     is_wall = "x-amzn-waf-action" in reply.headers
     if is_wall or (reply.status_code not in REFUSED and not _is_about_us(reply)):
         return ()
@@ -75,7 +75,7 @@ async def _asked(name: str, provider: GenericProvider) -> tuple[Finding, ...]:
 
 
 def _is_about_us(reply: Reply) -> bool:
-    """True where an error of OAuth's own says that it is our registration."""
+    """True where an OAuth error says that our registration is at fault."""
     try:
         return Failure.of(reply.json()).error in ABOUT_US
     except ProviderUnavailable:  # a page

@@ -1,4 +1,4 @@
-"""Who issued a certificate, and whether that is a program that opens the encryption on the way."""
+"""Who issued a certificate, and whether that is a program that intercepts TLS on the way."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ INTERCEPTORS: tuple[tuple[str, str], ...] = (
     ("untangle", "Untangle"),
     ("zscaler", "Zscaler"),
 )
-"""A part of the issuer's name, in lower case, and whose product has it. Only looked at where no public authority stands
-behind the certificate, so that a maker's own public certificates are no matter."""
+"""A part of the issuer's name, in lower case, and the product. Used only where no public authority has issued the
+certificate, so that the makers' own public certificates do not matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,13 @@ class Certificate:
     issuer: str
     """Organization and name, as far as it has them."""
     names: tuple[str, ...]
-    """What it is for (RFC 6125 section 6.4)."""
+    """The names for which it is valid (RFC 6125 section 6.4)."""
     first_day: date
     last_day: date
 
     @property
     def interceptor(self) -> str:
-        """The product that made it on the way; empty if its issuer is none that we know."""
+        """The product that made it on the way; empty if its issuer is no interceptor that we know."""
         issuer = f"{self.issuer.lower()} "
         return next((product for part, product in INTERCEPTORS if part in issuer), "")
 
@@ -95,9 +95,10 @@ class CertificateFile:
     sha1: str
     """The same, as Windows has it ("thumbprint")."""
     is_in_order: bool
-    """Each is followed by who has signed it."""
+    """Each certificate is followed by its issuer's."""
     lacks_chain: bool
-    """It is alone, and says where its issuer's own certificate is to be had: hardly a root that clients know."""
+    """The certificate is alone, and says where its issuer's certificate can be fetched: the issuer is hardly a root
+    that clients know."""
 
 
 def read_certificate_file(path: Path) -> CertificateFile | None:
@@ -105,7 +106,7 @@ def read_certificate_file(path: Path) -> CertificateFile | None:
     try:
         chain = x509.load_pem_x509_certificates(path.read_bytes())
         first = read_certificate(chain[0].public_bytes(Encoding.DER))
-        # Here too: what is within a certificate is parsed once it is asked for.
+        # Inside the try as well: the fields of a certificate are parsed only when they are accessed.
         is_in_order = all(one.issuer == signer.subject for one, signer in pairwise(chain))
         lacks_chain = len(chain) == 1 and chain[0].issuer != chain[0].subject and _names_issuer(chain[0])
     except (OSError, ValueError, x509.InvalidVersion):
@@ -144,7 +145,7 @@ def public_authorities() -> ssl.SSLContext:
 
 
 def no_verification() -> ssl.SSLContext:
-    """Only to look at a certificate that was refused: nothing is sent over such a connection."""
+    """A context only for looking at a refused certificate: nothing is sent over such a connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -159,8 +160,8 @@ def _name(name: x509.Name) -> str:
 
 
 def _extension(found: x509.Certificate, kind: type[Extension]) -> Extension | None:
-    """None too where one of them is of a kind that the library does not read, is there twice, or is damaged: OpenSSL
-    serves such a certificate, and the rest of it is worth knowing."""
+    """The extension of this kind. None, too, where any extension is unknown to the library, duplicate or damaged:
+    OpenSSL serves such a certificate all the same, and the rest of it is worth knowing."""
     try:
         return found.extensions.get_extension_for_class(kind).value
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):

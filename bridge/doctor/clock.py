@@ -37,14 +37,14 @@ def skew(date_header: str, asked: float, answered: float) -> float | None:
     if theirs.tzinfo is None:
         theirs = theirs.replace(tzinfo=UTC)
     seconds = theirs.timestamp()
-    # A whole second was cut off, and the answer was made somewhere between: within these bounds we are right.
+    # Date has whole seconds, and the answer was made at some time in between: within these bounds our clock is right.
     if asked > seconds + 1:
         return asked - seconds - 1
     return min(answered - seconds, 0.0)
 
 
 def clock_finding(skews: Iterable[float]) -> Finding:
-    """By the server that agrees best with us: one proxy with a wrong clock is no reason to mistrust ours."""
+    """Judged by the server that agrees best with us: one proxy with a wrong clock is no reason to mistrust ours."""
     found = min(skews, key=abs, default=None)
     if found is None:
         return skipped("clock", "", NOT_TOLD)

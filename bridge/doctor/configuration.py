@@ -1,4 +1,4 @@
-"""The configuration itself: that it is right, and which client secrets are about to end (pure)."""
+"""The configuration itself: whether it is valid, and which client secrets are about to expire (pure)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, 
 
 
 def running_findings(warnings: Iterable[Diagnosis]) -> tuple[Finding, ...]:
-    """What the bridge that runs does not do although the file says so, of its warnings."""
+    """From the running bridge's warnings: what the file says, but the bridge does not do."""
     of_file = {REFUSED: failed, RESTART: warning}
     return tuple(
         of_file[one.key]("configuration", "", one.advice.sentence, turn=Turn.APP_ADMIN, **dict(one.arguments))

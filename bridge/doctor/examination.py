@@ -1,4 +1,4 @@
-"""All checks of one bridge, side by side, each with its time limit; nothing that hangs holds the others up."""
+"""All checks of one bridge, side by side, each with its time limit; a check that hangs does not hold up the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from bridge.threads import NotDone, NoThread, Threads
 SECONDS = 55.0
 """For any one check; all run side by side, so that this is the limit of the whole."""
 MACHINE_SECONDS = 20.0
-"""For what the operating system is asked: programs such as netsh or tasklist."""
+"""For questions to the operating system: programs such as netsh or tasklist."""
 
 Findings = tuple[Finding, ...]
 
@@ -44,15 +44,15 @@ class Examination:
     machine: Machine
     bind: Bind
     held_ports: str
-    """Empty: nobody of ours has the ports, so they are tried. Else the sentence that is true of them."""
+    """Empty if no bridge of ours holds the ports, so that they are tried; otherwise the sentence to say of them."""
     store_place: Path | None
     """The store's file; None where it is in no file."""
     authority_file: Path | None
-    """Who signs the certificate that the bridge makes for its ports; None where it makes none."""
+    """The authority that signs the certificate that the bridge makes for its ports; None where it makes none."""
     check_store: Callable[[], Awaitable[None]]
     """Opens store and key. Raises: BridgeError."""
     accounts: Callable[[], Awaitable[Sequence[Account]]]
-    """Those with a line of their own, and who has come by a `*@domain` pattern."""
+    """Accounts with an entry of their own, and those that have come in by a `*@domain` pattern."""
     clinic: Clinic
     leftovers: Callable[[], Awaitable[Sequence[Leftover]]]
     """As in Status. Raises: BridgeError."""
@@ -68,13 +68,13 @@ class Examination:
             drive = group.create_task(self._drive())
             certificates = group.create_task(self._certificates())
         of_store = store.result()
-        # Not before the store was there: it is made by the first run.
+        # Only once there is a store: the first run makes it.
         left = await bounded("store", self._leftovers()) if of_store.outcome is Outcome.OK else ()
         configuration = (*self._configuration(), *certificates.result())
         return (*configuration, *ports.result(), *users.result(), *drive.result(), *left, of_store)
 
     async def everything(self) -> Findings:
-        """That, and what only the network and the providers can tell."""
+        """The basics, and what only the network and the providers can tell."""
         async with asyncio.TaskGroup() as group:
             basics = group.create_task(self._basics_then_accounts())
             machine = group.create_task(self._of_machine())
@@ -104,13 +104,14 @@ class Examination:
         return first, (*registrations.result(), *of_accounts.result(), *unused)
 
     async def _registrations(self, known: Sequence[Account] = ()) -> Findings:
-        """Where somebody is signed in, renewing that tells as much, and leaves nothing in the provider's log."""
+        """Skips providers where somebody is signed in: renewing that token tells as much, and leaves nothing in the
+        provider's log."""
 
         async def look() -> Findings:
             proven = {account.provider for account in known[:MOST] if await is_signed_in(account, self.clinic)}
             config = self.loaded.config
             found = await registration_findings(config, proven=proven)
-            # Whom the provider does not know has been told so, and would be told it twice.
+            # A provider that has just been found not to know the client would only be reported twice.
             told = {finding.subject for finding in found}
             return (*found, *await authorization_findings(config, proven=proven | told))
 
@@ -155,7 +156,7 @@ class Examination:
 
 
 async def in_thread(check: str, work: Callable[[], Findings]) -> Findings:
-    """In a daemon thread: one that hangs does not hold the process at its end."""
+    """Run a check in a daemon thread: if it hangs, it does not keep the process from ending."""
     try:
         return await Threads(check, limit=MACHINE_SECONDS, at_once=1).run(work)
     except NoThread as problem:
@@ -165,7 +166,7 @@ async def in_thread(check: str, work: Callable[[], Findings]) -> Findings:
 
 
 async def bounded(check: str, work: Awaitable[Findings]) -> Findings:
-    """A check that may take SECONDS."""
+    """Run a check that may take SECONDS."""
     try:
         async with asyncio.timeout(SECONDS):
             return await work
@@ -174,5 +175,5 @@ async def bounded(check: str, work: Awaitable[Findings]) -> Findings:
 
 
 async def one(work: Awaitable[Finding]) -> Findings:
-    """A check with a single finding."""
+    """Turn a check with a single finding into one with several."""
     return (await work,)

@@ -1,4 +1,4 @@
-"""Findings in the making: each of four outcomes has its function, so that no check says "ok" by default."""
+"""Makes findings: each of the four outcomes has its function, so that no check says "ok" by default."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bridge.control.contract import Finding, Outcome
 from bridge.errors import BridgeError
 
 VERBATIM = "{problem}"
-"""Where an error has a sentence of its own."""
+"""For an error that has a sentence of its own."""
 SLOW = "nothing came of it within {seconds} s"
 
 
@@ -19,7 +19,7 @@ def ok(check: str, subject: str, sentence: str, /, **arguments: object) -> Findi
 
 
 def warning(check: str, subject: str, sentence: str, /, **arguments: object) -> Finding:
-    """It was tried, and it works; somebody should see to it all the same, before it does not, or others can read it."""
+    """It was tried, and it works, but somebody should act before it no longer does, or because others can read it."""
     return Finding(check, subject, Outcome.WARNING, sentence, _texts(arguments), Turn.APP_ADMIN)
 
 
@@ -39,7 +39,7 @@ def problem_text(problem: BridgeError) -> str | Said:
 
 
 def diagnosis_text(diagnosis: Diagnosis | None, english: str) -> str | Said:
-    """The same for a row of the table, with the other side's own words behind it."""
+    """The same for a row of the table, followed by the other side's own words."""
     if diagnosis is None:
         return english
     sentence = Said(diagnosis.advice.sentence, diagnosis.arguments)

@@ -36,8 +36,8 @@ async def keyring_finding(config: StoreConfig) -> Finding:
 async def store_finding(config: StoreConfig, place: Path | None, check: Callable[[], Awaitable[None]]) -> Finding:
     """Open the store and its key.
 
-    Args: place, its file, None where it is in no file; check, which opens it and makes it if need be: a store that is
-    not there yet is not made, since its first record and its key come with the first run.
+    Args: place, its file, None where it is in no file; check, which opens it, and would create it: so it is not called
+    for a store that is not there yet, whose first record and key come with the first run.
     """
     try:
         if not has_store(place):
@@ -52,7 +52,7 @@ async def store_finding(config: StoreConfig, place: Path | None, check: Callable
 
 
 def has_store(place: Path | None) -> bool:
-    """False while the first run is still to come. True where nobody lets us look: the opening will say so."""
+    """False before the first run. True where we are not allowed to look: opening the store will tell that."""
     try:
         return place is None or exists(place)
     except OSError:
@@ -60,7 +60,7 @@ def has_store(place: Path | None) -> bool:
 
 
 def _check_place(place: Path) -> None:
-    """The first run can make the store there, and the directories above it. Raises: StoreUnavailable."""
+    """Make sure that the first run can create the store there, and its directories. Raises: StoreUnavailable."""
     try:
         check_place(place)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The certificates that mail programs meet at our ports: how long they last, and whether their chain is there."""
+"""The certificates that mail programs meet at our ports: how long they are valid, and whether the chain is complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from bridge.doctor.findings import failed, ok, skipped, warning
 from bridge.threads import NotDone, NoThread, Threads
 
 WARN_DAYS = 30
-"""Some authorities issue for 90 days, and renew 30 days before the end: what is not renewed then may need somebody."""
+"""Some authorities issue for 90 days and renew 30 days before the end: a certificate not renewed by then may need
+somebody."""
 
 VALID = "valid until {day}, for {names}; SHA-256 {fingerprint}"
 SOON = "ends on {day}; then mail programs refuse it. Renew it in the same file; mail-bridge takes it up by itself"
@@ -54,12 +55,12 @@ CLOSED = "{directory}, where mail-bridge keeps the certificate of its ports, can
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """One file, and whom mail programs meet with it."""
+    """One certificate file, and the ports where mail programs meet it."""
 
     file: Path
     ports: str
     findings: Callable[[], Iterator[Finding]]
-    """Blocks while it is read."""
+    """Blocks while the file is read."""
 
 
 def certificate_findings(config: Config, authority_file: Path | None, today: date) -> tuple[Finding, ...]:
@@ -70,10 +71,10 @@ def certificate_findings(config: Config, authority_file: Path | None, today: dat
 async def certificate_warnings(
     config: Config, authority_file: Path | None, today: date, looks: Callable[[Path], Threads]
 ) -> tuple[Diagnosis, ...]:
-    """What an administrator must see to.
+    """What an administrator must act on.
 
-    `looks`: where a file is read, since on a network drive whose server is gone that takes minutes; for each file
-    the same again.
+    `looks`: the threads in which a file is read, because on a network drive whose server is gone that takes minutes; it
+    must give the same threads for the same file.
     """
     async with asyncio.TaskGroup() as group:
         served = _served(config, authority_file, today)

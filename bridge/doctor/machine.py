@@ -1,4 +1,4 @@
-"""What only the operating system can tell: handed in by whoever knows the platform, and what we make of it."""
+"""What only the operating system can tell: asked through functions of the platform code, and what we make of it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Holder:
     name: str = ""
     pid: int | None = None
     user: str = ""
-    """Known where the program is another user's, of which Linux tells no more."""
+    """Known where the program is another user's, about which Linux tells nothing else."""
 
 
 class Telling(Enum):
-    """Of whose connections the system tells us the user."""
+    """For which connections the system tells us the user."""
 
     ALL = "all"
     OWN = "own"
-    """Only of programs of the user who runs mail-bridge."""
+    """Only those of programs of the user who runs mail-bridge."""
     INSIDE = "inside"
-    """As OWN, since mail-bridge runs in a user namespace of Linux'."""
+    """As OWN, because mail-bridge runs in a Linux user namespace."""
     NOTHING = "nothing"
 
 
@@ -42,18 +42,18 @@ class Machine:
     """The calls may block for some seconds, and raise nothing."""
 
     holder_of: Callable[[int], Holder | None]
-    """Who listens on this TCP port; None if nobody does, or nobody tells."""
+    """Who listens on this TCP port; None if nobody does, or the system does not tell."""
     excluded_ports: Callable[[], tuple[range, ...]]
-    """What Windows keeps for itself (Hyper-V, WSL, Docker): nobody can listen there."""
+    """Port ranges that Windows reserves (Hyper-V, WSL, Docker): nobody can listen there."""
     descriptor_limit: Callable[[], int | None]
     """Sockets and files that this process may have open; None where there is no such limit."""
     browser: Callable[[], str | None]
     """The default browser's name; None if there is none to start here."""
     platform: str = sys.platform
     tells_users: Callable[[], Telling] = lambda: Telling.NOTHING
-    """Of which connections the system tells whose program it is, tried now."""
+    """For which connections the system tells the program's user, found by a trial now."""
     has_user: Callable[[str], bool | None] = lambda name: None
-    """Whether there is this OS user; None if that cannot be known."""
+    """Whether this OS user exists; None if that cannot be known."""
     has_program: Callable[[str], bool | None] = lambda name: None
     """Whether a program of this name or path could be started; None if that cannot be known."""
     is_on_network: Callable[[Path], bool] = lambda place: False
@@ -61,7 +61,7 @@ class Machine:
 
 
 NOT_TOLD = Machine(lambda port: None, lambda: (), lambda: None, lambda: None)
-"""For a bridge that nobody has told about its machine."""
+"""For a bridge that was given no such functions."""
 
 MOST_NAMED = 5
 """Accounts that one sentence names."""
@@ -164,7 +164,7 @@ def _telling(telling: Telling, bound: list[str]) -> Finding:
 
 
 def store_findings(place: Path | None, machine: Machine) -> tuple[Finding, ...]:
-    """Where the store's file is; nothing of one on a disk of this machine, or in no file. May block.
+    """Warns of a store's file on a network drive; says nothing of one on this machine's disk, or in no file. May block.
 
     Source: Write-Ahead Logging (sqlite.org), section 1: it does not work over a network file system.
     """
@@ -201,17 +201,18 @@ def _browser(config: Config, machine: Machine) -> Finding:
 def _firewall(config: Config, machine: Machine) -> Finding:
     if addresses := _open_to_others(config):
         return skipped("firewall", "", OPEN_TO_OTHERS, addresses=addresses)
-    # Not "ok": no firewall was asked.
+    # Not "ok", because no firewall was asked.
     return skipped("firewall", "", LOOPBACK_ON_WINDOWS if machine.platform == "win32" else LOOPBACK_ONLY)
 
 
 def _open_to_others(config: Config) -> str:
-    """Where other machines can come to: ports for mail programs alone, since the console is never open to them."""
+    """The addresses that other machines can reach: only ports for mail programs, since the console is never open to
+    them."""
     return ", ".join(one.address.address for one in configured_listeners(config) if not one.address.is_local)
 
 
 def _notify(config: Config, machine: Machine) -> tuple[Finding, ...]:
-    """Looked for only: what it would tell somebody is none of the doctor's business."""
+    """The program is only looked for, and not run: the doctor must not send anybody a notice."""
     if not config.notify.command:
         return ()
     program = config.notify.command[0]

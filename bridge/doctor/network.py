@@ -1,6 +1,6 @@
-"""Every host that the configuration leads to: providers and mail servers, connected to as a session would.
+"""Connects to every host in the configuration, providers and mail servers, as a session would.
 
-A certificate that was made on the way is named by its maker: an antivirus program, or a company's proxy.
+If a certificate was made on the way, its maker is named: an antivirus program, or a company's proxy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bridge.oauth.http import trust
 from bridge.threads import NotDone, NoThread, Threads
 
 SECONDS = 10.0
-"""For one connection, from the name to the answer; good ones take a tenth of one."""
+"""For one connection, from the lookup to the answer; a good one takes a tenth of a second."""
 LOOK_SECONDS = 4.0
 """For one more connection that only looks at a certificate."""
 AT_ONCE = 64
@@ -123,7 +123,7 @@ async def network_report(config: Config, *, seconds: float = SECONDS) -> Network
     threads = Threads("the connection", limit=2 * seconds, at_once=AT_ONCE)
     try:
         found = list((await Threads("proxies", at_once=1).run(partial(targets, config))).items())
-    except NoThread:  # on this one, then: the connections will tell that there is no thread
+    except NoThread:  # then in this thread: the connections will report that no thread can be started
         found = list(targets(config).items())
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_examined(threads, target, what, seconds)) for target, what in found]
@@ -135,7 +135,7 @@ async def network_report(config: Config, *, seconds: float = SECONDS) -> Network
 
 
 async def network_findings(config: Config) -> tuple[Finding, ...]:
-    """Of each connection; and of this machine's clock, by what the servers have said."""
+    """One finding for each connection, and one for this machine's clock, compared with the servers' Date."""
     report = await network_report(config)
     return (*report.findings, clock_finding(report.skews))
 
@@ -157,7 +157,7 @@ def targets(config: Config) -> dict[Target, str]:
 
 
 def _urls(provider: ProviderConfig) -> Iterator[str]:
-    """What the bridge or the person's browser asks."""
+    """The URLs that the bridge or the person's browser requests."""
     if isinstance(provider, MicrosoftProvider):
         yield provider.authority
         return
@@ -173,11 +173,11 @@ def _urls(provider: ProviderConfig) -> Iterator[str]:
 _OTHER_PROXY = ("", 0)
 """Stands for a proxy that this check cannot go through."""
 _SOCKS_PROXY, _BAD_PROXY = ("", 1080), ("", -1)
-"""Stand for such as nothing of ours can go through."""
+"""Stand for proxies that no part of the bridge can go through."""
 
 
 def _proxy(url: str, configured: str | None) -> tuple[str, int] | None:
-    """The one that requests to this URL go through: the provider's, or the environment's, as requests reads it."""
+    """The proxy that requests to this URL go through: the provider's, or the environment's, as requests reads it."""
     written = configured or environment_proxy(url)
     if written is None:
         return None
@@ -210,12 +210,12 @@ async def _examined(threads: Threads, target: Target, what: str, seconds: float)
         return await threads.run(lambda: _connect(target, subject, seconds))
     except NoThread as problem:
         return failed("connection", subject, VERBATIM, problem=problem.said), None
-    except NotDone:  # a lookup is the one step without a limit of its own
+    except NotDone:  # the lookup is the only step without a limit of its own
         return failed("connection", subject, NAME_SLOW, seconds=round(2 * seconds)), None
 
 
 def _connect(target: Target, subject: str, seconds: float) -> tuple[Finding, float | None]:
-    """In a thread."""
+    """Runs in a thread."""
     try:
         reached = probe(target, _trust(target), seconds)
     except ProviderUnavailable as problem:  # the CA file cannot be used
@@ -227,7 +227,7 @@ def _connect(target: Target, subject: str, seconds: float) -> tuple[Finding, flo
 
 
 def _trust(target: Target) -> ssl.SSLContext | None:
-    """As sign-ins and sessions have it."""
+    """The same trust as for sign-ins and sessions."""
     return trust(target.ca_file) if target.tls is not None else None
 
 
@@ -255,7 +255,7 @@ def _reached(target: Target, subject: str, reached: Reached) -> Finding:
 
 
 def _is_public(target: Target) -> bool:
-    """Would it be trusted on a machine to which nothing was added? Unknown is taken for yes: the first try was good."""
+    """True if a machine with no added authorities would trust it. Unknown counts as True: the first try succeeded."""
     try:
         probe(target, public_authorities(), LOOK_SECONDS, only_look=True)
     except Stopped as stopped:
@@ -299,7 +299,7 @@ def _seen(target: Target) -> Certificate | None:
 
 
 def _refused(target: Target, subject: str, stopped: Stopped, certificate: Certificate | None) -> Finding:
-    """Which certificate it was, and whose turn it is."""
+    """The finding for a refused certificate: which one it was, and whose turn it is."""
     reason = stopped.reason
     if certificate is None:
         return failed("connection", subject, NOT_TRUSTED, reason=reason)

@@ -19,7 +19,7 @@ WORD = "{file} cannot be written ({reason}); without it the other commands do no
 
 
 def check_place(place: Path) -> None:
-    """This file can be made, and the directories above it; nothing is. Raises: OSError."""
+    """Check that this file and its directories could be made, without making them. Raises: OSError."""
     there = above(place)
     if not is_directory(there):
         raise NotADirectoryError(errno.ENOTDIR, "")
@@ -27,7 +27,7 @@ def check_place(place: Path) -> None:
 
 
 def log_findings(config: LogConfig) -> tuple[Finding, ...]:
-    """What would end the start; nothing is said of a file that can be written, nor of standard error."""
+    """A log file that would end the start; nothing is said of one that can be written, or of standard error."""
     if config.file is None:
         return ()
     file = Path(config.file)
@@ -42,7 +42,8 @@ def log_findings(config: LogConfig) -> tuple[Finding, ...]:
 
 
 def word_findings(*files: Path) -> tuple[Finding, ...]:
-    """The same for what other commands find a running bridge by (control.rendezvous): the first that cannot be made."""
+    """The same for the files by which other commands find a running bridge (control.rendezvous): the first that cannot
+    be made."""
     for file in files:
         try:
             check_place(file)

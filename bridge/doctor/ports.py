@@ -16,7 +16,7 @@ from bridge.doctor.machine import Holder, Machine
 from bridge.errors import BridgeError
 
 Bind = Callable[[str, int, str], list[socket]]
-"""Host, port and what for, to listening sockets. Raises: BridgeError naming the remedy."""
+"""Opens listening sockets, given host, port and purpose. Raises: BridgeError naming the remedy."""
 
 OURS = "open: this bridge listens here"
 RUNNING = "a bridge is running with this configuration and holds it"
@@ -56,11 +56,11 @@ NO_WORKERS = (
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """For a port that somebody else holds."""
+    """The sentences for a port that somebody else holds."""
 
     of_program: str
     of_user: str
-    """Where no more is known of the program than its user."""
+    """For a program of which only its user is known."""
 
 
 WordsFor = Callable[[Holder], Words]
@@ -73,16 +73,16 @@ _WITH_CONSOLE = Words(HELD_WITH_CONSOLE, HELD_WITH_CONSOLE_BY_USER)
 def port_findings(
     config: Config, bind: Bind, machine: Machine, *, held: str = "", taken: Collection[tuple[str, int]] | None = None
 ) -> tuple[Finding, ...]:
-    """One for each configured port: opened and closed again, or `held` as the sentence says (OURS, RUNNING).
+    """One for each configured port: opened and closed again, or, if we hold it, the sentence `held` (OURS, RUNNING).
 
-    Args: taken, protocol (or `console`) and port of those that are held; None for all. Another one may have been
-    refused to the bridge that runs, which goes on with the configuration before; its console stays where it is until a
-    restart.
+    Args: taken, protocol (or `console`) and port of those that are held; None for all. A configured port may not be
+    among them: if it was refused to the running bridge, that goes on with the configuration before; and its console
+    stays where it is until a restart.
 
-    Where no bridge is known to run, what has the console's port may be one that this user cannot ask: a service that
-    everybody's mail goes through is not to be stopped for a check.
+    Where no bridge is known to run, the program on the console's port may be a bridge that this user cannot ask: nobody
+    is told to stop it, since it may be a service that everybody's mail goes through.
 
-    May block for some seconds to find out who holds one. Also for workers that this system cannot have.
+    May block for some seconds to find out who holds a port. Also reports workers where this system cannot have them.
     """
 
     def row(what: str, place: LocalAddress, words_for: WordsFor) -> Finding:

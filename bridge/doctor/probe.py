@@ -1,7 +1,7 @@
 """One connection as far as it goes: name, TCP, proxy, STARTTLS, TLS, the answer's Date. Blocks, within limits.
 
-Nothing secret is sent: no token, no user name. For a mail server with STARTTLS our own client machine talks until TLS
-starts, so that what is tried is what a session does.
+Nothing secret is sent: no token, no user name. For a mail server with STARTTLS our own client state machine talks until
+TLS starts, so that the check does what a session does.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Target:
     tls: TlsMode | None
     """None: plain HTTP, which the configuration allows on loopback only."""
     protocol: Protocol | None = None
-    """None: HTTP, which is asked for its Date."""
+    """None for HTTP; the server is then asked for its Date."""
     ca_file: str | None = None
     proxy: tuple[str, int] | None = None
 
     @property
     def place(self) -> str:
-        """For people."""
+        """Host and port, for people."""
         return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
@@ -92,7 +92,7 @@ class _Deadline:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Raises: TimeoutError once it is over."""
+        """Seconds that are left. Raises: TimeoutError once there are none."""
         seconds = self._end - time.monotonic()
         if seconds <= 0:
             raise TimeoutError("timed out")
@@ -102,7 +102,7 @@ class _Deadline:
 def probe(target: Target, context: ssl.SSLContext | None, seconds: float, *, only_look: bool = False) -> Reached:
     """Connect, and close again. Only the lookup of a name can take longer than `seconds`.
 
-    Args: only_look, end with the handshake: over a connection that is not verified nothing is sent.
+    Args: only_look, end after the handshake: nothing is sent over a connection that is not verified.
     Raises: Stopped.
     """
     deadline = _Deadline(seconds)
@@ -141,7 +141,7 @@ def _connected(target: Target, deadline: _Deadline) -> tuple[socket.socket, str]
 
 
 def _through_proxy(sock: socket.socket, target: Target, deadline: _Deadline) -> None:
-    """RFC 9110 section 9.3.6."""
+    """Open a tunnel with CONNECT (RFC 9110 section 9.3.6)."""
     request = f"CONNECT {target.place} HTTP/1.1\r\nHost: {target.place}\r\nUser-Agent: mail-bridge\r\n\r\n"
     try:
         head = _asked(sock, request, deadline)
@@ -154,7 +154,7 @@ def _through_proxy(sock: socket.socket, target: Target, deadline: _Deadline) -> 
 
 def _until_starttls(sock: socket.socket, protocol: Protocol, deadline: _Deadline) -> None:
     """Return when the server is ready for the TLS handshake."""
-    nobody = Credentials("", Secret(""))  # never sent: before TLS the machine has only STARTTLS to say
+    nobody = Credentials("", Secret(""))  # never sent: before TLS the machine sends no more than STARTTLS
     machine = client_machine(protocol, nobody, starttls=True, client_name="localhost")
     events: deque[Event] = deque(machine.start())
     try:

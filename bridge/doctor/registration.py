@@ -1,11 +1,11 @@
-"""Whether the provider takes us for who we say we are before anybody signs in: an invented code is sent to token_url.
+"""Whether the provider accepts our client before anybody signs in: an invented code is sent to token_url.
 
-A provider must know the client before it looks at a code (RFC 6749 section 3.2.1), but what it checks first is its own
-affair. So only what it says outright counts: that it does not accept this client, or that nothing at this URL gives
-tokens. All else is no finding, the right answer to such a code too, since it need not mean that the secret was right.
+A provider must authenticate the client before it looks at a code (RFC 6749 section 3.2.1), but what it checks first is
+its own affair. So only explicit answers count: that it does not accept this client, or that nothing at this URL issues
+tokens. All else is no finding, not even the right answer to such a code, which need not mean that the secret was right.
 
-Entra takes a code apart before it looks at the secret (AADSTS9002313). But whoever has a secret there may ask for a
-token of the app's own, which opens nothing that the app was given no role for: that is asked for, and thrown away.
+Entra parses a code before it looks at the secret (AADSTS9002313). But with a secret one may request a token for the app
+itself there, which opens nothing for which the app was given no role: we request one, and throw it away.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ APP_ALONE = Flow.CLIENT_CREDENTIALS.value
 OF_THE_CLIENT: Container[str | int] = frozenset(
     {"invalid_client", "unauthorized_client", "deleted_client", "disabled_client", "unsupported_grant_type"}
 )
-"""Errors that no code whatever brings about; two are Google's."""
+"""Errors that cannot be due to the code; two are Google's."""
 OF_THE_SECRET: Container[str | int] = frozenset({"invalid_client"})
-"""The same at Microsoft, which says `unauthorized_client` of an app, too, that nobody has consented to yet."""
+"""The same at Microsoft, which says `unauthorized_client` also of an app that nobody has consented to yet."""
 OF_THE_APP: Container[str | int] = frozenset({"invalid_client", 700016, 7000112})
-"""The same where it is asked for a token of the app's own; the numbers: the tenant does not know such an app, or has
+"""The same where we request a token for the app itself; the numbers: the tenant does not know such an app, or has
 disabled it."""
 
 NO_TOKENS = (
@@ -52,10 +52,10 @@ REDIRECTED = (
 
 
 async def registration_findings(config: Config, *, proven: Container[str] = ()) -> tuple[Finding, ...]:
-    """Of the providers where people sign in; one request to each, which its log may show: as a failed sign-in of
-    nobody or, at Entra with a secret, as one of the app itself that went well.
+    """For the providers where people sign in; one request to each, which its log may show: as a failed sign-in of
+    nobody or, at Entra with a secret, as a successful one of the app itself.
 
-    Args: proven, providers that are not asked, since a token of theirs tells as much.
+    Args: proven, providers that are not asked, since the renewal of one of their tokens tells as much.
     """
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -67,8 +67,8 @@ async def registration_findings(config: Config, *, proven: Container[str] = ()) 
 
 
 def _server(provider: ProviderConfig) -> GenericProvider | None:
-    """Each is an RFC 6749 server here, whatever else it is; None where this check cannot show who we are, or where a
-    token is asked for anyway, since nobody signs in."""
+    """The provider as a plain RFC 6749 server. None where this check cannot authenticate the client, or where a token
+    is requested anyway, since nobody signs in."""
     if isinstance(provider, GenericProvider):
         return None if provider.flow.is_unattended else provider
     if provider.flow is not Flow.BROWSER or getattr(provider, "client_certificate", None) is not None:
@@ -88,7 +88,7 @@ def _server(provider: ProviderConfig) -> GenericProvider | None:
 
 
 def _question(provider: ProviderConfig, server: GenericProvider) -> tuple[dict[str, str], Container[str | int]]:
-    """A form, and the errors and numbers in an answer to it that are about us."""
+    """The form to send, and the errors and numbers in an answer to it that are about our client."""
     definite = OF_THE_CLIENT
     if isinstance(provider, MicrosoftProvider):
         definite = OF_THE_SECRET
@@ -110,7 +110,7 @@ async def _asked(
         return _judged(name, server.token_url, reply, endpoint, definite)
     except ProviderRedirects:
         return (failed("registration", name, REDIRECTED, url=server.token_url),)
-    except ProviderUnavailable:  # what is in the way is told by the connection's own finding, or passes
+    except ProviderUnavailable:  # the connection's own finding reports the obstacle, or it passes
         return ()
     finally:
         endpoint.close()

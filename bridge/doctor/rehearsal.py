@@ -1,4 +1,4 @@
-"""What can be tried of a configuration that nobody has written yet: for the console's first-run page."""
+"""What can be tried of a configuration that is not written to a file yet: for the console's first-run page."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bridge.doctor.ports import Bind, port_findings
 
 
 async def rehearse(loaded: LoadedConfig, machine: Machine, bind: Bind) -> tuple[Finding, ...]:
-    """All side by side, within a minute. There is no store and no sign-in yet, and none is made.
+    """Run all checks side by side, within a minute. There is no store and no sign-in yet, and none is made.
 
-    Args: bind, to try the ports with; it knows the console's as ours.
+    Args: bind, to try the ports with; it knows that the console's port is ours.
     """
     config = loaded.config
     async with asyncio.TaskGroup() as group:

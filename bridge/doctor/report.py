@@ -26,7 +26,7 @@ from bridge.secret import Secret
 
 LOG_LINES = 200
 LOG_OCTETS = 64 * 1024
-"""Of the end of a log file: some hours of a small bridge."""
+"""From the end of a log file: some hours of a small bridge."""
 
 TITLE = "mail-bridge report of {time}"
 NO_SECRETS = "Without passwords, tokens and client secrets; addresses are shortened. Read it before you forward it."
@@ -85,7 +85,8 @@ def line_of(finding: Finding) -> str:
 
 
 def redacted(text: str, secrets: Sequence[Secret[str]] = (), *, is_full: bool = False) -> str:
-    """Without these secrets, without what looks like one, without the home directory; addresses as a…e@example.com."""
+    """The text without these secrets, anything that looks like one, and the home directory; addresses shortened to
+    a…e@example.com."""
     for secret in secrets:
         for part in _telling_parts(secret.reveal()):
             text = text.replace(part, "…")
@@ -96,7 +97,8 @@ def redacted(text: str, secrets: Sequence[Secret[str]] = (), *, is_full: bool = 
 
 
 def _telling_parts(secret: str) -> Iterator[str]:
-    """The whole and, of a URL, what libraries quote of it; a word of three letters is no secret, and is in others."""
+    """The whole secret and, of a URL, the parts that libraries quote. A part of three letters is no secret, and occurs
+    in other words."""
     found = [secret]
     if "://" in secret:
         url = urlsplit(secret)
@@ -106,7 +108,7 @@ def _telling_parts(secret: str) -> Iterator[str]:
 
 
 def shortened(name: str) -> str:
-    """The part of an address before the @: `a…e`; what is short anyway shows its first letter."""
+    """The part of an address before the @ as `a…e`; a very short one shows its first letter only."""
     return f"{name[0]}…{name[-1]}" if len(name) > 2 else f"{name[0]}…"
 
 
@@ -133,7 +135,7 @@ def _versions(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _dependencies() -> list[str]:
-    """As declared by our own distribution; nothing where it was not installed as one."""
+    """The dependencies that our own distribution declares; none where it was not installed as one."""
     try:
         declared = metadata.requires("mail-bridge") or []
     except metadata.PackageNotFoundError:
@@ -150,7 +152,7 @@ def _configuration(config: Config | None) -> Iterator[str]:
 
 
 def _lines(value: Any, indent: str) -> Iterator[str]:
-    """Like the YAML: what was set, with what it is set to, unless that is secret."""
+    """Like the YAML: the settings that were given, with their values, unless these are secret."""
     if isinstance(value, BaseModel):
         value = {name: getattr(value, name) for name in type(value).model_fields if name in value.model_fields_set}
     if isinstance(value, Mapping):
@@ -183,7 +185,7 @@ def _shown(key: str, value: Any) -> str:
 
 
 def _secrets(value: Any) -> list[Secret[str]]:
-    """All that the configuration holds, however deep."""
+    """All secrets in the configuration, at any depth."""
     if isinstance(value, Secret):
         return [value]
     if isinstance(value, BaseModel):
