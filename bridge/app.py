@@ -1,4 +1,4 @@
-"""Composition root: Config in, running App out; start, reload, stop."""
+"""The composition root: makes a running App of a Config; start, reload, stop."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ if TYPE_CHECKING:
 
 
 LOOK_SECONDS = 2.0
-"""For the files of certificates, where a status or a reload waits for them."""
+"""How long a status or a reload waits for the certificate files."""
 AGAIN_SECONDS = 0.5
-"""For one of them whose last look is not over yet, which without a drive that hangs is a matter of milliseconds."""
+"""How long to wait if the last look at a file is not over yet; unless a drive hangs, a look takes milliseconds."""
 
 
 async def _not_told(ends: Ends | None) -> Caller:
@@ -97,11 +97,12 @@ class Surroundings:
     machine: Machine = NOT_TOLD
     """For the doctor."""
     store_place: Path | None = None
-    """The store's file, which need not be there yet; None where it is in no file."""
+    """The store's file, which need not exist yet; None if the store is not a file."""
     run_program: RunProgram = no_programs
     """For `notify: {command: …}`."""
     translation: Callable[[str], Translate] = lambda configured: str
-    """From `language` of the configuration to that of the sentences for scripts, which a person reads in the end."""
+    """From `language` in the configuration to the translation of sentences for scripts, which people read in the
+    end."""
     caller_of: Callable[[Ends | None], Awaitable[Caller]] = _not_told
     """Whose program is at the other end of a local connection."""
     caller_at_once: Callable[[Ends | None], Caller | None] = lambda _: None
@@ -111,23 +112,23 @@ class Surroundings:
     program_of: Callable[[Ends | None], Awaitable[str]] = _not_named
     """The program's name."""
     ensure_certificate: EnsureCertificate = no_certificate
-    """For ports with TLS and without a certificate of their own."""
+    """Makes the certificate for ports with TLS that have none of their own."""
     authority_file: Path | None = None
-    """Who signs that certificate; need not be there yet."""
+    """The authority that signs that certificate; need not exist yet."""
     start_worker: StartWorker | None = None
-    """None where a mail client's connection cannot be handed to another process: Windows."""
+    """None on Windows, where a mail client's connection cannot be handed to another process."""
 
 
 class App:
-    """The bridge. Order of life: opened(), bind(), serve(), stop(). `control` works from opened() on."""
+    """The bridge. Call in this order: opened(), bind(), serve(), stop(). `control` works from opened() on."""
 
     def __init__(self, loaded: LoadedConfig, surroundings: Surroundings) -> None:
         clock, callers = surroundings.clock, surroundings.caller_of
         self._loaded = loaded
         self._started = loaded.config
-        """As of the start: a reload moves neither console nor store, and starts no worker."""
+        """The configuration at the start: a reload moves neither console nor store, and starts no worker."""
         self._refused: Diagnosis | None = None
-        """Why the file that is there by now is not in force."""
+        """Why the current file is not in force; None if it is."""
         self._surroundings = surroundings
         self._clock = clock
         self._bus = NoticeBus()
@@ -181,7 +182,7 @@ class App:
             whose=lambda client: surroundings.number_at_once(ends_of(client)),
         )
         self.console_sockets: list[socket.socket] = []
-        """Bound by bind(); who serves the console takes them, and closes them before the last answer."""
+        """Bound by bind(); the console's server takes them over, and closes them before the last answer."""
         self._console_port = 0
         """The port of these sockets; 0 until they are bound."""
 
@@ -202,7 +203,7 @@ class App:
 
         self._diagnosing = asyncio.Lock()
         self._looks: dict[Path, Threads] = {}
-        """At the files of certificates, for the status."""
+        """Threads that look at certificate files for the status, by file."""
         about = About(
             lambda: str(self._loaded.path.absolute()) if self._loaded.path is not None else self._loaded.name,
             surroundings.is_demo,
@@ -222,13 +223,14 @@ class App:
             self._standings,
             newcomers,
         )
-        """What a UI may ask."""
+        """What a UI may ask for."""
 
     # --- life ---------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[App]:
-        """Its `control` can be used; no port is open. Leaving waits for refreshes under way and releases everything."""
+        """In the body `control` can be used, but no port is open. Leaving waits for refreshes under way and releases
+        everything."""
         try:
             async with self._tokens.running(), self._authorizations.running():
                 yield self
@@ -260,7 +262,7 @@ class App:
         self.console_sockets, self._console_port = [], 0
 
     async def check_store(self) -> None:
-        """Open the store and its key now, rather than with the first login. Raises: StoreUnavailable, StoreCorrupt."""
+        """Open the store and its key now, not only at the first login. Raises: StoreUnavailable, StoreCorrupt."""
         await self._surroundings.store.check()
 
     async def serve(self) -> None:
@@ -274,7 +276,7 @@ class App:
                 task.cancel()
 
     def _helpers(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
-        """What runs beside the ports, by name."""
+        """The background tasks, by name."""
         yield "renewal", Renewal(self._tokens, self._find, self._clock).run
         yield "hooks", self._hooks.run
         yield "client secrets", self._secrets.run
@@ -287,21 +289,21 @@ class App:
     def stop(self) -> None:
         """Accept nothing more; serve() returns once the sessions have ended, or have had their time.
 
-        Who has not logged in yet is told at once: what he would begin now would be cut short.
+        Clients that have not logged in yet are told at once, because a session begun now would be cut short.
         """
         self._services.stopping.begin()
         self._ports.stop()
 
     async def apply(self, loaded: LoadedConfig) -> str:
-        """Put a changed configuration in force; no session is dropped, and sign-ins under way go on where they can.
-        One at a time.
+        """Put a changed configuration in force; no session is dropped, and sign-ins under way go on if they can. One
+        call at a time.
 
         Returns: what has changed, in one sentence; empty if nothing has. Raises: BridgeError, ConfigError when a new
         port cannot be opened; then nothing has changed.
         """
         old, new = self._config, loaded.config
         change = plan(old, new)
-        with suppress(TimeoutError):  # what does not answer now is taken up by a later look
+        with suppress(TimeoutError):  # a certificate file that does not answer now is taken up by a later look
             async with asyncio.timeout(LOOK_SECONDS):
                 await self._ports.look()
         for listener in await self._ports.change(change.listeners_to_close, change.listeners_to_open):
@@ -322,12 +324,12 @@ class App:
         return summary
 
     def refused(self, problem: BridgeError) -> None:
-        """A changed configuration cannot be put in force. The administrator is told until one can, or the file is again
-        what it was."""
+        """A changed configuration cannot be put in force. The administrator is told so until one can, or until the file
+        is as it was before."""
         self._refused = refusal(problem)
 
     def tell_workers(self) -> None:
-        """Call when something has changed that they go by: the configuration, or how this process logs."""
+        """Call when something that workers depend on has changed: the configuration, or how this process logs."""
         if self._pool is not None:
             self._pool.tell()
 
@@ -341,7 +343,7 @@ class App:
         self._bus.on_notice(callback)
 
     def metrics(self) -> str:
-        """What has been done, in the text format of Prometheus. Asks nobody."""
+        """The counters in the text format of Prometheus; sends no request to anybody."""
         return exposition(self._services.counters, self._ports.sessions)
 
     def _count(self, notice: Notice) -> None:
@@ -353,12 +355,12 @@ class App:
 
     @property
     def console_port(self) -> int:
-        """Where the console is, or will be."""
+        """The port where the console is, or will be."""
         return self._console_port or self._config.console.port
 
     @property
     def language(self) -> str:
-        """Of the configuration: en, fr or auto."""
+        """The `language` of the configuration: en, fr or auto."""
         return self._config.language
 
     @property
@@ -383,11 +385,12 @@ class App:
 
     def _manner(self) -> Manner:
         level, style = current()
-        file = self._config.log.file or path_of(current_stream())  # the latter where there is no standard error
+        file = self._config.log.file or path_of(current_stream())  # the latter if there is no standard error
         return Manner(level, style, file, self._endpoints())
 
     def _endpoints(self) -> Mapping[Protocol, tuple[Endpoint, ...]]:
-        """Found once for each configuration: each mail client's greeting asks, and a thousand accounts cost 0.3 ms."""
+        """Computed once for each configuration: each mail client's greeting needs them, and for a thousand accounts it
+        takes 0.3 ms."""
         config, found = self._found_endpoints
         if config is not self._config:
             found = {protocol: endpoints_of(self._config, protocol) for protocol in Protocol}
@@ -395,7 +398,8 @@ class App:
         return found
 
     def _serving(self, listener: ConfiguredListener, certificate: ListenerCertificate | None) -> Welcome:
-        """How the mail clients of a port are served: in this process, or by a worker, which makes its own context."""
+        """How the mail clients of a port are served: in this process, or by a worker, which makes its own TLS
+        context."""
         address, services = listener.address, self._services
         balancers = Balancers(address.proxy_protocol_from) if address.proxy_protocol_from else None
         if self._pool is not None:
@@ -414,17 +418,17 @@ class App:
 
         ports = {(listener.protocol.value, listener.address.port) for listener in configured_listeners(self._config)}
         taken = frozenset({*ports, ("console", self._started.console.port)})
-        async with self._diagnosing:  # each one asks the providers for tokens: never two at a time
+        async with self._diagnosing:  # one at a time, because each asks the providers for tokens
             found = await self.examination(held_ports=OURS if self.console_sockets else "", taken=taken).everything()
         return (*running_findings(await self._warnings()), *found)
 
     def examination(self, *, held_ports: str = "", taken: frozenset[tuple[str, int]] | None = None) -> Examination:
-        """What the doctor can look at; `held_ports` and `taken` as there."""
-        with loading():  # late: 3 MiB and 50 ms that a bridge which is well never needs
+        """What the doctor can examine; `held_ports` and `taken` as in Examination."""
+        with loading():  # late: 3 MiB and 50 ms that a healthy bridge never needs
             from bridge.doctor.accounts import Clinic
             from bridge.doctor.examination import Examination
 
-        renewed = partial(self._tokens.renew, share=1.0)  # no token has all of its life left: the provider is asked
+        renewed = partial(self._tokens.renew, share=1.0)  # no token has its whole life left, so the provider is asked
         return Examination(
             self._loaded,
             self._surroundings.machine,
@@ -454,7 +458,7 @@ class App:
         return await certificate_warnings(self._config, self._surroundings.authority_file, today, self._looks_at)
 
     def _looks_at(self, file: Path) -> Threads:
-        """Each in its own: one that does not answer holds up no other."""
+        """A thread for each file, so that a file that does not answer holds up no other."""
         looks = self._looks.get(file)
         if looks is None:
             looks = self._looks[file] = Threads("certificates", at_once=1, limit=LOOK_SECONDS, wait=AGAIN_SECONDS)
@@ -462,9 +466,9 @@ class App:
 
 
 def _pool(count: int, surroundings: Surroundings, services: Services, manner: Callable[[], Manner]) -> Pool | None:
-    """None where this process serves the mail clients itself."""
+    """The workers; None if this process serves the mail clients itself."""
     if count == 1 or surroundings.start_worker is None:
         return None
-    from bridge.workers.pool import Pool  # what one process has no use for
+    from bridge.workers.pool import Pool  # late: not needed by a bridge of one process
 
     return Pool(count, surroundings.start_worker, services, manner, surroundings.clock)

@@ -1,4 +1,4 @@
-"""Wall and monotonic seconds, and pause; tests bring their own."""
+"""The clock: wall and monotonic seconds, and pause; tests have their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What time it is; the only source of time for code whose behaviour depends on it."""
+    """The only source of time for code whose behaviour depends on it."""
 
     def now(self) -> float:
         """Seconds since the epoch, by the wall clock; may jump."""
@@ -19,8 +19,8 @@ class Clock(Protocol):
         ...
 
     async def pause(self, seconds: float) -> None:
-        """Return after these seconds, whatever happens to the wall clock meanwhile: waiting for a time of day takes an
-        hour longer when somebody sets the clock back by one."""
+        """Return after these seconds, whatever happens to the wall clock meanwhile: a wait until a time of day would
+        take an hour longer if somebody set the clock back by an hour."""
         ...
 
 
@@ -36,5 +36,5 @@ class SystemClock:
         return time.monotonic()
 
     async def pause(self, seconds: float) -> None:
-        """By the loop's monotonic clock; where that one stands still during a suspend, it goes on afterwards."""
+        """By the loop's monotonic clock; if that clock stops during a suspend, the wait goes on afterwards."""
         await asyncio.sleep(seconds)

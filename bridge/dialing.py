@@ -1,4 +1,4 @@
-"""TCP to a host: its addresses of both families in a race (RFC 8305), as a network may drop what it does not carry."""
+"""TCP to a host: races its addresses of both families (RFC 8305), because a network may silently drop one family."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from itertools import zip_longest
 import aiohappyeyeballs
 
 NEXT_ADDRESS_SECONDS = 0.25
-"""Head start of one address before the next is tried beside it (RFC 8305 section 5)."""
+"""Head start of one address before the next is tried in parallel (RFC 8305 section 5)."""
 
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
 """As getaddrinfo gives it."""
 
 
 def look_up(host: str, port: int) -> Sequence[AddressInfo]:
-    """Ask the operating system: hosts file, DNS and what else it is configured for. Blocks. Raises: OSError,
-    UnicodeError."""
+    """Ask the operating system, which uses the hosts file, DNS and whatever else it is configured for. Blocks. Raises:
+    OSError, UnicodeError."""
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # type: ignore[return-value]  # stubs allow bytes
 
 
@@ -32,10 +32,10 @@ async def race(found: Sequence[AddressInfo]) -> socket.socket:
 
 
 def connected(found: Sequence[AddressInfo], seconds: float) -> socket.socket:
-    """The same for a thread: blocks, for these seconds at most, which are the socket's time limit then.
+    """The same for a thread: blocks for these seconds at most, which are also the socket's time limit afterwards.
 
-    Without a loop, which takes three descriptors more and, where there are none, leaves a traceback in the log.
-    Raises: OSError; of addresses that fail in different ways, what was wrong with the last one.
+    No event loop is used: it would take three more descriptors and, if there are none, leave a traceback in the log.
+    Raises: OSError; if the addresses fail in different ways, the error of the last one.
     """
     deadline = time.monotonic() + seconds
     waiting = deque(_in_turn(found))
@@ -56,7 +56,7 @@ def connected(found: Sequence[AddressInfo], seconds: float) -> socket.socket:
                 assert isinstance(sock, socket.socket)  # noqa: S101  nothing else was registered
                 number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if number == 0:
-                    winner = socket.socket(fileno=sock.detach())  # closing the losers does nothing to it any more
+                    winner = socket.socket(fileno=sock.detach())  # detached, so it is not closed with the losers
                     winner.settimeout(seconds)
                     return winner
                 trouble = OSError(number, os.strerror(number))
@@ -64,7 +64,7 @@ def connected(found: Sequence[AddressInfo], seconds: float) -> socket.socket:
 
 
 def _in_turn(found: Sequence[AddressInfo]) -> Iterator[AddressInfo]:
-    """One of each family after the other, whose own order stays."""
+    """Alternates between the families, and keeps the order within each."""
     families: dict[int, list[AddressInfo]] = {}
     for one in found:
         families.setdefault(one[0], []).append(one)
@@ -73,7 +73,7 @@ def _in_turn(found: Sequence[AddressInfo]) -> Iterator[AddressInfo]:
 
 
 def _begun(found: AddressInfo) -> socket.socket:
-    """A connection under way. Raises: OSError where that can be told at once."""
+    """A connection attempt under way. Raises: OSError if it fails at once."""
     family, kind, number, _, address = found
     sock = socket.socket(family, kind, number)
     try:

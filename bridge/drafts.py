@@ -1,7 +1,7 @@
 """Files under a temporary name beside their place: written and then renamed, or to see whether one can be made.
 
-Not by tempfile, which on Windows takes "permission denied" for a directory that has the name, and tries another name,
-two thousand million times: for hours, at a full processor (CPython issue 66305, in it up to Python 3.13 at least).
+Not by tempfile: on Windows it takes "permission denied" for a directory of that name and tries another name, two
+thousand million times: for hours, at full CPU load (CPython issue 66305, present up to Python 3.13 at least).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def draft_of(file: Path) -> tuple[int, Path]:
-    """Make an empty one beside `file`, for its owner alone from its first moment. Returns: a descriptor, and what it is
-    called meanwhile. Raises: OSError."""
+    """Make an empty draft beside `file`, private from the start. Returns: a descriptor and the temporary name. Raises:
+    OSError."""
     draft = _name(file)
     return os.open(draft, _FLAGS, 0o600), draft
 
 
 def stage_private(file: Path, text: str) -> Path:
-    """Write a text as UTF-8 into a draft of this file, and onto the disk; to be renamed. Raises: OSError, leaving
-    nothing."""
+    """Write a text as UTF-8 into a draft of this file, synced to disk; the caller renames it. Raises: OSError, leaving
+    nothing behind."""
     handle, draft = draft_of(file)
     is_whole = False
     try:
@@ -36,32 +36,33 @@ def stage_private(file: Path, text: str) -> Path:
         is_whole = True
     finally:
         if not is_whole:
-            with suppress(OSError):  # a disk that fails is read-only from then on; why it has failed is what counts
+            with suppress(OSError):  # a failing disk may be read-only from then on; the first error is what counts
                 draft.unlink(missing_ok=True)
     return draft
 
 
 def check_directory(directory: Path, *, is_above: bool = False) -> None:
-    """As try_directory(), by asking the system where that tells. Raises: OSError."""
-    if sys.platform == "win32":  # os.access() takes no notice of access lists there
+    """As try_directory(), but without making a file if the system can tell. Raises: OSError."""
+    if sys.platform == "win32":  # os.access() ignores access lists there
         try_directory(directory, is_above=is_above)
     elif not os.access(directory, os.W_OK | os.X_OK):
-        is_read_only = os.statvfs(directory).f_flag & os.ST_RDONLY  # os.access() does not tell why
+        is_read_only = os.statvfs(directory).f_flag & os.ST_RDONLY  # os.access() does not say why
         number = errno.EROFS if is_read_only else errno.EACCES
         raise OSError(number, os.strerror(number))
 
 
 def try_directory(directory: Path, *, is_above: bool = False) -> None:
-    """Whether a file can be made there; leaves nothing. Raises: OSError.
+    """Check that a file can be made there, by making one; leaves nothing behind. Raises: OSError.
 
-    Args: is_above, the next directory is to be made there: in C:\\ Windows lets everybody make one, and no file.
+    Args: is_above, True if a directory is to be made there: in C:\\, Windows lets everybody make directories, but not
+    files.
     """
     draft = _name(directory / "mail-bridge")
     if is_above:
         draft.mkdir(0o700)
         draft.rmdir()
         return
-    # Windows removes it with its last descriptor, a virus scanner's too.
+    # Windows removes the file when its last descriptor is closed, even if that is a virus scanner's.
     handle = os.open(draft, _FLAGS | getattr(os, "O_TEMPORARY", 0), 0o600)
     os.close(handle)
     if os.name != "nt":

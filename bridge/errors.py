@@ -1,7 +1,7 @@
 """Every exception we raise on purpose: one tree; each class fixes `temporary` and a short `public` text.
 
-`str(error)` is English, for the log; `diagnosis`, where the table of advice has a row, is what people are told in their
-own language; `public` is ASCII, safe to send to a mail client, and never names a secret, a path or a library.
+`str(error)` is English, for the log; `diagnosis`, if the table of advice has a row, is what people are told in their
+own language; `public` is ASCII, safe to send to a mail client, and never contains a secret, a path or a library's name.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from bridge.advice.said import Said, as_said
 _CROWDED = frozenset({"mail.crowded", "mail.too_many"})
 
 AGAIN_SECONDS = 10.0
-"""After which a network that is away for a moment may be there again."""
+"""Seconds after which a brief network failure may be over."""
 
 
 class BridgeError(Exception):
-    """The root. Whoever catches it may show `public` to a mail client; cause and detail stay in the log."""
+    """The root. Code that catches it may show `public` to a mail client; cause and detail stay in the log."""
 
     temporary: ClassVar[bool] = False
     public_text: ClassVar[str] = "The mail bridge cannot do this."
 
     advice: ClassVar[str] = ""
-    """Row of the table for an error that brings no diagnosis of its own; its text then stands for the others' words."""
+    """Row of the table of advice for an error without a diagnosis of its own; the error's text then takes the place of
+    the other side's words."""
 
     def __init__(self, text: str | Said = "", *, diagnosis: Diagnosis | None = None) -> None:
-        """Args: text, in English for the log, and for people where it is Said; diagnosis, for people in their
-        language, where the table has a row."""
+        """Args: text, in English for the log, and for people if it is Said; diagnosis, for people in their language, if
+        the table has a row."""
         super().__init__(str(text))
         if diagnosis is None and self.advice:
             diagnosis = self._of_its_class(text)
@@ -47,20 +48,20 @@ class BridgeError(Exception):
 
 
 class TooLittleLeft(BridgeError):
-    """The system has no descriptor or no memory for a part of ours that is loaded only when somebody wants it."""
+    """The system has no descriptor or memory left for a part of ours that is loaded only on demand."""
 
     temporary = True
     public_text = "The mail bridge cannot do this just now. Try again later."
 
 
 class LoginRefused(BridgeError):
-    """Wrong local password or unknown username; the two are deliberately the same to the client."""
+    """Wrong local password or unknown username; the client deliberately cannot tell which."""
 
     public_text = "User name or local password is wrong. The local password is the one shown by mail-bridge."
 
 
 class PasswordUnknown(BridgeError):
-    """The local password is the mail program's own: of such a one only a hash is kept, and nobody can be shown it."""
+    """The local password is the mail program's own: only a hash of it is kept, so it cannot be shown."""
 
     public_text = "The local password is the mail program's own."
 
@@ -80,12 +81,12 @@ class AuthorizationRequired(BridgeError):
 
     @property
     def public(self) -> str:
-        """Names the page to open, first since PHP's library shows 80 characters of an answer, and the account."""
+        """The page to open, first because PHP's library shows only 80 characters of an answer, and the account."""
         return self.public_form.format(url=self.url, address=self.address)
 
 
 class ProviderUnavailable(BridgeError):
-    """The token endpoint cannot be reached or answers with trouble of its own; the token is kept."""
+    """The token endpoint cannot be reached or reports a problem of its own; the token is kept."""
 
     temporary = True
     public_text = "The sign-in service cannot be reached just now. Try again later."
@@ -93,38 +94,38 @@ class ProviderUnavailable(BridgeError):
 
 
 class ProviderNotAsked(ProviderUnavailable):
-    """Nothing of the request has gone out: there was no connection, or the provider wants to be left alone for a while.
-    A code or a grant that was to be sent is as good as before."""
+    """Nothing of the request was sent: there was no connection, or the provider wants to be left alone for a while. A
+    code or grant that was to be sent is still unused."""
 
     def __init__(
         self, text: str | Said = "", *, diagnosis: Diagnosis | None = None, wait: float = AGAIN_SECONDS
     ) -> None:
         super().__init__(text, diagnosis=diagnosis)
         self.wait = wait
-        """Seconds after which it is worth trying again; not known in another process."""
+        """Seconds after which it is worth trying again; does not survive the way to another process."""
 
 
 class ProviderRedirects(ProviderUnavailable):
-    """The answer sends us to another place, where no code, secret or token of ours goes: another than the provider
-    answers, or a URL is wrong."""
+    """The answer redirects us to another place, to which we send no code, secret or token: either something else than
+    the provider answers, or a URL is wrong."""
 
 
 class ProviderRefused(ProviderUnavailable):
-    """The provider rejects our registration (secret expired, client unknown): the admin's turn, no token is lost."""
+    """The provider rejects our registration (secret expired, client unknown): an admin must act; no token is lost."""
 
     public_text = "The sign-in service refuses the bridge's registration. Its administrator must act."
     advice = "oauth.registration"
 
 
 class GrantInDoubt(ProviderRefused):
-    """The provider refuses a renewal in a word that it has for a wrong request and for a sign-in that has ended alike:
-    the grant is kept and tried again, and the person is asked to sign in meanwhile."""
+    """The provider refuses a refresh with an error that it uses both for a wrong request and for a sign-in that has
+    ended: the grant is kept and tried again, and the person is asked to sign in meanwhile."""
 
     advice = "oauth.refresh_wrong"
 
 
 class GrantRevoked(BridgeError):
-    """The provider will not renew this grant (invalid_grant and its kin): the person must sign in again."""
+    """The provider will not refresh this grant (invalid_grant and its kin): the person must sign in again."""
 
     public_text = "The sign-in has ended; a new one is needed."
 
@@ -149,20 +150,21 @@ class UpstreamUnavailable(BridgeError):
 
     @property
     def public(self) -> str:
-        """Who reads that it cannot be reached looks for a firewall."""
+        """Too many connections get a sentence of their own, because "cannot be reached" makes people look for a
+        firewall."""
         is_crowded = self.diagnosis is not None and self.diagnosis.key in _CROWDED
         return "The mailbox has too many connections just now. Try again later." if is_crowded else self.public_text
 
 
 class TlsFailed(UpstreamUnavailable):
-    """The TLS handshake failed: certificate, name, protocol version; mail or a token never goes out then."""
+    """The TLS handshake failed: certificate, name, protocol version. Neither mail nor token was sent."""
 
     public_text = "A secure connection to the mail server is not possible just now."
     advice = "mail.tls"
 
 
 class UpstreamRefused(BridgeError):
-    """The mail server says no to a token that is fresh: a setting or a right at the provider is missing."""
+    """The mail server refuses a fresh token: a setting or a right at the provider is missing."""
 
     public_text = "The mail server refuses this account."
 
@@ -173,31 +175,31 @@ class UpstreamRefused(BridgeError):
 
     @property
     def public(self) -> str:
-        """Our sentence, and the server's own words when it had any."""
+        """Our sentence, and the server's own words if there are any."""
         return f"{self.public_text} It says: {_ascii(self.text)}" if self.text else self.public_text
 
 
 class TokenRefused(UpstreamRefused):
-    """The mail server does not take this token: one forced refresh and one more try are worth it."""
+    """The mail server does not accept this token: one forced refresh and one retry are worth it."""
 
 
 class MailboxNotOpened(UpstreamRefused):
-    """The mail server takes the token and opens no mailbox, in words that it has for a missing right and for trouble of
-    its own alike: the mail client may come again, and whose turn it is says the diagnosis."""
+    """The mail server accepts the token but opens no mailbox, in words that it uses both for a missing right and for
+    trouble of its own: the mail client may try again, and the diagnosis says who must act."""
 
     temporary = True
 
 
 class StoreTrouble(BridgeError):
-    """What its two kinds have in common: the row of the table has a place for the problem, which is a sentence of
-    ours."""
+    """What StoreUnavailable and StoreCorrupt have in common: their row of the table of advice has a place for the
+    problem, which is a sentence of ours."""
 
     def _of_its_class(self, text: str | Said) -> Diagnosis:
         return Diagnosis.of(self.advice, problem=as_said(text))
 
 
 class StoreUnavailable(StoreTrouble):
-    """The store or the key's home does not answer (locked keyring, locked or full disk); nothing is lost."""
+    """The store, or the place of its key, does not answer (locked keyring, locked or full disk); nothing is lost."""
 
     temporary = True
     public_text = "The bridge cannot open its token store just now. Try again later."
@@ -205,7 +207,7 @@ class StoreUnavailable(StoreTrouble):
 
 
 class SignInUnsaved(StoreUnavailable):
-    """Somebody has signed in, and the store does not take it yet: it waits in memory, and nothing is lost so far."""
+    """Somebody has signed in, but the store could not save it: it waits in memory, and nothing is lost so far."""
 
     advice = "sign_in.unsaved"
 
@@ -219,11 +221,12 @@ class KeyFileUnusable(StoreUnavailable):
 
 
 class StoreFileUnusable(StoreUnavailable):
-    """The store's file cannot be opened, made or written by us, such as on a read-only disk: nor does it here."""
+    """The store's file cannot be opened, made or written, such as on a read-only disk: waiting does not help here
+    either."""
 
 
 class StoreCorrupt(StoreTrouble):
-    """A record breaks its seal or has a newer schema; it is left as it is for the admin."""
+    """A record does not open with its seal, or has a newer schema; it is left as it is for the admin."""
 
     public_text = "The stored sign-in cannot be read. The administrator must act."
     advice = "store.corrupt"
@@ -233,7 +236,8 @@ class StoreCorrupt(StoreTrouble):
     ) -> None:
         super().__init__(text, diagnosis=diagnosis)
         self.version = version
-        """Of the one record that the store's key does not open, for whoever gives it up; None for all else."""
+        """Version of the single record that does not open, for code that removes or replaces it; None in all other
+        cases."""
 
 
 class VersionConflict(BridgeError):
@@ -250,13 +254,13 @@ class LimitReached(BridgeError):
 
 
 class BridgeStops(LimitReached):
-    """No login is taken any more; told like a limit: later, and the end of the connection."""
+    """No login is accepted any more. The client is told as for a limit: try later, and the connection is closed."""
 
     public_text = "mail-bridge is being stopped. Try again later."
 
 
 class ProtocolViolation(BridgeError):
-    """The peer sent what its protocol does not allow, or more of it than we take."""
+    """The peer sent something that its protocol does not allow, or more than we accept."""
 
     public_text = "Protocol error."
 
@@ -268,18 +272,18 @@ class PeerGone(BridgeError):
 
 
 class ConfigError(BridgeError):
-    """The configuration cannot be used; never reaches a client. One or more problems, each with its place."""
+    """The configuration cannot be used; never reaches a client. One or more problems, each naming its place."""
 
     def __init__(self, problems: Iterable[str | Said], *, may_pass: bool = False, is_locked: bool = False) -> None:
-        """Args: problems, in the order of the file; a text that is not Said is told as it is. may_pass, True if nothing
-        but a keyring that is locked just now, or a file that the system does not give just now, is in the way;
-        is_locked, if such a keyring is."""
+        """Args: problems, in the order of the file; a text that is not Said is shown as it is. may_pass, True if the
+        only obstacle is a keyring that is locked now, or a file that the system cannot open now; is_locked, True if it
+        is such a keyring."""
         self.may_pass = may_pass
         self.is_locked = is_locked
         self.sentences = tuple(as_said(problem) for problem in problems)
-        """The same, to be told in any language."""
+        """The problems, to be told in any language."""
         self.problems = tuple(str(sentence) for sentence in self.sentences)
-        """In English, for the log."""
+        """The problems in English, for the log."""
         super().__init__("\n".join(self.problems))
 
 

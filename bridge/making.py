@@ -1,4 +1,4 @@
-"""Directories for their owner alone, and so all above them that have to be made."""
+"""Makes private directories, and makes the missing ones above them private, too."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 
 MODE = 0o700
-"""As the XDG Base Directory Specification wants it of what is made in a home."""
+"""What the XDG Base Directory Specification wants for directories in a home."""
 INHERITED = 0o777
-"""On Windows: with the access list of the directory above."""
+"""On Windows: inherit the access control list of the directory above."""
 
 
 def make_private(directory: Path) -> None:
-    """Make it, if it is not there; what is there stays as it is. Raises: OSError.
+    """Make the directory if it does not exist; existing ones stay as they are. Raises: OSError.
 
-    `Path.mkdir(parents=True)` gives its mode to the last one alone. The others get what the umask leaves of 0777: all
-    of it with that of 0 which some supervisors give, and anybody may exchange what is in there.
+    `Path.mkdir(parents=True)` gives its mode only to the last directory. The others get what the umask leaves of 0777:
+    with a umask of 0, which some supervisors set, that is all of it, and anybody could replace what is in there.
     """
     try:
         directory.mkdir(_mode(directory))
@@ -30,10 +30,11 @@ def make_private(directory: Path) -> None:
 
 
 def _mode(directory: Path) -> int:
-    """In a profile of Windows what that has: it is its owner's alone, whoever makes something in it.
+    """The mode. In a Windows profile, inherit: a profile is private, whoever makes something in it.
 
-    From 3.12.4 on Python takes 0700 there for a list of SYSTEM, administrators and the owner; and what is made "as
-    administrator" belongs to all administrators, so that the same person without these rights would be locked out.
+    From 3.12.4 on, Python turns 0700 on Windows into an access list of SYSTEM, administrators and the owner. But what
+    is made "as administrator" is owned by all administrators, so the same person without these rights would be locked
+    out.
     """
     profile = os.environ.get("USERPROFILE", "") if os.name == "nt" else ""
     return INHERITED if profile and directory.is_relative_to(profile) else MODE

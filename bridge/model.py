@@ -1,4 +1,4 @@
-"""Frozen values that layers share: Account, Endpoint, Login, TokenSet, AccessToken."""
+"""Immutable values that the layers share: Account, Endpoint, Login, TokenSet, AccessToken."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from bridge.secret import Secret
 LONGEST_ADDRESS: Final = 320
 """Characters: 64 before the @ and 255 after it (RFC 3696, erratum 1690, before the path limit)."""
 SESSION_SHARE: Final = 0.5
-"""Of a token's life, that must be left where a mail session begins: providers end the session with the token."""
+"""Share of a token's life that must be left when a mail session begins: providers end the session with the token."""
 PASSWORD_OVERLAP: Final = 7 * 24 * 3600.0
-"""Seconds that an old local password goes on working: a week reaches the laptop that is in the office once a week."""
+"""Seconds that an old local password goes on working: a week is enough for a laptop that is in the office once a
+week."""
 
 
 class Protocol(str, Enum):
@@ -27,7 +28,7 @@ class Protocol(str, Enum):
 
 
 class TlsMode(str, Enum):
-    """When TLS starts: with the first byte, or after a STARTTLS (STLS) command."""
+    """When TLS starts: at once, or after a STARTTLS (STLS) command."""
 
     IMPLICIT = "implicit"
     STARTTLS = "starttls"
@@ -37,13 +38,13 @@ class Mechanism(str, Enum):
     """The SASL mechanism that shows a token to a mail server."""
 
     XOAUTH2 = "xoauth2"
-    """Google's and Microsoft's own, and everybody's since."""
+    """Google's and Microsoft's own; others have adopted it since."""
     OAUTHBEARER = "oauthbearer"
     """RFC 7628."""
 
     @property
     def sasl_name(self) -> str:
-        """As IANA has it and as commands carry it: in upper case."""
+        """The name as IANA registers it and as commands carry it: in upper case."""
         return self.value.upper()
 
 
@@ -57,11 +58,12 @@ class Endpoint:
     ca_file: str | None = None
     """A PEM file to trust instead of the system's certificates."""
     extensions: frozenset[str] | None = None
-    """Known of this server: SMTP's EHLO lines (`SIZE 35882577`), IMAP's capabilities behind a login; or None."""
+    """What this server is known to offer: SMTP's EHLO lines (`SIZE 35882577`), IMAP's capabilities after login; None if
+    that is not known."""
     connections: int | None = None
-    """The most that the provider allows at once for one mailbox; None where no limit is known."""
+    """The most connections that the provider allows at once for one mailbox; None if no limit is known."""
     mechanism: Mechanism = Mechanism.XOAUTH2
-    """How it takes a token."""
+    """The SASL mechanism for the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +71,29 @@ class Account:
     """One mailbox of the configuration, resolved for one login."""
 
     address: str
-    """The mailbox named in XOAUTH2, lower case."""
+    """The mailbox, as named in XOAUTH2; lower case."""
     provider: str
     """Name of the provider in the configuration."""
     subject: str
     """Who signs in; differs from `address` for a shared mailbox or a UPN that is not the address."""
     endpoints: Mapping[Protocol, Endpoint]
-    """Where its mail servers are; a protocol that is missing is not available."""
+    """Its mail servers; a protocol that is missing is not available."""
     os_users: tuple[str, ...] = ()
-    """Whose programs may use it: OS user names or ids; empty for everybody who knows the local password."""
+    """OS user names or ids whose programs may use it; empty for everybody who knows the local password."""
     is_first_use: bool = False
-    """The local password is the mail program's own, once the person who signs in has said that it is theirs."""
+    """True if the mail program's own password becomes the local one, once the person who signs in has said that the
+    program is theirs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a mail client typed: bytes as received, not yet believed."""
+    """The credentials that a mail client sent, not checked yet; the password as the bytes received."""
 
     protocol: Protocol
     username: str
     password: Secret[bytes]
     client_name: str = ""
-    """SMTP only: the EHLO or HELO argument, repeated to the upstream."""
+    """SMTP only: the EHLO or HELO argument, sent on to the upstream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,30 +109,30 @@ class Caller:
     """Whose program has connected, as far as the operating system tells."""
 
     user: str = ""
-    """As the system writes it: `alice`, `OFFICE\\alice`; empty where it is not known."""
+    """The OS user as the system writes it: `alice`, `OFFICE\\alice`; empty if it is not known."""
     user_id: str = ""
-    """The same as a number or SID, which no second user has; empty where the user is not known."""
+    """The same user as a uid or SID, which is unique; empty if the user is not known."""
     host: str = ""
     """The other machine's address; empty if the program runs on this one."""
     unknown: str = ""
     """Why the user is not known: English, for the log."""
     is_for_now: bool = False
-    """True if the system could not be asked just now; the next time it may tell."""
+    """True if the system could not be asked this time; the next time it may tell."""
 
     @property
     def key(self) -> str:
-        """Tells callers apart, for counting: all programs of a user are one, all addresses of an IPv6 network, and all
-        who are not known."""
+        """Tells callers apart, for counting. All programs of a user are one caller, and so are all addresses of an IPv6
+        network, and all callers that are not known."""
         return f"user {self.user_id}" if self.user_id else f"host {_network_of(self.host)}" if self.host else ""
 
     @property
     def named(self) -> str:
-        """For the log and for people: `alice`, or where they are; empty if nothing is known."""
+        """For the log and for people: `alice`, or the other machine's address; empty if nothing is known."""
         return self.user or self.user_id or self.host
 
 
 def _network_of(host: str) -> str:
-    """Another machine has IPv6 addresses without number: all of its /64 count as one."""
+    """Another machine can have countless IPv6 addresses: all of its /64 network count as one."""
     if ":" not in host:
         return host
     return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False).network_address)
@@ -137,20 +140,20 @@ def _network_of(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A program that wants a mailbox for which somebody must sign in: for the person who does."""
+    """A program that wants a mailbox for which somebody must sign in, as the sign-in page shows it."""
 
     name: str
-    """What a form calls it."""
+    """Identifies it in a form."""
     user: str
     """Whose program it is, or the other machine; empty if that is not known."""
     program: str
-    """Empty if that is not known."""
+    """Its name; empty if that is not known."""
     seconds: float
-    """How long ago it has asked."""
+    """How long ago it asked."""
     is_own: bool
-    """It runs as the same OS user as the browser that looks."""
+    """True if it runs as the same OS user as the browser that shows the page."""
     has_password: bool
-    """Its password can be kept as the account's."""
+    """True if its password can be kept as the account's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +162,11 @@ class Concern:
 
     address: str
     is_pending: bool
-    """A sign-in is under way."""
+    """True if a sign-in is under way."""
     program: str
-    """That has asked last; empty if that is not known."""
+    """The program that asked last; empty if that is not known."""
     seconds: float
-    """Since it was asked for first."""
+    """How long ago a program first asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +182,13 @@ class AccessToken:
         return self.expires_at - now
 
     def is_fresh(self, now: float, share: float = SESSION_SHARE) -> bool:
-        """True with at least this share of its life left."""
+        """True if at least this share of its life is left."""
         return self.remaining(now) >= (self.expires_at - self.obtained_at) * share and self.remaining(now) > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who signed in, by evidence of the token endpoint; addresses in lower case."""
+    """Who signed in, according to the token endpoint; addresses in lower case."""
 
     address: str
     """The main address or UPN."""
@@ -201,11 +204,11 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class TokenSet:
-    """What a token endpoint gave us, and what its adapter needs to get the next one."""
+    """What a token endpoint gave us, and what its adapter needs to get the next token."""
 
     access: AccessToken
     grant: Secret[str]
-    """The adapter's own: a refresh token, or msal's serialised cache. Rotates; opaque to everybody else."""
+    """The adapter's own: a refresh token, or msal's serialised cache. It rotates, and is opaque to all other code."""
     scopes: frozenset[str] = field(default_factory=frozenset)
     """The scopes granted."""
     subject: Subject | None = None

@@ -1,4 +1,4 @@
-"""Typed facts (AuthorizationNeeded, Authorized, RefreshFailed, ListenerUp…) and their bus."""
+"""Typed notices (AuthorizationNeeded, Authorized, RefreshFailed, ListenerUp…) and their bus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from bridge.advice.diagnosis import Diagnosis
 
 QUEUE_LIMIT = 256
-"""Facts kept for one slow subscriber; beyond it the oldest is dropped, since a UI can always ask for status."""
+"""Notices kept for one slow subscriber; beyond that the oldest is dropped, because a UI can always ask for the
+status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +43,29 @@ class ServersChecked:
 
 @dataclass(frozen=True, slots=True)
 class MailServerAnswered:
-    """A mail server begins to let an account's mail programs in, or to keep them out, or does so for another reason."""
+    """A mail server has begun to let an account's mail programs in, or to keep them out, or gives another reason."""
 
     address: str
     protocol: str
     reason: str
-    """English; empty where they get in."""
+    """English; empty if they get in."""
     temporary: bool = False
-    """They may get in again, though nobody does anything."""
+    """True if they may get in again without anybody doing anything."""
     diagnosis: Diagnosis | None = None
-    """The same, to be told in any language."""
+    """The reason, to be told in any language."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationEnded:
-    """A sign-in ended without a grant; `code` as in errors.AuthorizationFailed, or `bug`; or `unsaved`: there is one,
-    it waits for the store."""
+    """A sign-in ended without a grant. `code` as in errors.AuthorizationFailed, or `bug`; or `unsaved` if there is a
+    grant, but the store could not save it yet."""
 
     address: str
     code: str
     reason: str
     diagnosis: Diagnosis | None = None
     attempt: str = ""
-    """As in SignInStarted: others for this account may go on."""
+    """As in SignInStarted; other sign-ins for this account may go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ class Refreshed:
 
 @dataclass(frozen=True, slots=True)
 class RefreshFailed:
-    """A refresh did not work; temporary ones are tried again, others need somebody, be it an administrator."""
+    """A refresh has failed. If that is temporary, it is tried again; otherwise a person or an administrator must
+    act."""
 
     address: str
     reason: str
@@ -101,11 +103,11 @@ class PasswordReplaced:
 
 @dataclass(frozen=True, slots=True)
 class SecretExpiring:
-    """A provider's client secret ends soon, or has ended; the administrator's turn."""
+    """A provider's client secret expires soon, or has expired; the administrator must act."""
 
     provider: str
     day: str
-    """Its last one, ISO 8601."""
+    """Its last day, ISO 8601."""
     days: int
     """Days until then; negative once it is over."""
 
@@ -149,7 +151,7 @@ class NoticeBus:
         self._callbacks: list[Callable[[Notice], None]] = []
 
     def publish(self, notice: Notice) -> None:
-        """Hand the fact to everybody; never blocks."""
+        """Hand the notice to all subscribers; never blocks."""
         for callback in list(self._callbacks):
             callback(notice)
         for queue in self._queues:
@@ -158,12 +160,12 @@ class NoticeBus:
             queue.put_nowait(notice)
 
     def on_notice(self, callback: Callable[[Notice], None]) -> None:
-        """Call `callback` for each fact from now on."""
+        """Call `callback` for each notice from now on."""
         self._callbacks.append(callback)
 
     @contextmanager
     def subscription(self) -> Iterator[asyncio.Queue[Notice]]:
-        """A queue that receives every fact published while the context is open."""
+        """A queue that receives every notice published while the context is open."""
         queue: asyncio.Queue[Notice] = asyncio.Queue(QUEUE_LIMIT)
         self._queues.add(queue)
         try:
@@ -172,7 +174,7 @@ class NoticeBus:
             self._queues.discard(queue)
 
     async def stream(self) -> AsyncGenerator[Notice, None]:
-        """Every fact from the first `anext` on."""
+        """Every notice from the first `anext` on."""
         with self.subscription() as queue:
             while True:
                 yield await queue.get()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 PAUSES = (0.02, 0.1, 0.4, 1.0) if os.name == "nt" else ()
-"""Seconds between attempts: what reads such a small file (an icon, a backup) is done after the first ones, and a virus
-scanner, which opens each new file, may take a second on a busy server. (Go's own tools wait for two.)"""
+"""Seconds between attempts: programs that read such a small file (an icon, a backup) are done after the first ones, but
+a virus scanner, which opens each new file, may take a second on a busy server. (Go's own tools wait for two.)"""
 
 
 def replace(source: Path, target: Path) -> None:
@@ -18,7 +18,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """As os.rename() on Windows: the same for a name that nobody has. Raises: FileExistsError; OSError."""
+    """As os.rename() on Windows: the same, but only if the target does not exist. Raises: FileExistsError; OSError."""
     _once_nobody_holds_it(lambda: os.rename(source, target))
 
 

@@ -1,4 +1,4 @@
-"""Secret[T]: reveal() is the only way in; repr, str, format and pickle show nothing."""
+"""Secret[T]: only reveal() gives the value; repr, str and format hide it, and pickle refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who has how much in a table that is full: whoever has the most loses the oldest, found without counting anew."""
+"""Fair eviction from a full table: the owner with the most entries loses their oldest, found without recounting."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import OrderedDict
 
 
 class Shares:
-    """The keys of a table, in turn of age, by who has caused them. One flood costs one look at each of its entries."""
+    """The keys of a table by owner, oldest first. A flood costs constant time for each of its entries."""
 
     def __init__(self) -> None:
         self._owners: dict[str, OrderedDict[str, None]] = {}
         self._levels: dict[int, OrderedDict[str, None]] = {}
-        """By number of keys: the owners who have so many, whoever has added something last at the end."""
+        """By number of keys, the owners with that many; the owner who added or removed last is at the end."""
         self._most = 0
 
     def add(self, owner: str, key: str) -> None:
-        """The owner's newest, also if it is known. The same key of somebody else is another one."""
+        """Make this the owner's newest key, even if it is known. The same key of another owner counts separately."""
         keys = self._owners.setdefault(owner, OrderedDict())
         before = len(keys)
         keys[key] = None
@@ -31,7 +31,8 @@ class Shares:
             del self._owners[owner]
 
     def next_to_go(self) -> tuple[str, str]:
-        """Who has the most, and the oldest of these. Of several who have as many, who has added nothing for longest."""
+        """The owner with the most keys, and the oldest of them. Among equals, the owner who has added or removed
+        nothing for longest."""
         greedy = next(iter(self._levels[self._most]))
         return greedy, next(iter(self._owners[greedy]))
 
@@ -44,4 +45,4 @@ class Shares:
         if after:
             self._levels.setdefault(after, OrderedDict())[owner] = None
         if after > self._most or self._most not in self._levels:
-            self._most = after  # counts change by one: where the last leaves the top level, the next lower is the top
+            self._most = after  # counts change by one: once the top level is empty, the next lower one is the top

@@ -1,4 +1,4 @@
-"""A TaskGroup for long-lived helpers of an object: what its body raises comes out as it is, not in a group."""
+"""A TaskGroup for an object's long-lived helpers: an error of its body is raised as it is, not in an ExceptionGroup."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """Leaving waits for the tasks, whether the body ended well or not: what they have under way must be saved.
+    """Leaving waits for the tasks, even if the body failed, because their results must be saved.
 
     Raises: what the body raises; an ExceptionGroup only for a task that failed.
     """
@@ -17,7 +17,7 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     async with asyncio.TaskGroup() as group:
         try:
             yield group
-        except BaseException as error:  # noqa: BLE001  raised again below: in here it would end in a group
+        except BaseException as error:  # noqa: BLE001  raised again below: in here it would be put in a group
             problem = error
     if problem is not None:
         raise problem

@@ -1,4 +1,4 @@
-"""Blocking calls beside the event loop: daemon threads, few at a time, each waited for only so long."""
+"""Blocking calls outside the event loop: daemon threads, few at a time, each awaited only for a limited time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class NotDone(Exception):
-    """There was no thread, or it did not come back in time; says which."""
+    """There was no thread, or the call did not return in time; the text says which."""
 
     def __init__(self, text: str | Said) -> None:
         super().__init__(str(text))
@@ -25,17 +25,17 @@ class NotDone(Exception):
 
 
 class NotBegun(NotDone):
-    """It was not even called."""
+    """The function was not even called."""
 
 
 class NoThread(NotBegun):
-    """The system has no more of them for us: that says nothing of what was to be called."""
+    """The system has no more threads for us, which says nothing about the function."""
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Call `work` in a thread of the loop's own pool: for what comes to an end by itself, and whose outcome is awaited.
+    """Call `work` in a thread of the loop's own pool: for calls that are sure to end, and whose outcome is awaited.
 
-    Raises: NoThread, for which asyncio.to_thread() has no word of its own; what `work` raises.
+    Raises: NoThread, where asyncio.to_thread() would raise a plain RuntimeError; what `work` raises.
     """
     context, is_given_up = contextvars.copy_context(), threading.Event()
 
@@ -47,28 +47,30 @@ async def in_thread(work: Callable[[], T]) -> T:
     try:
         done = asyncio.get_running_loop().run_in_executor(None, call)
     except RuntimeError as problem:
-        is_given_up.set()  # the pool has kept it all the same, and calls it once it gets a thread for something else
+        is_given_up.set()  # the pool has queued the call all the same, and would make it once it gets a thread
         raise no_thread(problem) from problem
     return await done
 
 
 def no_thread(problem: RuntimeError) -> NoThread:
-    """For what Python raises where it cannot start one."""
+    """Our error for the RuntimeError that Python raises if it cannot start a thread."""
     return NoThread(
         said("the system has no more threads for mail-bridge just now: {problem}", problem=quoted(str(problem)))
     )
 
 
 class Threads:
-    """Runs blocking functions beside the event loop.
+    """Runs blocking functions outside the event loop.
 
-    A thread for each call, not a pool: concurrent.futures joins its threads when the interpreter exits, and one that
-    hangs in a connect or in DNS would hold the process. Daemon threads do not. Starting one costs far less than the
-    TLS handshake that follows. The loop's default executor is not used: it resolves names for everybody.
+    A thread for each call, not a pool: concurrent.futures joins its threads when the interpreter exits, so a thread
+    that hangs in a connect or in DNS would keep the process from ending. Daemon threads do not. Starting one costs far
+    less than the TLS handshake that follows. The loop's default executor is not used, because it resolves names for
+    everybody.
     """
 
     def __init__(self, name: str, *, at_once: int, limit: float | None = None, wait: float | None = None) -> None:
-        """`limit`: seconds for a call; `wait`: seconds for a free place, by default as many; None for no limit."""
+        """`limit`: seconds for a call; `wait`: seconds to wait for a free thread, by default the same; None for no
+        limit."""
         self._name = name
         self._limit = limit
         self._wait = limit if wait is None else wait
@@ -77,10 +79,10 @@ class Threads:
     async def run(self, work: Callable[[], T]) -> T:
         """Call `work` in a thread and return what it returns, or raise what it raises.
 
-        A call that is given up (time limit, cancellation) goes on in its thread until its own time limits end it;
-        nobody sees its outcome. So whoever must not lose a rotated token shields this call.
-        The two waits have a limit each: a call that had to wait for its turn is not cut short for it.
-        Raises: NotDone after either; NotBegun if `work` was not called; NoThread where the system has no more of them.
+        A call that is given up (time limit, cancellation) goes on in its thread until its own time limits end it, and
+        its outcome is lost. So callers that must not lose a rotated token shield this call.
+        The two waits have separate limits, so that a call that had to wait for a thread is not cut short.
+        Raises: NotDone after either limit; NotBegun if `work` was not called; NoThread if the system has no threads.
         """
         try:
             async with asyncio.timeout(self._wait):
@@ -94,7 +96,7 @@ class Threads:
         with contextlib.suppress(TimeoutError):  # our own timeout, or one that the work raises
             async with asyncio.timeout(self._limit):
                 return await answer
-        # A loop that was held up learns of the answer and of its time in the same moment.
+        # After our timeout the answer may still be there: a loop that was held up sees both at the same moment.
         if answer.cancelled() or isinstance(answer.exception(), TimeoutError):
             raise NotDone(
                 said("{name}: no answer within {seconds} seconds", name=self._name, seconds=f"{self._limit:g}")
@@ -102,7 +104,7 @@ class Threads:
         return answer.result()
 
     def _start(self, work: Callable[[], T], answer: asyncio.Future[T]) -> None:
-        context = contextvars.copy_context()  # the connection id of the log lines goes along
+        context = contextvars.copy_context()  # with the connection id for log lines
         thread = threading.Thread(target=context.run, args=(self._work, work, answer), name=self._name, daemon=True)
         try:
             thread.start()
@@ -118,9 +120,9 @@ class Threads:
         try:
             answer.get_loop().call_soon_threadsafe(self._finish, answer, settle)
         except RuntimeError:
-            return  # the loop has been closed: nobody is left to tell
+            return  # the loop has been closed: nobody waits for the answer
 
     def _finish(self, answer: asyncio.Future[T], settle: Callable[[], None]) -> None:
-        self._free.release()  # only now: a thread that nobody waits for still counts
+        self._free.release()  # only now, because an abandoned thread still counts
         if not answer.done():
             settle()

@@ -1,4 +1,4 @@
-"""Whose certificates are believed where we connect: this machine's, or those of a file that the administrator names."""
+"""Which CAs we trust when we connect: this machine's, or those in a file that the administrator names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from bridge.advice.said import said
 from bridge.advice.system import system_reason
 
 Stamp = tuple[int, int, int] | None
-"""Of a file's content; None while there is no such file."""
+"""Tells whether a file has changed; None if there is no such file."""
 
 
 def client_context(ca_file: str | None) -> ssl.SSLContext:
-    """TLS 1.2 or better, certificate and name verified: by `ca_file` alone, or without one by what this machine trusts.
+    """TLS 1.2 or better; certificate and name are verified, by `ca_file` alone or, without one, by what this machine
+    trusts.
 
-    The operating system's certificates, and not only certifi's: a company that inspects TLS has put its own there.
-    Windows shows a program only those roots that have been used before, and Python on a Mac may come without any:
+    That means the operating system's certificates, not only certifi's: a company that inspects TLS has put its own
+    there. Windows shows a program only the roots that have been used before, and Python on a Mac may come without any:
     there certifi's are added.
     Raises: OSError, ssl.SSLError if the file cannot be used; see unusable().
     """
@@ -29,17 +30,17 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
     if ca_file is None:
         _insist_on_the_systems(context)
     if ca_file is None and not _system_is_complete():
-        import certifi  # late: where the system's are enough nobody needs it
+        import certifi  # late: not needed where the system's certificates are enough
 
         context.load_verify_locations(certifi.where())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Python 3.13 asks for RFC 5280 to the letter, and certificates of inspecting proxies often lack a key usage.
+    # Python 3.13 enforces RFC 5280 strictly, but CA certificates of TLS-inspecting proxies often lack a key usage.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 def unusable(ca_file: str | None, problem: OSError) -> Diagnosis:
-    """What people are to be told where client_context() has raised this."""
+    """What to tell people if client_context() has raised this error."""
     # An SSLError is an OSError whose number is OpenSSL's, not the system's.
     is_content = isinstance(problem, ssl.SSLError)
     reason = said("there is no certificate in PEM, or a damaged one") if is_content else system_reason(problem, ca_file)
@@ -48,10 +49,10 @@ def unusable(ca_file: str | None, problem: OSError) -> Diagnosis:
 
 
 def take_windows_certificates_one_by_one() -> None:
-    """Call once, first, on Windows: for every context that anybody makes, aiohttp's among them, at its import.
+    """Call once on Windows, before all else: it is for every context, including the one that aiohttp makes on import.
 
-    Python 3.11, and 3.12 at first, loads Windows' stores in one piece each (CPython issues 79846, 104135): of one
-    certificate that cannot be read, such as a citizen's card brings along, every context dies.
+    Python 3.11, and early 3.12, load each of Windows' stores as a whole (CPython issues 79846, 104135): a single
+    certificate that cannot be parsed, such as one from a citizen's card, makes every context fail.
     """
     ssl.SSLContext._load_windows_store_certs = _load_one_by_one  # type: ignore[attr-defined]  # no public way in
 
@@ -65,9 +66,10 @@ def _load_one_by_one(context: ssl.SSLContext, store: str, purpose: Any) -> None:
 
 
 def stamp(file: str | None) -> Stamp:
-    """Another one when the file has changed; for None that of this machine, where it has its authorities in one file.
+    """The file's stamp, which differs once the file has changed; for None the stamp of this machine's CA file, if it
+    has all CAs in one file.
 
-    A directory of them is looked into by OpenSSL itself. What Windows' stores hold is known as of the start.
+    OpenSSL itself looks into a CA directory at each connection. Windows' stores are read once, at the start.
     """
     try:
         found = os.stat(file or os.environ.get(*_systems_file()))
@@ -78,17 +80,18 @@ def stamp(file: str | None) -> Stamp:
 
 @functools.cache
 def _systems_file() -> tuple[str, str]:
-    """The variable that names it, and where it is without. Asked for once: each login asks, and OpenSSL takes 30 us."""
+    """The environment variable that names the system's CA file, and its path without that. Cached, because each login
+    asks and OpenSSL takes 30 us."""
     paths = ssl.get_default_verify_paths()
     return paths.openssl_cafile_env, paths.openssl_cafile
 
 
 def _insist_on_the_systems(context: ssl.SSLContext) -> None:
-    """OpenSSL says nothing of this machine's file where it cannot be read just now, and the context would believe
-    nobody for as long as it is kept. Raises: OSError."""
+    """Raises OSError if this machine's CA file cannot be read now: OpenSSL ignores that silently, and the context would
+    trust nobody for as long as it is kept."""
     file = ssl.get_default_verify_paths().cafile
     if sys.platform != "win32" and file is not None and not context.cert_store_stats()["x509"]:
-        # None in it, or not for us: it stays so, and those of the directory are looked for with each connection.
+        # The file has no certificate, or we may not read it: that is accepted, and OpenSSL looks in the CA directory.
         with contextlib.suppress(ssl.SSLError, PermissionError):
             context.load_verify_locations(file)
 
