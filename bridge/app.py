@@ -106,7 +106,7 @@ class Surroundings:
     caller_of: Callable[[Ends | None], Awaitable[Caller]] = _not_told
     """Whose program is at the other end of a local connection."""
     caller_at_once: Callable[[Ends | None], Caller | None] = lambda _: None
-    """The same where that takes microseconds; None where it is to be asked."""
+    """The same if that takes microseconds; None if `caller_of` has to be asked."""
     number_at_once: Callable[[Ends | None], str] = lambda _: ""
     """What tells callers apart for a moment; empty for all that nobody knows."""
     program_of: Callable[[Ends | None], Awaitable[str]] = _not_named

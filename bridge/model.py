@@ -212,7 +212,7 @@ class TokenSet:
     scopes: frozenset[str] = field(default_factory=frozenset)
     """The scopes granted."""
     subject: Subject | None = None
-    """None only where the provider gives no evidence (no id_token)."""
+    """Who signed in; None only if the provider gives no evidence (no id_token)."""
     ends_at: float | None = None
     """Seconds since the epoch at which the grant ends whatever is done, as the provider said when somebody signed in;
     None where it does not say."""

@@ -47,7 +47,7 @@ class Plan:
     providers_changed: tuple[str, ...] = ()
     """Providers whose adapters are built anew; stored sign-ins stay valid (a new secret, proxy, mail server)."""
     grants_invalidated: tuple[str, ...] = ()
-    """Providers whose stored sign-ins are of no use any more: every person of theirs is asked again."""
+    """Providers whose stored sign-ins are no longer usable: each of their people is asked to sign in again."""
     changed: tuple[str, ...] = ()
     """Of AT_ONCE."""
     waiting: tuple[str, ...] = ()

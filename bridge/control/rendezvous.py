@@ -62,7 +62,7 @@ def withdraw(directory: Path, pid: int) -> None:
     try:
         content = _read(path)
     except TooLittleLeft:
-        return  # as below
+        return  # the file stays, which does no harm: see below
     if content is not None and content["pid"] == pid:
         try:
             path.unlink(missing_ok=True)

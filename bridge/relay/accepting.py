@@ -39,7 +39,7 @@ not try again: only the first accept fails."""
 async def clients_of(
     sock: socket.socket, take: Take, tell: Tell, gather: float = 0.0, whose: Whose = nobody_knows
 ) -> AsyncIterator[None]:
-    """Inside, each client of `sock` goes to `take`. `sock` listens and does not block.
+    """In the body, each client of `sock` goes to `take`. `sock` listens and does not block.
 
     `whose`: where many come at once, those whom it tells apart take turns. `gather`: seconds that a client may wait for
     the next ones if it comes that soon after another; for a process that has nothing else to do, and would be woken for
@@ -62,8 +62,8 @@ async def clients_of(
 
 
 class _Watch(ABC):
-    """For a loop that watches descriptors. Its own sock_accept() begins to watch for each client anew and wakes a task:
-    60 of the 230 microseconds that a login cost a bridge with workers in its own process."""
+    """For a loop that watches descriptors. The loop's own sock_accept() would start watching anew for each client and
+    wake a task: 60 of the 230 microseconds that a login cost the main process of a bridge with workers."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell) -> None:
         self._loop = loop
