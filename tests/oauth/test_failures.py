@@ -6,7 +6,14 @@ import pytest
 
 from bridge.advice import provider
 from bridge.advice.base import Turn
-from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderRefused, ProviderUnavailable
+from bridge.errors import (
+    AuthorizationFailed,
+    BridgeError,
+    GrantInDoubt,
+    GrantRevoked,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from bridge.oauth.failures import TEXT_LIMIT, Failure, app_only_problem, refresh_problem, sign_in_problem
 from bridge.secret import Secret
 
@@ -65,6 +72,11 @@ def test_a_failed_sign_in_becomes(failure: Failure, code: str) -> None:
     problem = sign_in_problem(failure)
     assert isinstance(problem, AuthorizationFailed)
     assert problem.code == code
+
+
+def test_a_wrong_renewal_that_says_more_leaves_the_sign_in_beyond_doubt() -> None:
+    assert type(refresh_problem(Failure("invalid_request"), rows=provider.REFRESHING)) is GrantInDoubt
+    assert type(refresh_problem(aadsts("invalid_request", 9002327), rows=provider.REFRESHING)) is REFUSED
 
 
 def test_a_sign_in_with_a_wrong_registration_is_the_admins_turn() -> None:
