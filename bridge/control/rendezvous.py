@@ -53,17 +53,18 @@ def publish(directory: Path, url: str, token: Secret[str], pid: int) -> None:
         ) from error
 
 
-def withdraw(directory: Path, pid: int) -> None:
-    """Take the word back, if it is still that of process `pid`; never fails.
+def withdraw(directory: Path, token: Secret[str]) -> None:
+    """Remove the file if it is still the one with this token; never fails.
 
-    During a restart the next bridge may have published already: its file stays.
+    During a restart the next bridge may have published already: its file stays. A process id does not tell the two
+    apart: in containers that share a volume, both are number 1.
     """
     path = directory / NAME
     try:
         content = _read(path)
     except TooLittleLeft:
         return  # the file stays, which does no harm: see below
-    if content is not None and content["pid"] == pid:
+    if content is not None and token.matches(Secret(content["token"])):
         try:
             path.unlink(missing_ok=True)
         except OSError:

@@ -26,9 +26,9 @@ def test_what_is_published_is_found_until_it_is_withdrawn(tmp_path: Path) -> Non
     rendezvous.publish(directory, "http://[::1]:1", Secret("CANARY-2"), os.getpid())
     assert rendezvous.find(directory) == ("http://[::1]:1", Secret("CANARY-2"))
     assert [path.name for path in directory.iterdir()] == ["control.json"]
-    rendezvous.withdraw(directory, os.getpid())
+    rendezvous.withdraw(directory, Secret("CANARY-2"))
     assert rendezvous.find(directory) is None
-    rendezvous.withdraw(directory, os.getpid())
+    rendezvous.withdraw(directory, Secret("CANARY-2"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
@@ -43,10 +43,10 @@ def test_looking_holds_nothing_open(tmp_path: Path) -> None:
 
 
 def test_the_word_of_the_next_bridge_is_left_alone(tmp_path: Path) -> None:
-    rendezvous.publish(tmp_path, URL, TOKEN, os.getpid() + 1)
-    rendezvous.withdraw(tmp_path, os.getpid())
+    rendezvous.publish(tmp_path, URL, TOKEN, os.getpid())
+    rendezvous.withdraw(tmp_path, Secret("CANARY-of-the-one-before"))
     assert rendezvous.find(tmp_path) is not None
-    rendezvous.withdraw(tmp_path, os.getpid() + 1)
+    rendezvous.withdraw(tmp_path, TOKEN)
     assert rendezvous.find(tmp_path) is None
 
 
@@ -64,7 +64,7 @@ def test_a_word_that_cannot_be_taken_back_does_not_trouble_the_end(
         os.seteuid(12345)
     try:
         here.chmod(0o500)
-        rendezvous.withdraw(here, os.getpid())
+        rendezvous.withdraw(here, TOKEN)
         assert rendezvous.find(here) == (URL, TOKEN)
     finally:
         here.chmod(0o700)
@@ -177,7 +177,7 @@ def test_a_file_that_is_no_json_object_is_ignored(tmp_path: Path, content: bytes
     rendezvous.publish(tmp_path, URL, TOKEN, 1)
     (tmp_path / "control.json").write_bytes(content)
     assert rendezvous.find(tmp_path) is None
-    rendezvous.withdraw(tmp_path, os.getpid())
+    rendezvous.withdraw(tmp_path, TOKEN)
 
 
 def test_a_place_that_cannot_be_written_is_told_without_the_token(tmp_path: Path) -> None:

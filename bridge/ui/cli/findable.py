@@ -43,7 +43,7 @@ async def findable(directories: Iterable[Path], url: str, token: Secret[str]) ->
             for publishing in late:
                 publishing.cancel()
             for directory in places:
-                rendezvous.withdraw(directory, os.getpid())
+                rendezvous.withdraw(directory, token)
 
 
 async def _publish_later(directory: Path, url: str, token: Secret[str]) -> None:

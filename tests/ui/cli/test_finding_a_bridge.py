@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import io
 import os
@@ -189,6 +190,16 @@ async def test_word_that_somebody_must_make_room_for_is_told_of_once_and_not_tri
         await disk.several_turns()
         assert disk.attempts == 2
     assert "Read-only file system" in log.getvalue()
+
+
+async def test_the_word_of_a_bridge_that_has_taken_over_stays_though_both_have_one_number(tmp_path: Path) -> None:
+    """In containers, where each is number 1, over one volume: the new one is up before the old one is stopped."""
+    newer = Secret("CANARY-newer")
+    async with contextlib.AsyncExitStack() as new:
+        async with findable([tmp_path], URL, TOKEN):
+            await new.enter_async_context(findable([tmp_path], URL, newer))
+        assert rendezvous.find(tmp_path) == (URL, newer)
+    assert rendezvous.find(tmp_path) is None
 
 
 async def test_word_that_cannot_be_left_ends_the_start_and_takes_back_the_others(tmp_path: Path) -> None:
