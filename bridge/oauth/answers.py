@@ -33,7 +33,7 @@ def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
     """
     token = answer.get("access_token")
     kind = answer.get("token_type", "Bearer")
-    if not isinstance(token, str) or not token or not isinstance(kind, str) or kind.lower() != "bearer":
+    if not isinstance(token, str) or not _is_vschar(token) or not isinstance(kind, str) or kind.lower() != "bearer":
         raise ProviderUnavailable(said("The provider's answer holds no token that we can use (bearer)."))
     try:
         life = float(answer.get("expires_in", DEFAULT_LIFE))
@@ -42,6 +42,12 @@ def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
     if not math.isfinite(life):  # Python's JSON accepts NaN and Infinity: the token would be never or always fresh
         life = DEFAULT_LIFE
     return AccessToken(Secret(token), expires_at=asked_at + life, obtained_at=asked_at)
+
+
+def _is_vschar(token: str) -> bool:
+    """True for printable ASCII (RFC 6749 appendix A.12): mail servers get it between octets 0x01, and in UTF-8, which
+    not all has that JSON can hold."""
+    return token != "" and token.isascii() and token.isprintable()
 
 
 def grant_end(answer: Mapping[str, Any], *, asked_at: float) -> float | None:

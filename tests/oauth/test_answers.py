@@ -44,6 +44,10 @@ def test_a_life_that_is_no_number_of_seconds_is_short(number: str) -> None:
         {"access_token": 5},
         {"access_token": "t", "token_type": "mac"},
         {"access_token": "t", "token_type": 5},
+        {"access_token": "a lone surrogate: \ud800"},
+        {"access_token": "t\x01auth=Bearer u"},
+        {"access_token": "t\r\n"},
+        {"access_token": "clé"},
     ],
 )
 def test_an_answer_without_a_bearer_token_is_trouble_of_the_provider(answer: dict[str, Any]) -> None:
