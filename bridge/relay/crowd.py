@@ -13,6 +13,11 @@ Whose = Callable[[socket.socket], str]
 """What tells callers apart for a moment, in microseconds; raises nothing. One text for all that nobody knows."""
 
 
+FEW = 8
+"""So many may wait before anybody is asked about: the question costs a fiftieth of a login, and that many wait whenever
+an office's mail programs are busy."""
+
+
 def nobody_knows(client: socket.socket) -> str:
     """Where the system cannot be asked: all are one, and come in their turn."""
     return ""
@@ -38,8 +43,8 @@ class Crowd:
         return self._count
 
     def add(self, client: socket.socket, address: Any) -> None:
-        """The last of its caller. Nobody asks whose the only one is."""
-        caller = self._whose(client) if self._count else ""
+        """Put it behind its caller's others. While few wait, all of them are one line."""
+        caller = self._whose(client) if self._count >= FEW else ""
         self._is_alone = not self._count
         self._lines.setdefault(caller, deque()).append((client, address))
         self._count += 1

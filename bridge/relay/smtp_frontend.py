@@ -37,7 +37,7 @@ COMMAND_LIMIT = 512
 COMMANDS_BEFORE_LOGIN = 50
 """More than any client needs; a scanner that goes on is sent away."""
 UNKNOWN_BEFORE_LOGIN = 5
-"""Unknown commands before a client that speaks something else is sent away; HTTP goes at its first line (ClientLines)."""
+"""Unknown commands before a client that speaks something else is sent away; HTTP goes at once (ClientLines)."""
 OWN_TIMER_SECONDS = 24 * 3600.0
 """aiosmtpd's own timer must never fire: the limit is ours (LOGIN_SECONDS)."""
 IN_CLEAR = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"RSET", b"STARTTLS"})

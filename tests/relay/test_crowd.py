@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bridge.relay import accepting
+from bridge.relay import crowd as crowd_module
 from bridge.relay.accepting import clients_of
 from bridge.relay.crowd import Crowd
 from tests.relay.sockets import close_with_reset
@@ -31,7 +32,8 @@ def connected(number: int) -> Iterator[tuple[list[socket.socket], list[socket.so
         yield [taken for taken, _ in pairs], [other for _, other in pairs]
 
 
-def test_callers_take_turns_and_each_ones_clients_keep_their_order() -> None:
+def test_callers_take_turns_and_each_ones_clients_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd_module, "FEW", 1)
     begun: list[Any] = []
     owners = {name: "alice" if name in "fh" else "mallory" for name in "abcdefgh"}
     asked: list[str] = []
@@ -49,6 +51,25 @@ def test_callers_take_turns_and_each_ones_clients_keep_their_order() -> None:
             crowd.let_in(1)
     assert asked == list("bcdefgh"), "whoever is alone is not asked about"
     assert begun == list("abfchdeg")
+
+
+def test_while_few_wait_nobody_asks_whose_they_are() -> None:
+    """Sixteen mail programs that log in side by side would pay for each other's answers."""
+    begun: list[Any] = []
+    asked: list[socket.socket] = []
+    with connected(10) as (clients, _):
+
+        def whose(client: socket.socket) -> str:
+            asked.append(client)
+            return "mallory"
+
+        crowd = Crowd(lambda _, address: begun.append(address), whose)
+        for number, client in enumerate(clients):
+            crowd.add(client, number)
+        while len(crowd):
+            crowd.let_in(1)
+    assert asked == clients[8:]
+    assert begun == [0, 8, 1, 9, 2, 3, 4, 5, 6, 7]
 
 
 def test_of_a_crowd_those_who_have_hung_up_are_dropped_and_no_more_than_is_wanted_at_once() -> None:
@@ -82,7 +103,8 @@ def test_who_has_said_something_and_reset_the_connection_is_dropped() -> None:
     assert begun == [True]
 
 
-def test_where_no_room_is_left_all_who_have_hung_up_make_some() -> None:
+def test_where_no_room_is_left_all_who_have_hung_up_make_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd_module, "FEW", 1)
     begun: list[Any] = []
     with connected(6) as (clients, theirs):
         lines = dict(zip(clients, ["", "a", "a", "b", "b", "a"], strict=True))
