@@ -27,7 +27,7 @@ class _Wanted:
     program: str
     first: float
     last: float
-    """Both by the monotonic clock."""
+    """`first` and `last` are by the monotonic clock."""
 
 
 class Concerned:

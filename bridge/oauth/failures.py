@@ -196,7 +196,7 @@ def _failed(diagnosis: Diagnosis, code: str) -> AuthorizationFailed:
 
 
 def without_secrets(text: str, hide: Iterable[Secret[str]] = ()) -> str:
-    """One printable line of at most TEXT_LIMIT characters, without these secrets and without what looks like one."""
+    """One printable line of at most TEXT_LIMIT characters, without these secrets and anything that looks like one."""
     for secret in hide:
         if secret:
             text = text.replace(secret.reveal(), "…")

@@ -1,4 +1,4 @@
-"""From `kind` and `flow` to the adapter, which is imported when the first provider of its kind is built."""
+"""Makes the adapter for a `kind` and `flow`; its module is imported when the first provider of that kind is built."""
 
 from __future__ import annotations
 

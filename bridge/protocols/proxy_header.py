@@ -112,7 +112,7 @@ def _origin_of_line(line: bytes) -> Origin | None:
 
 
 def _origin_of_body(command: int, family: int, body: bytes) -> Origin | None:
-    """Whatever follows the addresses (TLVs) is skipped."""
+    """Whatever follows the addresses (TLVs about the balancer) is skipped."""
     if command not in (_LOCAL, _PROXY):
         raise ProtocolViolation(f"PROXY protocol: unknown version or command {command:#04x}")
     if command == _LOCAL:

@@ -62,7 +62,7 @@ class Resolver:
                 return asked.answer.result()
 
     def forget(self, host: str, port: int) -> None:
-        """None of the addresses answers: ask again the next time."""
+        """Forget the addresses, because none of them answers, so that the next login looks the name up again."""
         self._remembered.pop((host, port), None)
 
     async def _ask(self, place: Place) -> Sequence[AddressInfo]:

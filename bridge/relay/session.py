@@ -48,7 +48,7 @@ SHORT_SECONDS = 0.5
 """A wait so short that no mail program gives up meanwhile."""
 
 _LATER = {Protocol.IMAP: "* BYE [UNAVAILABLE]", Protocol.POP3: "-ERR [SYS/TEMP]", Protocol.SMTP: "421 4.7.0"}
-"""In place of a greeting, before the reason."""
+"""How the line in place of a greeting begins, before the reason."""
 
 FULL = "Too many connections"
 """There is no room for one more session."""

@@ -104,7 +104,7 @@ class _Direction:
         return self.count - len(self._pending)
 
     def stop(self) -> None:
-        """No more calls; what is pending stays unsent."""
+        """Call back no more; what is pending stays unsent."""
         self.source.unwatch_readable()
         self.sink.unwatch_writable()
         # Otherwise both directions and the splice would refer to each other, and keep two channels with their TLS
@@ -334,7 +334,7 @@ class _CompletionSplice:
             self._ended_by, self._patience = ended_by, patience
 
     async def _wait(self, ways: Collection[asyncio.Task[None]]) -> None:
-        """Until one of them has ended, or nothing passes any more."""
+        """Wait until one of them has ended, or nothing has passed for idle_seconds."""
         before = -1
         while not (await asyncio.wait(ways, timeout=self._idle_seconds, return_when=asyncio.FIRST_COMPLETED))[0]:
             if (passed := self._down.count + self._up.count) == before:

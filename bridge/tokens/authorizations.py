@@ -131,7 +131,7 @@ class Authorizations:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Sign-ins by device code may begin inside; leaving ends those under way."""
+        """In the body, sign-ins by device code may begin; leaving ends those under way."""
         async with task_group() as group:
             self._group = group
             try:

@@ -19,7 +19,7 @@ class SecretWatch:
     """An expired secret ends everybody's mail on the same day, so the administrator must be told before."""
 
     def __init__(self, config: Callable[[], Config], clock: Clock, bus: NoticeBus) -> None:
-        """`config`: the one in force."""
+        """`config`: gives the configuration in force."""
         self._config = config
         self._clock = clock
         self._bus = bus

@@ -152,7 +152,7 @@ class TokenService:
                 report("grant.unsaved", problem, account=address)
 
     async def save(self, address: str) -> None:
-        """The same for one account. Raises: StoreUnavailable while the store does not take it; StoreCorrupt."""
+        """The same for one account. Raises: StoreUnavailable while the store cannot save it; StoreCorrupt."""
         await self._refresher.save_unsaved(address, self._known(address))
 
     async def notice_removals(self) -> None:
@@ -213,7 +213,7 @@ class TokenService:
     async def adopt(self, account: Account, refresh_token: Secret[str]) -> str:
         """Try a refresh token obtained elsewhere and keep what it gives. Returns and raises: as keep().
 
-        Besides: AuthorizationFailed (no_grant) if the provider does not take it; ProviderUnavailable.
+        Also raises: AuthorizationFailed (no_grant) if the provider does not accept the token; ProviderUnavailable.
         """
         provider = self._refresher.provider(account)
         if provider.is_unattended:

@@ -34,7 +34,7 @@ class Entry:
     ended: str = ""
     """Why the provider will not renew the grant, in English; empty while it is valid."""
     diagnosis: Diagnosis | None = None
-    """The same, to be told in any language."""
+    """Why it ended, to be told in any language."""
     client: str = ""
     """The client that the grant was given to; see oauth.base. Empty in records from before the client was noted."""
 

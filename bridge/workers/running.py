@@ -38,7 +38,7 @@ class RunningWorker:
     room: int = 0
     """Sessions that its descriptors suffice for; 0 until it is ready, and once it has gone."""
     silences: int = 0
-    """Pings that it has not answered yet."""
+    """Pings since its last answer."""
     clients: dict[str, Client] = field(default_factory=dict)
     requests: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)

@@ -53,7 +53,7 @@ class ImapServer:
         self._is_waiting = False
         self._is_over = False
         self._parts: list[bytes] = []
-        """Of the command being read: text and literals in turn; the last is text."""
+        """The parts of the command being read: text and literals in turn; the last is text."""
         self._literal: syntax.Literal | None = None
         self._exchange: sasl.Exchange | None = None
         self._tag = "*"
@@ -83,7 +83,7 @@ class ImapServer:
         return len(self._buffer) > 0
 
     def closed(self) -> list[Event]:
-        """Nobody is left to answer."""
+        """The client has left: there is nothing to answer."""
         return []
 
     def tls_started(self) -> list[Event]:

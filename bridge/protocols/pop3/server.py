@@ -65,7 +65,7 @@ class Pop3Server:
         return len(self._buffer) > 0
 
     def closed(self) -> list[Event]:
-        """Nobody is left to answer."""
+        """The client has left: there is nothing to answer."""
         return []
 
     def tls_started(self) -> list[Event]:
