@@ -1,1 +1,1 @@
-"""Who issues tokens: one adapter a provider; knows nothing of mail."""
+"""Where tokens come from: one adapter for each provider; knows nothing of mail."""
