@@ -10,30 +10,31 @@ from bridge.host.owners import ADMINISTRATORS, SYSTEM
 from bridge.host.security_descriptors import EVERYONE, GENERIC_ALL, allowed_at
 
 EVERYBODY = frozenset({EVERYONE, "S-1-5-4", "S-1-5-11", "S-1-5-32-545"})
-"""Besides, whoever is logged in here, whoever is known, and Users, to whom C:\\ and ProgramData hand it down."""
+"""Also Interactive, Authenticated Users, and Users, who inherit rights from C:\\ and ProgramData."""
 READING = 0x8000_0001 | GENERIC_ALL
 """GENERIC_READ, FILE_READ_DATA."""
 
 
 class AccessLists:
-    """Each file's own decides: Windows lets everybody pass through directories that are closed to them."""
+    """Judges by each file's own access list: Windows lets everybody pass through directories that are closed to
+    them."""
 
     refuses_open_key_files = False
 
     def everybody_reads(self, path: Path) -> bool:
-        """True if its access list says so, of itself or of what is in it; False, too, where that is not told."""
+        """True if its access list lets everybody read it, or what is in it; False, too, where the list is not told."""
         return any(rights & READING and sid in EVERYBODY for sid, rights in allowed_at(path))
 
     def closing(self, path: Path) -> str:
-        """The command; whoever runs us goes on reading."""
+        """The command that closes it; the user who runs us can still read it."""
         return closing(path, user_id(os.getpid()))
 
 
 def closing(path: Path, *others: str) -> str:
     """The command that closes a file or a directory to all but SYSTEM, administrators, and these SIDs.
 
-    They are called otherwise in each language. What everybody has in the list itself, as after "convert inherited
-    permissions", stays unless it is removed by name.
+    SIDs are used because the names differ in each language. Explicit entries for everybody, as after "convert inherited
+    permissions", stay unless they are removed by name.
     """
     rights = "(OI)(CI)F" if path.is_dir() else "F"
     readers = dict.fromkeys(sid for sid in (SYSTEM, ADMINISTRATORS, *others) if sid)

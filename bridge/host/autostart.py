@@ -18,24 +18,25 @@ from bridge.making import make_private
 
 NAME = "mail-bridge"
 LABEL = "org.mail-bridge.tray"
-"""Of the LaunchAgent; launchd wants a name that is nobody else's."""
+"""The LaunchAgent's label; launchd wants a unique one."""
 
 RUN_KEY = r"Software\Microsoft\Windows\CurrentVersion\Run"
 APPROVED_KEY = r"Software\Microsoft\Windows\CurrentVersion\Explorer\StartupApproved\Run"
-"""Where Task Manager and Settings keep that the person has switched an entry off: an odd first octet."""
+"""Where Task Manager and Settings record that the person has switched an entry off: an odd first octet."""
 RUN_LIMIT = 260
-"""Characters of a command in the Run key; Windows leaves out a longer one without a word."""
+"""Characters of a command in the Run key; Windows silently ignores a longer one."""
 
 
 class Autostart(Protocol):
     """The program starts when this user logs in. Both methods raise OSError."""
 
     def is_on(self) -> bool:
-        """As it is set now, also by another program."""
+        """The present setting, even if another program has made it."""
         ...
 
     def turn(self, on: bool) -> None:
-        """From the next login on; nothing is started or stopped now. Raises: BridgeError, too, where it cannot be."""
+        """Set it from the next login on; nothing is started or stopped now. Raises: BridgeError, too, if it cannot
+        be."""
         ...
 
 
@@ -51,14 +52,14 @@ def autostart(arguments: Sequence[str]) -> Autostart:
 
 
 def program(arguments: Sequence[str]) -> list[str]:
-    """How this very program is started again, without a terminal and from any directory."""
+    """The command that starts this very program again, without a terminal and from any directory."""
     interpreter = Path(sys.executable)
     if getattr(sys, "frozen", False):  # an installer's: it is the program
         return [str(interpreter), *arguments]
     windowed = interpreter.with_name("pythonw.exe")
     if sys.platform == "win32" and windowed.exists():
         interpreter = windowed  # python.exe would open a black window
-    # -P: else a directory named bridge, wherever the session starts its programs, would be run in our place.
+    # -P: otherwise a directory named bridge, wherever the session starts its programs, would be run in our place.
     return [str(interpreter), "-P", "-m", "bridge", *arguments]
 
 
@@ -66,7 +67,7 @@ def program(arguments: Sequence[str]) -> list[str]:
 
 
 def _written(write: Callable[[Sequence[str]], bytes], command: Sequence[str]) -> bytes | None:
-    """None where such a file cannot have the command."""
+    """The file's content; None where such a file cannot hold the command."""
     try:
         return write(command)
     except ValueError:  # a control character in a path, or octets that are no UTF-8
@@ -87,7 +88,7 @@ def desktop_entry(command: Sequence[str]) -> bytes:
 
 
 def _quoted_for_exec(word: str) -> str:
-    """In quotes always; what a shell would read is escaped, then each backslash again, as in all text values."""
+    """Always in quotes; what a shell would interpret is escaped, then each backslash again, as in all text values."""
     if any(ord(character) < 32 for character in word):
         raise ValueError("a path with a control character cannot be started at login")
     quoted = word.replace("\\", "\\\\").replace('"', '\\"').replace("`", "\\`").replace("$", "\\$")
@@ -108,7 +109,7 @@ def launch_agent(command: Sequence[str]) -> bytes:
 
 
 def run_value(command: Sequence[str]) -> str:
-    """One command line, as CommandLineToArgvW takes it apart again. Raises: BridgeError if Windows would ignore it."""
+    """One command line, as CommandLineToArgvW splits it again. Raises: BridgeError if Windows would ignore it."""
     line = subprocess.list2cmdline(command)
     if len(line) > RUN_LIMIT:
         raise BridgeError(
@@ -125,7 +126,7 @@ def run_value(command: Sequence[str]) -> str:
 
 
 class StartupFile:
-    """A file that the session reads at login: there, or not."""
+    """A file that the session reads at login; it exists while autostart is on."""
 
     def __init__(self, path: Path, content: bytes | None) -> None:
         """`content`, None where there can be no such file."""
@@ -133,7 +134,8 @@ class StartupFile:
         self._content = content
 
     def is_on(self) -> bool:
-        """Desktops switch an entry off by a line of its own (Desktop Application Autostart Specification, Hidden)."""
+        """False also where a desktop has disabled the entry by a line in it (Desktop Application Autostart
+        Specification, Hidden)."""
         try:
             lines = self._path.read_bytes().replace(b" ", b"").splitlines()
         except FileNotFoundError:
@@ -166,7 +168,7 @@ if sys.platform == "win32":
             self._command = command
 
         def is_on(self) -> bool:
-            """There, and not switched off in Task Manager."""
+            """True if the value exists and is not switched off in Task Manager."""
             approved = _value(APPROVED_KEY)
             is_switched_off = isinstance(approved, bytes) and approved[:1] != b"" and approved[0] % 2 == 1
             return _value(RUN_KEY) is not None and not is_switched_off

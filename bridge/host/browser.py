@@ -1,4 +1,4 @@
-"""The person's browser: what it is called, and a page in it. Python's webbrowser, with one word for "there is none"."""
+"""The person's browser: its name, and a page in it. Python's webbrowser, with one way to say "there is none"."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import sys
 
 OF_THE_TERMINAL = frozenset({"elinks", "links", "lynx", "w3m", "www-browser"})
-"""Those that webbrowser knows."""
+"""Browsers of the terminal that webbrowser knows."""
 OS_HAS_ONE = sys.platform in {"win32", "darwin"}
 
 
 def name() -> str | None:
-    """The default browser's; None if there is none to start, as in a service. May take a moment, the first time."""
+    """The default browser's name; None if none can be started, as in a service. May take a moment the first time."""
     import webbrowser  # late: few processes need it
 
     try:
@@ -22,20 +22,20 @@ def name() -> str | None:
 
 
 def has_window() -> bool:
-    """False if it may be one of the terminal, which is its own until it ends: by its name, or for want of a display.
-    May take a moment, as name() does."""
+    """False if the browser may be one of the terminal, which it occupies until it ends: judged by its name, or by the
+    lack of a display. May take a moment, as name() does."""
     has_display = OS_HAS_ONE or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     return has_display and not is_of_the_terminal()
 
 
 def is_of_the_terminal() -> bool:
-    """True if it is known for one. May take a moment, as name() does."""
+    """True if it is a known browser of the terminal. May take a moment, as name() does."""
     return os.path.basename(name() or "") in OF_THE_TERMINAL
 
 
 def show(url: str) -> bool:
-    """Open a page; False if no browser can be started. Blocks until it is closed where it is one of the terminal, or a
-    program that webbrowser does not know."""
+    """Open a page; False if no browser can be started. Blocks until the browser is closed if it is one of the terminal,
+    or a program that webbrowser does not know."""
     import webbrowser
 
     try:

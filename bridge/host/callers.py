@@ -1,4 +1,4 @@
-"""Whose program is at the other end of a local connection: user, and program where the system tells."""
+"""Whose program is at the other end of a local connection: its user, and its name where the system tells."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from bridge.threads import NotDone, Threads
 ASK_SECONDS = 3.0
 """For a directory (LDAP, a domain controller) that knows the user's name: a login waits for it."""
 ASKED_AT_ONCE = 8
-"""Logins that wait for the system; a directory that hangs holds no more threads than this."""
+"""Logins that wait for the system at once; a directory that hangs holds no more threads than this."""
 NAME_SECONDS = 300.0
-"""How long a user's name is believed: renaming one is rare, and each login asks."""
+"""How long a user's name is cached: renaming a user is rare, and each login needs the name."""
 NAMES = 4096
 """Users whose names are remembered."""
 
@@ -38,7 +38,7 @@ class Owner:
     user_id: str
     """A number, or a SID."""
     handle: int = 0
-    """What finds the program: the socket's inode on Linux, the process elsewhere; 0 for nothing."""
+    """By this the program is found: the socket's inode on Linux, the process elsewhere; 0 if unknown."""
 
 
 class NotAtOnce(Exception):
@@ -46,27 +46,28 @@ class NotAtOnce(Exception):
 
 
 class System(Protocol):
-    """What one operating system can be asked. The calls may block, except `owner_now`; those raise that say so."""
+    """What we ask of one operating system. The calls may block, except `owner_now`; only those that say so raise."""
 
     def owner_now(self, ends: Ends) -> Owner | None:
-        """As owner(), in microseconds. Raises: NotAtOnce where owner() is to be asked."""
+        """As owner(), in microseconds. Raises: NotAtOnce where owner() must be called instead."""
         ...
 
     def owner(self, ends: Ends) -> Owner | None:
-        """Whatever it costs; None if the system does not tell. Raises: NotDone if it cannot be asked just now."""
+        """The owner, however long it takes; None if the system does not tell. Raises: NotDone if it cannot be asked
+        just now."""
         ...
 
     def user_name(self, user_id: str) -> str:
-        """Empty if nobody knows it. Raises: NotDone if nobody can be asked just now."""
+        """The user's name; empty if there is none. Raises: NotDone if nobody can be asked just now."""
         ...
 
     def main_user(self, user_id: str) -> str:
-        """Whose number this is, where nobody is called by it: of a user who may have programs run under numbers without
-        end. Itself if it is no such number."""
+        """For a number without a name: the user to whom it belongs, who may run programs under a whole range of numbers
+        (subuid(5)). The number itself if it is no such number."""
         ...
 
     def program(self, owner: Owner) -> str:
-        """The name of the program's file; empty if that is not told to us."""
+        """The name of the program's file; empty if the system does not tell us."""
         ...
 
 
@@ -78,7 +79,7 @@ class Callers:
         self._monotonic = monotonic
         self._threads = Threads("caller", limit=ASK_SECONDS, at_once=ASKED_AT_ONCE)
         self._names: OrderedDict[str, tuple[float, str, str]] = OrderedDict()
-        """By the number that the system tells: since when, name, and number of the user whose that is."""
+        """By the number that the system tells: when it was looked up, the user's name, and the user's own number."""
 
     async def of(self, ends: Ends | None) -> Caller:
         """Whose program it is. Raises: nothing; what is not known says why."""
@@ -97,7 +98,7 @@ class Callers:
         return await self._named(self._system, owner.user_id)
 
     def at_once(self, ends: Ends | None) -> Caller | None:
-        """As of(), in microseconds and without waiting; None where it takes longer, or is not known."""
+        """Like of(), in microseconds and without waiting; None where it would take longer, or is not known."""
         if ends is None:
             return None
         try:
@@ -124,7 +125,7 @@ class Callers:
         return "" if owner is None else Caller(user_id=owner.user_id).key
 
     async def program(self, ends: Ends | None) -> str:
-        """The program's name; empty where the system does not tell us. Costs milliseconds: it is for pages."""
+        """The program's name; empty where the system does not tell us. Costs milliseconds, so it is only for pages."""
         if ends is None or self._system is None:
             return ""
         system = self._system
@@ -133,7 +134,7 @@ class Callers:
             name = "" if owner is None else await self._threads.run(lambda: system.program(owner))
         except NotDone:
             return ""
-        return "".join(character for character in name if character.isprintable())  # its user has chosen it
+        return "".join(character for character in name if character.isprintable())  # the user has chosen the name
 
     async def _owner(self, system: System, ends: Ends) -> Owner | None:
         """Raises: NotDone."""
@@ -143,7 +144,7 @@ class Callers:
             return await self._threads.run(lambda: system.owner(ends))
 
     async def _named(self, system: System, user_id: str) -> Caller:
-        """From memory, or from the system: in a thread, since a directory may be slow to answer."""
+        """From memory, or from the system, in a thread, since a directory may be slow to answer."""
         if (remembered := self._remembered(user_id)) is not None:
             return remembered
         now = self._monotonic()
@@ -167,7 +168,7 @@ class Callers:
 
 
 def _user(system: System, user_id: str) -> tuple[str, str]:
-    """Name and number of the user whose number this is. Blocks. Raises: NotDone."""
+    """Name and own number of the user to whom this number belongs. Blocks. Raises: NotDone."""
     if name := system.user_name(user_id):
         return name, user_id
     main = system.main_user(user_id)
@@ -175,7 +176,7 @@ def _user(system: System, user_id: str) -> tuple[str, str]:
 
 
 def owner_of(system: System, ends: Ends) -> Owner | None:
-    """For who may block. Raises: NotDone."""
+    """The owner, for callers that may block. Raises: NotDone."""
     try:
         return system.owner_now(ends)
     except NotAtOnce:
@@ -183,21 +184,21 @@ def owner_of(system: System, ends: Ends) -> Owner | None:
 
 
 def is_local(ends: Ends) -> bool:
-    """True if both ends are on this machine, as far as can be said without asking.
+    """True if both ends are on this machine, as far as can be said without asking for the owner.
 
-    A program may come from each of the machine's addresses to each other one, such as from the network's to 127.0.0.1:
-    taken for another machine, it would be one caller more for each address, and for the console nobody's.
+    A program may connect from any of the machine's addresses to any other, such as from the network's to 127.0.0.1. If
+    it were taken for another machine, each address would count as a further caller, and the console would know no user.
     Raises: NotDone if that cannot be found out just now.
     """
     other = _other_machine(ends)
     if not other:
         return True
-    # Where a balancer has named the client, there is no address of ours, and no socket to ask about.
+    # Where a load balancer has named the client, there is no address of ours, and no socket to ask about.
     return bool(ends.ours[0]) and (_is_loopback(ends.ours[0]) or _is_of_this_machine(other))
 
 
 def _other_machine(ends: Ends) -> str:
-    """The client's address, if the two alone do not say that it is on this machine."""
+    """The client's address, unless the two addresses alone show that the client is on this machine; then empty."""
     client, ours = ends.client[0], ends.ours[0]
     return "" if client == ours or _is_loopback(client) else client
 
@@ -207,8 +208,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_of_this_machine(host: str) -> bool:
-    """Nobody may bind another machine's address; beside keepalived (ip_nonlocal_bind) one may, and the system is asked
-    about a connection that it does not know. Raises: NotDone."""
+    """True if we can bind the address, since nobody can bind another machine's. With keepalived (ip_nonlocal_bind) one
+    can; then the system is merely asked about a connection that it does not know. Raises: NotDone."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((host, 0))
@@ -220,8 +221,8 @@ def _is_of_this_machine(host: str) -> bool:
 
 
 def own_user_id() -> str:
-    """Of the person who has started this process, by `sudo` too; empty on Windows, where nobody reads what a program of
-    somebody else was started with."""
+    """The id of the person who has started this process, also by `sudo`; empty on Windows, where nobody can read the
+    arguments of another user's program."""
     if sys.platform == "win32":
         return ""
     return (os.environ.get("SUDO_UID", "") if os.geteuid() == 0 else "") or str(os.geteuid())

@@ -1,4 +1,4 @@
-"""Linux: the owner of a socket by sock_diag, by /proc/net/tcp where that is not allowed; users, and their programs."""
+"""Linux: the owner of a socket by sock_diag, or by /proc/net/tcp where that is forbidden; users and their programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROC = Path("/proc")
 SUBORDINATES = Path("/etc/subuid")
 ROOT = "0"
 NUMBERS = 2**32 - 1
-"""Of users: the last one is none's (-1)."""
+"""How many user numbers there are; the last one (-1) belongs to nobody."""
 
 
 class Linux:
@@ -33,14 +33,14 @@ class Linux:
         self._is_refused = False
         self._has_told = False
         self._knows_none = False
-        """It has been asked, and has told of no connection so far: it may have no tcp_diag."""
+        """The kernel has been asked, but has found no connection so far: it may have no tcp_diag."""
 
     def owner_now(self, ends: Ends) -> Owner | None:
         """See System.
 
-        A kernel that has told of one connection is believed when it knows nothing of another: its table in /proc has no
-        more, and whoever connects and hangs up thousands of times would have it read as often, with the thousands of
-        dead connections in it.
+        Once the kernel has found one connection, we believe it when it does not find another: its table in /proc has no
+        more. Otherwise a client that connects and hangs up thousands of times would make us read that table each time,
+        with the thousands of dead connections in it.
         """
         if self._is_refused:
             raise NotAtOnce
@@ -52,7 +52,7 @@ class Linux:
             self._knows_none = True
             raise NotAtOnce from problem  # or it has no tcp_diag, and says the same
         except OSError as problem:
-            # No netlink here (a sandbox): it will be no other the next time.
+            # No netlink here (a sandbox): the next call would fail as well.
             self._is_refused = problem.errno in {errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
             raise NotAtOnce from problem
         self._has_told = True
@@ -68,7 +68,7 @@ class Linux:
                     raise NotDone(str(problem)) from problem
                 continue
             if (found := find_in_table(table, ends)) is not None:
-                # It has no tcp_diag then, and looks for the module, in this call, each time that it is asked.
+                # The kernel has no tcp_diag then, and each question to it would look for the module again.
                 self._is_refused = self._is_refused or (self._knows_none and not self._has_told)
                 return self._somebody(found)
         return None
@@ -101,10 +101,10 @@ class Linux:
         return ""
 
     def _processes(self, user_id: str) -> Iterator[Path]:
-        """That user's first: they hold it nearly always, and a machine has thousands of others."""
+        """That user's processes first: nearly always one of them holds the socket, and a machine has thousands."""
         try:
             processes = list(PROC.iterdir())
-        except OSError:  # without a descriptor, for one: whoever only wants a name goes on without it
+        except OSError:  # no descriptor is left, for one: the program's name is not essential
             return
         others = []
         for path in processes:
@@ -118,9 +118,10 @@ class Linux:
 
 
 def everybody_else() -> str:
-    """The number that stands for each user who has none in this process's user namespace (user_namespaces(7)): in a
-    container, or with systemd's PrivateUsers=, for everybody who works on the machine. A colleague's programs would be
-    taken for the person's. Empty where all have their own, and this one is a user's as well: nobody's."""
+    """The overflow uid, which stands for each user without a number in this process's user namespace
+    (user_namespaces(7)): in a container, or with systemd's PrivateUsers=, for everybody who works on the machine. By it
+    a colleague's programs would be taken for the person's. Empty where all users have numbers of their own, so that the
+    overflow uid is an ordinary one."""
     try:
         spans = [line.split()[-1] for line in (PROC / "self/uid_map").read_text("ascii").splitlines()]
         return "" if sum(map(int, spans)) >= NUMBERS else (PROC / "sys/kernel/overflowuid").read_text("ascii").strip()
@@ -129,7 +130,7 @@ def everybody_else() -> str:
 
 
 def main_user(table: str, user_id: str) -> str:
-    """The user to whom subuid(5) gives this number: newuidmap lets their programs be it, as in their containers. Never
+    """The user to whom subuid(5) gives this number: newuidmap lets their programs use it, as in their containers. Never
     root, who is trusted with everything here, and whose containers may be other people's. Blocks. Raises: NotDone."""
     owners = {line.split(":")[0] for line in table.splitlines() if _is_given(line, int(user_id))}
     if len(owners) != 1:
@@ -147,7 +148,7 @@ def _is_given(line: str, number: int) -> bool:
 
 
 def find_in_table(table: bytes, ends: Ends) -> Owner | None:
-    """Of /proc/net/tcp or tcp6 (proc_net_tcp.txt of the kernel's documentation)."""
+    """The owner by /proc/net/tcp or tcp6 (proc_net_tcp.txt of the kernel's documentation)."""
     for client, ours in _spellings(ends):
         at = table.find(f": {client} {ours} ".encode())
         if at < 0:
@@ -159,7 +160,7 @@ def find_in_table(table: bytes, ends: Ends) -> Owner | None:
 
 
 def _spellings(ends: Ends) -> Iterator[tuple[str, str]]:
-    """As in tcp, and as in tcp6 a program that speaks IPv4 by an IPv6 socket."""
+    """The addresses as in tcp, and as in tcp6 for a program that speaks IPv4 through an IPv6 socket."""
     mapped = "0000000000000000" + struct.pack("!I", int.from_bytes(b"\0\0\xff\xff", sys.byteorder)).hex().upper()
     client, ours = _hex(ends.client[0]), _hex(ends.ours[0])
     for prefix in ("", mapped) if len(client) == 8 else ("",):
@@ -167,7 +168,7 @@ def _spellings(ends: Ends) -> Iterator[tuple[str, str]]:
 
 
 def _hex(address: str) -> str:
-    """Words of 32 bits in the machine's order."""
+    """An address as words of 32 bits in the machine's byte order."""
     octets = packed(address)
     words = (octets[start : start + 4] for start in range(0, len(octets), 4))
     return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)

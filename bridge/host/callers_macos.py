@@ -1,8 +1,8 @@
-"""macOS: the owner of a socket by the kernel's list of TCP connections, which any program may read; no lsof.
+"""macOS: the owner of a socket by the kernel's list of TCP connections, which any program may read; without lsof.
 
-The records (net.inet.tcp.pcblist_n, XNU's in_pcblist.c) are packed, each with its length and kind in front, aligned to
-eight: of a connection first the one with its addresses, then the one of its socket. This file was written from
-XNU's headers and has not been run on a Mac.
+The records (net.inet.tcp.pcblist_n, XNU's in_pcblist.c) are packed and aligned to eight octets; each begins with its
+length and kind. For a connection, the record with its addresses comes first, then the one of its socket. This file was
+written from XNU's headers and has not been run on a Mac.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ class MacOS:
         return users.name_of(user_id)
 
     def main_user(self, user_id: str) -> str:
-        """See System: here there are no others."""
+        """See System; there are no subordinate users here."""
         return user_id
 
     def program(self, owner: Owner) -> str:
-        """See System. Of other users' programs only root is told."""
+        """See System. Only root is told of other users' programs."""
         return _process_name(owner.handle)
 
 
 def find_in_list(records: bytes, ends: Ends) -> Owner | None:
-    """Who holds the client's end."""
+    """The owner of the client's end."""
     is_it = False
     for kind, record in _split(records):
         if kind == ADDRESSES:
@@ -97,7 +97,7 @@ def _is_client(record: bytes, ends: Ends) -> bool:
     if ":" in ends.client[0]:
         client, ours = (socket.inet_pton(socket.AF_INET6, end[0].partition("%")[0]) for end in (ends.client, ends.ours))
         return bool(flag & IS_IPV6) and (near, far) == (client, ours)
-    # Also an IPv6 socket that speaks IPv4: its addresses end alike.
+    # This matches an IPv6 socket that speaks IPv4, too, since its addresses end in the same octets.
     return (near[12:], far[12:]) == (socket.inet_aton(ends.client[0]), socket.inet_aton(ends.ours[0]))
 
 

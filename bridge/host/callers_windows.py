@@ -1,7 +1,7 @@
 """Windows: the process of a socket by the TCP table, and its user by the process's token.
 
-Any program may read the table. The token of another user's process is for administrators and services only: a
-bridge that runs as an ordinary user knows its own user's programs, and of all others that they are not.
+Any program may read the table. Only administrators and services may read the token of another user's process: a
+bridge that runs as an ordinary user recognises its own user's programs, and of all others only that they are not its.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Windows:
     """See callers.System."""
 
     def owner_now(self, ends: Ends) -> Owner | None:
-        """See System: the whole table has to be fetched, which is no matter of microseconds."""
+        """See System: the whole table has to be fetched, which takes more than microseconds."""
         raise NotAtOnce
 
     def owner(self, ends: Ends) -> Owner | None:
         """See System."""
         is_six = ":" in ends.client[0]
         pid = find_in_table(_table(socket.AF_INET6 if is_six else socket.AF_INET), ends)
-        if not pid:  # 0 is what is left of a connection whose program has gone
+        if not pid:  # 0: the remains of a connection whose program has ended
             return None
         user = user_id(pid)
         return Owner(user, pid) if user else None
@@ -58,7 +58,7 @@ class Windows:
         return _account_name(user_id)
 
     def main_user(self, user_id: str) -> str:
-        """See System: here there are no others."""
+        """See System; there are no subordinate users here."""
         return user_id
 
     def program(self, owner: Owner) -> str:
@@ -67,7 +67,7 @@ class Windows:
 
 
 def find_in_table(table: bytes, ends: Ends) -> int | None:
-    """The process of the client's end: of what GetExtendedTcpTable gives."""
+    """The process of the client's end, from the table of GetExtendedTcpTable."""
     if ":" in ends.client[0]:
         client, ours = (socket.inet_pton(socket.AF_INET6, end[0].partition("%")[0]) for end in (ends.client, ends.ours))
         for local, _, lport, remote, _, rport, _, pid in _ROW6.iter_unpack(_rows(table, _ROW6.size)):
@@ -82,13 +82,13 @@ def find_in_table(table: bytes, ends: Ends) -> int | None:
 
 
 def _rows(table: bytes, size: int) -> bytes:
-    """Behind the number of rows; what the buffer has behind them is not the table's."""
+    """The rows, which follow their number; the rest of the buffer does not belong to the table."""
     count = int.from_bytes(table[:4], "little")
     return table[4 : 4 + min(count, (len(table) - 4) // size) * size] if len(table) > 4 else b""
 
 
 def _port(field: int) -> int:
-    """In network order, in the lower half."""
+    """A port, which is in network order in the lower half of the field."""
     return socket.ntohs(field & 0xFFFF) if sys.byteorder == "little" else field & 0xFFFF
 
 
@@ -134,7 +134,7 @@ if sys.platform == "win32":
         return b""
 
     def user_id(pid: int) -> str:
-        """The SID in the process's token; empty if it is not for us."""
+        """The SID in the process's token; empty if we may not read it."""
         process = _kernel32.OpenProcess(QUERY_LIMITED, False, pid)
         if not process:
             return ""
@@ -153,7 +153,7 @@ if sys.platform == "win32":
             _kernel32.CloseHandle(process)
 
     def sid_text(sid: ctypes.c_void_p) -> str:
-        """As S-1-5-…; empty if it is none."""
+        """The SID as S-1-5-…; empty if it is none."""
         text = ctypes.c_void_p()
         if not _advapi32.ConvertSidToStringSidW(sid, ctypes.byref(text)):
             return ""
@@ -178,7 +178,7 @@ if sys.platform == "win32":
                 ctypes.byref(domain_size),
                 ctypes.byref(use),
             )
-            if not is_known and ctypes.get_last_error() != NONE_MAPPED:  # no domain controller answers, say
+            if not is_known and ctypes.get_last_error() != NONE_MAPPED:  # such as: no domain controller answers
                 raise NotDone(ctypes.FormatError(ctypes.get_last_error()))
             return f"{domain.value}\\{name.value}" if is_known else ""
         finally:

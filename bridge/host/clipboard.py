@@ -1,4 +1,4 @@
-"""Text into the person's clipboard, by what the system brings; never through a command's arguments."""
+"""Copies text to the person's clipboard, by the system's own means; never through a command's arguments."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import sys
 import time
 
 SECONDS = 10.0
-"""For a program that only takes a line; one that waits for longer has no display."""
+"""For a program that only takes a line; one that takes longer has no display."""
 
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds between attempts to open Windows' clipboard: one program has it at a time, and in a remote session rdpclip
-does each time something new is in it."""
+"""Seconds between attempts to open Windows' clipboard: only one program can have it open, and in a remote session
+rdpclip opens it each time its content changes."""
 
 LINUX_PROGRAMS = (
     ("WAYLAND_DISPLAY", ("wl-copy",)),
     ("DISPLAY", ("xclip", "-selection", "clipboard")),
     ("DISPLAY", ("xsel", "--clipboard", "--input")),
 )
-"""For which display, and how they are called; the first that is there is taken."""
+"""The display that each needs, and its command line; the first one that is installed is used."""
 
 
 def copy(text: str) -> None:
@@ -41,7 +41,7 @@ def _linux_program() -> tuple[str, ...]:
 
 
 def _hand_to(command: tuple[str, ...], text: str) -> None:
-    """These programs stay in the background to serve the text, so that their output is not waited for."""
+    """Give the text to the program. It stays in the background to serve the text, so we do not wait for its output."""
     try:
         done = subprocess.run(  # noqa: S603  the system's own program, by name; the text goes to its standard input
             command,
@@ -78,7 +78,7 @@ if sys.platform == "win32":
     _kernel32.GlobalUnlock.argtypes = (wintypes.HGLOBAL,)
 
     def _copy_on_windows(text: str) -> None:
-        """Kept out of the clipboard's history and of what is sent to other machines."""
+        """The text is kept out of the clipboard's history, and is not sent to other machines."""
         _open()
         try:
             _user32.EmptyClipboard()

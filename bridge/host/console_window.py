@@ -1,4 +1,4 @@
-"""A console window of Windows: it shows a log's colours, and stops nobody who writes while something is selected."""
+"""A Windows console window: makes it show a log's colours, and not block writers while text is selected."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from contextlib import contextmanager
 STD_INPUT_HANDLE, STD_ERROR_HANDLE = -10, -12
 ENABLE_QUICK_EDIT_MODE = 0x0040
 ENABLE_EXTENDED_FLAGS = 0x0080
-"""Without it the other one is not looked at: SetConsoleMode, High-Level Console Modes."""
+"""Without it the quick edit flag is ignored: SetConsoleMode, High-Level Console Modes."""
 ENABLE_VIRTUAL_TERMINAL_PROCESSING = 0x0004
-"""Else it prints the marks of colours, `←[32m`. Since Windows 10; on at the start only where a shell has left it so."""
+"""Without it the window prints colour codes as text, `←[32m`. Since Windows 10; initially on only where a shell has
+left it on."""
 
 
 @contextmanager
 def held_by_no_click() -> Iterator[None]:
-    """Meanwhile a click does nothing; who wants to copy a line has *Edit > Mark* in the window's menu."""
+    """Switch off quick edit meanwhile, so that a click cannot block us; *Edit > Mark* in the window's menu still
+    copies."""
     if sys.platform != "win32":
         yield
         return
@@ -40,7 +42,7 @@ def held_by_no_click() -> Iterator[None]:
 
 
 def show_colours() -> None:
-    """In the window of standard error, from now on. What cannot show them is spared the marks (no-color.org)."""
+    """Enable colours in the window of standard error; where it cannot show them, switch them off (no-color.org)."""
     if sys.platform != "win32":
         return
     import ctypes
@@ -57,8 +59,9 @@ def show_colours() -> None:
 
 
 def encoding_of_pipe(descriptor: int) -> str:
-    """What the programs of a console write to each other, in French cp850, where Python has the cp1252 of files; a
-    PowerShell sends through pipes what goes to a file, too. Empty where this is none, or somebody has chosen.
+    """The encoding of pipes between console programs, in French cp850, while Python would use the cp1252 of files;
+    PowerShell uses pipes even for redirection to a file. Empty if the descriptor is no pipe, or the user has chosen an
+    encoding.
 
     Raises: OSError.
     """

@@ -10,12 +10,12 @@ import os
 import sys
 
 OPEN_MAX = 10_240
-"""macOS: what may be asked for where the limit is "unlimited", as it is by default (setrlimit(2), Compatibility, and
-sys/syslimits.h); without asking, launchd's 256 would end at 120 sessions."""
+"""macOS: the most that may be requested where the hard limit is "unlimited", as by default (setrlimit(2),
+Compatibility, and sys/syslimits.h); launchd's soft limit of 256 would suffice for 120 sessions only."""
 
 
 def raise_descriptor_limit() -> None:
-    """The soft limit to the hard one: a session takes two, and the usual 1,024 would end at 500 sessions."""
+    """Raise the soft limit to the hard one: a session takes two, and the usual 1,024 suffice for 500 sessions only."""
     if sys.platform == "win32":
         return
     import resource  # not on Windows
@@ -44,12 +44,13 @@ def descriptor_limit() -> int | None:
 
 
 def fill_standard_descriptors() -> None:
-    """0 to 2, where whoever started us has closed them. The next socket or file would get that number, and with it what
-    C libraries tell standard error, or ours and our workers': in a mail client's session, or in the store."""
+    """Open descriptors 0 to 2 where whoever started us has closed them. Otherwise the next socket or file would get
+    such a number, and messages to standard error, from C libraries, our workers or us, would end up in a mail client's
+    session or in the store."""
     if sys.platform == "win32":  # which gives these numbers to nothing else
         return
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # open() takes the lowest free number: this one

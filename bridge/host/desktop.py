@@ -1,4 +1,4 @@
-"""Which of a person's desktops this is: somebody who is logged in twice has an icon on each."""
+"""Tells apart a person's desktops: somebody who is logged in twice has an icon on each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 
 def desktop_name() -> str:
-    """The same for all programs of one desktop, another on another one; empty where nobody has two."""
+    """A name that all programs of one desktop share, and no other desktop has; empty where nobody has two."""
     if sys.platform == "win32":
         session = ctypes.c_ulong()
         ctypes.windll.kernel32.ProcessIdToSessionId(os.getpid(), ctypes.byref(session))

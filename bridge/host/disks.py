@@ -1,4 +1,4 @@
-"""What a file system does that a program has to know of: by statfs(2), which tells its kind and Python does not."""
+"""The kind of a file system, where a program has to know it: by statfs(2), since Python does not tell."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class _Found(ctypes.Structure):
 
 
 def copies_on_write(place: Path) -> bool:
-    """True where whatever is written over gets a new place first, of which a full disk has none: then even a file that
-    is as large as it will be cannot be written to, and who does so by a map of it is ended (SIGBUS).
+    """True where overwriting allocates new blocks first (copy-on-write): on a full disk, not even a file of its final
+    size can be written to then, and a process that writes to it through mmap is killed (SIGBUS).
     False where the system does not tell. Blocks."""
     if sys.platform != "linux":
         return False

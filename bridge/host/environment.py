@@ -1,4 +1,4 @@
-"""The environment that mail-bridge was started with, and what of it the programs get that we start."""
+"""The environment that mail-bridge was started with, and the part of it that programs get which we start."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ OWN = frozenset(
         *("PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL", "PGOPTIONS"),  # libpq
     }
 )
-"""What mail-bridge, Python and the libraries go by in this process: places, switches, names. What may be a secret is
-not among them (PGPASSWORD, KEYRING_PROPERTY_…)."""
+"""Variables that mail-bridge, Python and the libraries read in this process: places, switches, names. Those that may
+hold a secret are not among them (PGPASSWORD, KEYRING_PROPERTY_…)."""
 
 _FAMILIES = ("XDG_", "LC_")
 
 
 class TakenEnvironment(Mapping[str, str]):
-    """What `${NAME}` of the configuration reads: whatever is looked up is taken out of the process's environment.
+    """What `${NAME}` of the configuration reads: each variable looked up is taken out of the process's environment.
 
     Client secrets come that way, and the browser that we open, or the program that fills the clipboard, inherits our
-    environment whole. What has been taken can be looked up again, as each reload does.
+    whole environment. A variable that was taken can be looked up again, as each reload does.
 
-    What this very program goes by is no secret and stays, or `${CREDENTIALS_DIRECTORY}/key` would be the last that
-    anybody hears of that directory.
+    Variables that this program itself reads are no secrets and stay; otherwise, after `${CREDENTIALS_DIRECTORY}/key`,
+    nobody else would find that directory.
     """
 
     def __init__(self) -> None:
         self._taken: dict[str, str] = {}
 
     def take(self, names: Iterable[str]) -> None:
-        """Keep these from the programs that we start; what those and we need to run at all stays where it is."""
+        """Keep these from the programs that we start, except for what those and we need to run at all."""
         for name in names:
             if name in os.environ and not _stays(name):
                 self._taken[_key(name)] = os.environ.pop(name)
@@ -68,25 +68,25 @@ class TakenEnvironment(Mapping[str, str]):
 
 
 def _key(name: str) -> str:
-    """Windows has one variable for all spellings, as os.environ knows there."""
+    """The name as it is stored: on Windows the case of a variable's name does not matter."""
     return name.upper() if os.name == "nt" else name
 
 
 def _stays(name: str) -> bool:
-    is_pythons = name.startswith("PYTHON") and name.isalnum()  # no others of Python's own are read after its start
+    is_pythons = name.startswith("PYTHON") and name.isalnum()  # Python reads no others of its own after its start
     return name.upper() in NEEDED | OWN or name.startswith(_FAMILIES) or name.lower().endswith("_proxy") or is_pythons
 
 
 def look_in_path_alone() -> None:
-    """Call once, first, on Windows: a program that is named without a path is then no more looked for in the current
-    directory, and there before PATH. That may be everybody's. Source: NeedCurrentDirectoryForExePath."""
+    """Call once, first, on Windows: a program named without a path is then no longer looked for in the current
+    directory, before PATH; anybody may be able to write there. Source: NeedCurrentDirectoryForExePath."""
     os.environ["NODEFAULTCURRENTDIRECTORYINEXEPATH"] = "1"
 
 
 taken_environment = TakenEnvironment()
-"""Of this process."""
+"""The one of this process."""
 
 
 def environment_of_programs() -> dict[str, str]:
-    """For the administrator's own programs: a handful of names and nothing else."""
+    """The environment for the administrator's own programs: a handful of variables and nothing else."""
     return {name: value for name, value in os.environ.items() if name.upper() in NEEDED}

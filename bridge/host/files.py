@@ -11,8 +11,8 @@ from bridge.replacing import replace
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a text as UTF-8 into a file that only its owner may read, in place of one that is there; readers see all of
-    it or nothing. On Windows the directory's access list says who may read. Raises: OSError."""
+    """Write a text as UTF-8 into a file that only its owner may read, replacing an existing one; readers see all of the
+    new text or none. On Windows the directory's access list says who may read. Raises: OSError."""
     temporary = stage_private(path, text)
     try:
         replace(temporary, path)
@@ -22,7 +22,10 @@ def write_private(path: Path, text: str) -> None:
 
 
 def take_free_name(temporary: Path, path: Path) -> None:
-    """Rename a staged file; of two who try, one gets FileExistsError, and nobody's file is lost. Raises: OSError."""
+    """Rename a staged file to a free name; if two processes try, one gets FileExistsError, and no file is overwritten.
+
+    Raises: OSError.
+    """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # rename alone would overwrite
     try:
         os.close(handle)

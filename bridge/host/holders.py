@@ -1,4 +1,4 @@
-"""Who listens on a port, and which ports the system keeps for itself: by /proc, lsof, netstat and netsh."""
+"""Who listens on a port, and which ports the system reserves: by /proc, lsof, netstat and netsh."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bridge.doctor.machine import Holder
 from bridge.host.system_programs import ENCODING, whole_name
 
 ASK_SECONDS = 5.0
-"""For one of the system's own programs; netstat takes one on a busy server."""
+"""For one of the system's own programs; netstat takes a second on a busy server."""
 LISTENING = "0A"
 """TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)."""
 
@@ -41,13 +41,15 @@ def excluded_ports() -> tuple[range, ...]:
 
 
 def netsh_ranges(text: str) -> tuple[range, ...]:
-    """Of `netsh int ipv4 show excludedportrange tcp`, in whatever language: lines that begin with two numbers."""
+    """The ranges in the output of `netsh int ipv4 show excludedportrange tcp`, in any language: lines that begin with
+    two numbers."""
     found = (re.match(r"\s*(\d{1,5})\s+(\d{1,5})\b", line) for line in text.splitlines())
     return tuple(range(int(line[1]), int(line[2]) + 1) for line in found if line is not None)
 
 
 def netstat_pid(text: str, port: int) -> int | None:
-    """Of `netstat -ano`: whose far side has port 0 listens, whatever the state is called in this language."""
+    """The process in the output of `netstat -ano`: a socket whose remote port is 0 listens, whatever the word for that
+    state in this language."""
     for line in text.splitlines():
         words = line.split()
         if len(words) >= 4 and words[0] == "TCP" and words[1].endswith(f":{port}") and words[2].endswith(":0"):
@@ -56,7 +58,7 @@ def netstat_pid(text: str, port: int) -> int | None:
 
 
 def tasklist_name(text: str) -> str:
-    """Of `tasklist /FO CSV /NH`: the first field; empty if there is no such process."""
+    """The first field in the output of `tasklist /FO CSV /NH`; empty if there is no such process."""
     for row in csv.reader(text.splitlines()):
         if len(row) > 1:
             return _printable(row[0])
@@ -64,7 +66,7 @@ def tasklist_name(text: str) -> str:
 
 
 def lsof_holder(text: str) -> Holder | None:
-    """Of `lsof -Fpc`: a line `p` with the process, then a line `c` with its name."""
+    """The holder in the output of `lsof -Fpc`: a line `p` with the process, then a line `c` with its name."""
     found = {line[0]: line[1:] for line in reversed(text.splitlines()) if line}
     if not found.get("p", "").isdecimal():
         return None
@@ -72,12 +74,12 @@ def lsof_holder(text: str) -> Holder | None:
 
 
 def _printable(name: str) -> str:
-    """Without what would steer a terminal: the program's user has chosen it."""
+    """The name without characters that control a terminal, since the program's user has chosen it."""
     return "".join(character for character in name if character.isprintable()).strip()
 
 
 def _output(program: str, *arguments: str) -> str:
-    """What a program of the system prints; empty if it is not there, fails or takes too long."""
+    """The output of a system program; empty if it does not exist, fails or takes too long."""
     hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
     try:
         done = subprocess.run(  # noqa: S603  fixed words and numbers, no shell
@@ -101,7 +103,7 @@ def _by_proc(port: int, proc: Path) -> Holder | None:
         for pid in _processes(proc):
             if _has_socket(pid, inode):
                 return Holder(_name(pid), int(pid.name))
-        return Holder(user=_user(uid))  # another user's: its descriptors are not for us
+        return Holder(user=_user(uid))  # another user's: we may not read its descriptors
     return None
 
 

@@ -11,11 +11,11 @@ from typing import Final
 _LOCALES: Final = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 _AT_START: Final = {name: os.environ.get(name, "") for name in (*_LOCALES, "LANGUAGE")}
-"""Before we set LANGUAGE ourselves, for the libraries."""
+"""The values before we set LANGUAGE ourselves, for the libraries."""
 
 
 def system_language(environment: Mapping[str, str] = _AT_START) -> str:
-    """A locale's name such as `fr_CA.UTF-8`, or several with commas between; empty if the system has no wish.
+    """A locale's name such as `fr_CA.UTF-8`, or several with commas between; empty if the system has no preference.
 
     Sources: POSIX, Base Definitions section 8.2: the first of the three that is set and not empty counts. GNU gettext's
     manual, section 2.3: LANGUAGE, a list, wins over them, except over the locale C. Windows has none of them, unless
@@ -29,9 +29,9 @@ def system_language(environment: Mapping[str, str] = _AT_START) -> str:
 
 
 def have_gettext_speak(language: str) -> None:
-    """In this process: by LANGUAGE, which wins over LANG and its like, also on Windows, and which Python's gettext has
-    from os.environ. The programs that we start get it as we got it: the browser is no part of us, and may know more
-    languages than we do (Chromium and GTK ask LANGUAGE before all else)."""
+    """Set the language of this process by LANGUAGE, which wins over LANG and the like, also on Windows, and which
+    Python's gettext reads from os.environ. Programs that we start inherit LANGUAGE as we got it: the browser is no part
+    of us, and may know more languages than we do (Chromium and GTK ask LANGUAGE before all else)."""
     os.environ["LANGUAGE"] = language
     if given := _AT_START["LANGUAGE"]:
         os.putenv("LANGUAGE", given)
@@ -40,8 +40,8 @@ def have_gettext_speak(language: str) -> None:
 
 
 def languages_of_mac(preferences: bytes) -> str:
-    """Of .GlobalPreferences.plist: `AppleLanguages`, as System Settings has them in order, such as `fr-FR,en-US`."""
-    import plistlib  # a Mac's alone
+    """`AppleLanguages` of .GlobalPreferences.plist, in the order of System Settings, such as `fr-FR,en-US`."""
+    import plistlib  # only needed on a Mac
     from xml.parsers.expat import ExpatError
 
     try:
@@ -54,7 +54,7 @@ def languages_of_mac(preferences: bytes) -> str:
 if sys.platform == "win32":
 
     def _of_desktop() -> str:
-        """The language of the user's menus, which is not the one of numbers and dates that locale.getlocale() has."""
+        """The language of the user's menus; locale.getlocale() has that of numbers and dates instead."""
         import ctypes
         import locale
 
@@ -63,7 +63,7 @@ if sys.platform == "win32":
 elif sys.platform == "darwin":
 
     def _of_desktop() -> str:
-        """The person's; what launchd starts, at login or as a service, has no LANG."""
+        """The person's languages; programs started by launchd, at login or as a service, have no LANG."""
         try:
             return languages_of_mac((Path.home() / "Library/Preferences/.GlobalPreferences.plist").read_bytes())
         except (OSError, RuntimeError):  # a service may have no home

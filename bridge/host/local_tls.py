@@ -1,9 +1,9 @@
-"""The certificate that the bridge makes for its own ports, where no other is configured; its files, and their turn.
+"""The certificate that the bridge makes for its own ports, where no other is configured; its files and its renewal.
 
 It is signed by an authority of its own, which people import once into the machines whose mail programs connect. Such an
-authority is a risk to those machines, so that it can do nothing else: its names are limited to this bridge's
-(critical), it signs no further authorities, and its key is thrown away once it has signed. The certificates of ten
-years are signed in that moment, and take turns: no client then meets one of more than 397 days, which some refuse.
+authority is a risk to those machines, so it can do nothing else: its name constraints (critical) permit only this
+bridge's names, it signs no further authorities, and its key is thrown away once it has signed. The certificates of ten
+years are signed at once, and take turns, so that no client meets one valid for more than 397 days, which some refuse.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from bridge.observe.logs import event
 from bridge.replacing import replace
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-"""What every certificate is for."""
+"""Names for which every certificate is valid."""
 TURNS = 10
 """Certificates that are signed in advance, one for each year."""
 TURN = timedelta(days=365)
 LIFE = timedelta(days=397)
 """Browsers' limit for public certificates (Apple's for all is 825 days)."""
 LATE = timedelta(days=14)
-"""How far into its life a certificate takes over: a client's clock may be slow."""
+"""How long after the start of its validity a certificate takes over, since a client's clock may be slow."""
 BACKDATED = timedelta(days=1)
 """For clients whose clock is slow on the first day."""
 KEY_BITS = 2048
-"""RSA, which the TLS of every mail program knows; RSA of 3072 bits would cost each handshake three times as much."""
+"""RSA, which every mail program's TLS supports; 3072 bits would make each handshake three times as expensive."""
 
 HOST_OCTETS = 36
-"""Of the machine's name in the authority's, which may have 64 (RFC 5280 appendix A.1, ub-common-name)."""
+"""Of the machine's name within the authority's name, which may have 64 (RFC 5280 appendix A.1, ub-common-name)."""
 
 _BUNDLE, _SERVER = "made.pem", "server.pem"
 
@@ -56,7 +56,7 @@ class CertificateTrouble(BridgeError):
 
 @dataclass(frozen=True, slots=True)
 class _Bundle:
-    """All that was made at once: the truth, from which the two other files come."""
+    """All that was made at once: the source from which the two other files are derived."""
 
     key: str
     authority: x509.Certificate
@@ -72,7 +72,8 @@ class _Bundle:
 
 
 class MadeCertificate:
-    """The files in one directory, for their owner alone. Safe for several processes: each file is replaced whole."""
+    """The files in one directory, readable by their owner alone. Safe with several processes: files are replaced
+    whole."""
 
     def __init__(self, directory: Path, now: Callable[[], float]) -> None:
         self._directory = directory
@@ -80,14 +81,14 @@ class MadeCertificate:
 
     @property
     def authority_file(self) -> Path:
-        """What people import: the authority's certificate. There once the first was made."""
+        """The authority's certificate, which people import. It exists once the first certificate was made."""
         return self._directory / AUTHORITY_NAME
 
     def ensure(self, names: Iterable[str]) -> str:
-        """Have a certificate for these names, besides localhost, and today's in its place.
+        """Make sure that there is a certificate for these names, besides localhost, and that today's is in place.
 
-        Makes a new one, with a new authority, only if there is none, if one of the names is not in it, or if its last
-        day is over. Returns: the PEM file of key and certificate. Raises: CertificateTrouble.
+        Makes a new one, with a new authority, only if there is none, if it lacks one of the names, or if the last one
+        has expired. Returns: the PEM file of key and certificate. Raises: CertificateTrouble.
         """
         wanted = _wanted(names)
         try:
@@ -99,8 +100,8 @@ class MadeCertificate:
             raise self._unusable(problem) from problem
 
     def make_anew(self, names: Iterable[str]) -> None:
-        """Replace key, certificate and authority: somebody may have seen the key. Raises: CertificateTrouble, having
-        replaced none of them where the disk has no room."""
+        """Replace key, certificate and authority, in case somebody has seen the key. Raises: CertificateTrouble; if the
+        disk has no room, none of them was replaced."""
         try:
             self._make(_wanted(names))
         except OSError as problem:
@@ -152,8 +153,9 @@ class MadeCertificate:
         }
 
     def _put_in_place(self, texts: Mapping[Path, str]) -> Path:
-        """What differs; whoever watches a file reloads it. All are on the disk before the first takes its place: a new
-        bundle whose certificate a full disk did not take would be in force some day, and nobody has imported it."""
+        """Write the files that differ; whoever watches one reloads it. All are on the disk before the first is put in
+        place: otherwise, on a full disk, a new bundle could be in place without its authority's file, and take effect
+        some day although nobody has imported it."""
         staged: dict[Path, Path] = {}
         try:
             for file, text in texts.items():
@@ -183,7 +185,7 @@ def _wanted(names: Iterable[str]) -> frozenset[str]:
 
 
 def _written(name: str) -> str:
-    """As it stands in a certificate: an address in its short form, a name in ASCII and lower case."""
+    """The name as it stands in a certificate: an address in its short form, a host name in ASCII and lower case."""
     try:
         return str(ipaddress.ip_address(name.partition("%")[0]))  # without its zone: fe80::1%eth0
     except ValueError:
@@ -202,7 +204,7 @@ def _general(name: str) -> x509.GeneralName:
 
 
 def _permitted(name: str) -> x509.GeneralName:
-    """A single address as the network of one; a name, which here stands for its subdomains as well."""
+    """A name constraint: an address as a network of one; a host name, which here covers its subdomains as well."""
     try:
         return x509.IPAddress(ipaddress.ip_network(name))
     except ValueError:
@@ -272,7 +274,7 @@ def _certificate(
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: rsa.RSAPublicKey, first_day: datetime, last_day: datetime
 ) -> x509.CertificateBuilder:
-    """What both kinds have: a number that nobody can guess, and no use but a server's."""
+    """What both kinds have in common: an unguessable serial number, and no use but a server's."""
     return (
         x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number(), first_day, last_day)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)

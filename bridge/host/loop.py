@@ -16,19 +16,20 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     """For asyncio.Runner's `loop_factory`."""
     loop = _of_this_system()
     loop.set_exception_handler(_Teller())
-    # As many as asyncio would take, but without asking which processors are ours: since Python 3.13 it does, and has
-    # no pool where a sandbox refuses that.
+    # As many threads as asyncio would use, but without asking which processors are ours: since Python 3.13 asyncio does
+    # that, and gets no pool where a sandbox refuses the question.
     loop.set_default_executor(ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 4), "asyncio"))
     return loop
 
 
 class _Teller:
-    """As asyncio does, but for a server of its that cannot take a visitor just now, and tries again: no bug of ours, of
-    which a traceback each second would tell."""
+    """Reports exceptions as asyncio does, except when one of its servers cannot accept a connection just now and tries
+    again: that is no bug of ours, and would log a traceback each second."""
 
     def __init__(self) -> None:
         self._has_told = False
-        """In this turn of the loop: Python 3.14's asyncio tries several times in each (gh-151615)."""
+        """Whether it was reported in this turn of the loop: Python 3.14's asyncio tries several times in each
+        (gh-151615)."""
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         problem = context.get("exception")

@@ -1,8 +1,8 @@
 """A loop for Linux with less work between the kernel and a session's bytes.
 
-asyncio makes a Handle for each descriptor that it watches, queues it when the kernel has something, and runs it from
-there in a context of its own. A session needs none of that for "there is something to read": here its callback is run
-at once, out of the selector. Everything else of asyncio is as it was, and all of it works as before.
+asyncio makes a Handle for each descriptor that it watches, queues it when the kernel reports something, and later runs
+it in a context of its own. A session needs none of that for "there is something to read": here the selector runs its
+callback at once. Everything else in asyncio is unchanged and works as before.
 """
 
 from __future__ import annotations
@@ -17,52 +17,53 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-assert sys.platform == "linux"  # noqa: S101  for mypy, which else looks for epoll elsewhere
+assert sys.platform == "linux"  # noqa: S101  for mypy, which otherwise misses epoll on other systems
 
 MOST_EVENTS = 256
-"""From the kernel at once; the standard library makes room for one of each descriptor there is, each time."""
+"""Events fetched from the kernel at once; the standard library allocates room for one per descriptor each time."""
 _READ = select.EPOLLIN
 _WRITE = select.EPOLLOUT
 
 
 class DirectSelector(selectors.BaseSelector):
-    """A selector for asyncio by epoll, level-triggered, and besides callbacks that select() runs by itself.
+    """A selector for asyncio by epoll, level-triggered, with additional callbacks that select() itself runs.
 
-    A callback reads, writes and watches; it closes no descriptor, or a number that is taken again in the same
-    moment would be told of what happened to its last owner.
+    A callback may read, write and watch, but must not close a descriptor: if its number were reused at once, the new
+    owner would be told of the old one's events.
     """
 
     def __init__(self, fault: Callable[[Exception], None]) -> None:
-        """`fault` is told what a callback has raised; nobody else is disturbed by it."""
+        """`fault` is called with what a callback has raised; no other session is affected."""
         self._epoll = select.epoll()
         self._fault = fault
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._callbacks: dict[int, Callable[[], None] | None] = {}
-        """What the kernel tells of for a callback; None while nobody waits, see rest()."""
+        """Descriptors that the kernel watches for a callback; None while the callback rests, see rest()."""
         self._masks: dict[int, int] = {}
-        """What the kernel has been told."""
+        """The events that the kernel has been told to watch for."""
         self._map = _Keys(self._keys)
 
     # --- callbacks --------------------------------------------------------------------------------------------
 
     def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
-        """Run it each time there is something to read, or the end. Raises: OSError, as _tell_kernel() does."""
+        """Run the callback whenever there is something to read, or the end. Raises: OSError, as _tell_kernel() does."""
         is_known = descriptor in self._callbacks
         self._callbacks[descriptor] = callback
         if not is_known:
             try:
                 self._tell_kernel(descriptor)
-            except OSError:  # else the next socket with this number would pass for watched, and hear nothing
+            except OSError:  # otherwise the next socket with this number would seem to be watched, and never be told
                 del self._callbacks[descriptor]
                 raise
 
     def rest(self, descriptor: int) -> None:
-        """Do not run it for now; most likely watch() follows. The kernel hears of it if something comes before."""
+        """Do not run the callback for now; most likely watch() follows. The kernel is told only if an event comes
+        first."""
         if descriptor in self._callbacks:
             self._callbacks[descriptor] = None
 
     def unwatch(self, descriptor: int) -> None:
-        """Do not run it any more."""
+        """Do not run the callback any more."""
         if descriptor in self._callbacks:
             del self._callbacks[descriptor]
             self._tell_kernel(descriptor)
@@ -100,8 +101,8 @@ class DirectSelector(selectors.BaseSelector):
         return self._map[fileobj]
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What asyncio is to be told; callbacks have been run. `timeout` in seconds."""
-        # In whole milliseconds, as epoll counts, and never too early.
+        """Run the callbacks, and return the events for asyncio. `timeout` in seconds."""
+        # Rounded up to whole milliseconds, as epoll counts, so as never to return too early.
         seconds = -1.0 if timeout is None else math.ceil(max(timeout, 0.0) * 1e3) * 1e-3
         try:
             events = self._epoll.poll(seconds, MOST_EVENTS)
@@ -111,7 +112,7 @@ class DirectSelector(selectors.BaseSelector):
         for descriptor, event in events:
             if event & ~_WRITE and descriptor in self._callbacks:
                 self._run(descriptor)
-        for descriptor, event in events:  # after the callbacks, which may have ended what asyncio was to be told of
+        for descriptor, event in events:  # after the callbacks, which may have unregistered what asyncio watched
             if (key := self._keys.get(descriptor)) is not None:
                 mask = (event & ~_WRITE and selectors.EVENT_READ) | (event & ~_READ and selectors.EVENT_WRITE)
                 if mask := mask & key.events:
@@ -141,7 +142,7 @@ class DirectSelector(selectors.BaseSelector):
         return key
 
     def _tell_kernel(self, descriptor: int) -> None:
-        """What is wanted of this descriptor now. It may have been closed, and its number taken again, meanwhile.
+        """Tell the kernel which events of this descriptor are wanted. It may have been closed, and its number reused.
 
         Raises: OSError, where the kernel has no room for one more (ENOMEM; ENOSPC at fs.epoll.max_user_watches).
         """
@@ -168,7 +169,7 @@ class DirectSelector(selectors.BaseSelector):
 
 
 class _Keys(Mapping[Any, selectors.SelectorKey]):
-    """By descriptor or by what has one, also after that was closed."""
+    """Keys by descriptor, or by an object that has one, even after it was closed."""
 
     def __init__(self, keys: dict[int, selectors.SelectorKey]) -> None:
         self._keys = keys
@@ -193,10 +194,10 @@ class DirectLoop(asyncio.SelectorEventLoop):
     """asyncio's loop on a DirectSelector."""
 
     def __init__(self) -> None:
-        """Raises: OSError, without a descriptor for one of the three that it needs, or room to watch them."""
+        """Raises: OSError if one of the three descriptors that it needs cannot be had, or cannot be watched."""
         self._is_made = False
         self.watching = DirectSelector(self._tell_fault)
-        """For who knows of it (bridge.relay.watching)."""
+        """For code that knows of it (bridge.relay.watching)."""
         try:
             super().__init__(self.watching)
         except OSError:
@@ -205,11 +206,13 @@ class DirectLoop(asyncio.SelectorEventLoop):
         self._is_made = True
 
     def is_closed(self) -> bool:
-        """Also if it could not be made: asyncio closes what is left open, and fails at what is not there."""
+        """True also if the loop could not be made: asyncio's __del__ closes loops left open, and would fail at this
+        one."""
         return not self._is_made or super().is_closed()
 
     async def shutdown_default_executor(self, *arguments: Any) -> None:
-        """See asyncio, which waits for the threads in one more; without that the process's exit waits for them."""
+        """See asyncio, which waits for the threads in one more thread; if that cannot start, the process's exit
+        waits."""
         with contextlib.suppress(RuntimeError):
             await super().shutdown_default_executor(*arguments)
 

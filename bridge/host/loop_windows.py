@@ -1,7 +1,7 @@
-"""A loop for Windows whose servers outlive a client that has gone before it was taken.
+"""A loop for Windows whose servers survive a client that has gone before it was accepted.
 
-asyncio's own closes the listening socket then (CPython issue 93821): one connection that is reset in the wrong moment,
-by a port scanner or any program of any user, and the console, and with it every sign-in, is gone until the next start.
+asyncio's own closes the listening socket then (CPython issue 93821): if one connection is reset at the wrong moment, by
+a port scanner or any user's program, the console, and with it every sign-in, is gone until the next start.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from bridge.relay.accepting import has_left
 
-assert sys.platform == "win32"  # noqa: S101  for mypy, which else looks for completion ports elsewhere
+assert sys.platform == "win32"  # noqa: S101  for mypy, which otherwise misses completion ports on other systems
 
 
 class _Accepting(asyncio.Future[Any]):
@@ -24,14 +24,14 @@ class _Accepting(asyncio.Future[Any]):
     attempt: asyncio.Future[Any] | None = None
 
     def cancel(self, msg: Any = None) -> bool:
-        """At once, since whoever cancels closes the socket next."""
+        """Cancel the attempt at once, since whoever cancels closes the socket next."""
         if self.attempt is not None:
             self.attempt.cancel()
         return super().cancel(msg)
 
 
 class _Proactor(asyncio.IocpProactor):
-    """asyncio's; but what it accepts for servers is still there, or it tries again."""
+    """asyncio's proactor; but if a client of a server has gone before it was accepted, it tries again."""
 
     def accept(self, listener: socket.socket) -> asyncio.Future[Any]:
         """Raises: OSError."""
@@ -40,9 +40,10 @@ class _Proactor(asyncio.IocpProactor):
         return accepting
 
     def accept_once(self, listener: socket.socket) -> asyncio.Future[Any]:
-        """As asyncio does; but the socket that was to be the client's is closed if there is none.
+        """As asyncio does; but the socket prepared for the client is closed if no client comes.
 
-        asyncio leaves it to the collector, and ours comes seldom: each client of a port scanner would hold a handle.
+        asyncio leaves it to the garbage collector, and ours runs seldom: each probe of a port scanner would hold a
+        handle.
         Raises: OSError.
         """
         attempt = super().accept(listener)
@@ -62,7 +63,7 @@ class _Proactor(asyncio.IocpProactor):
         problem = None if attempt.cancelled() else attempt.exception()
         if accepting.done():
             if not attempt.cancelled() and problem is None:
-                attempt.result()[0].close()  # taken in the very moment of the end
+                attempt.result()[0].close()  # accepted just when it was cancelled
         elif attempt.cancelled():
             accepting.cancel()
         elif problem is None:
@@ -86,16 +87,18 @@ class ServingLoop(asyncio.ProactorEventLoop):
         super().__init__(self._accepts)
 
     async def sock_accept(self, sock: socket.socket) -> Any:
-        """As it was: the relay knows what to do (bridge.relay.accepting), and needs no further turn of the loop."""
+        """A single attempt, as in asyncio: the relay handles failures itself (bridge.relay.accepting), and this needs
+        no further turn of the loop."""
         attempt = self._accepts.accept_once(sock)
         try:
             return await attempt
         except asyncio.CancelledError:
             if attempt.done() and not attempt.cancelled() and attempt.exception() is None:
-                attempt.result()[0].close()  # taken in the very moment of the end: nobody else knows of it
+                attempt.result()[0].close()  # accepted just when we were cancelled: nobody else knows of it
             raise
 
     async def shutdown_default_executor(self, *arguments: Any) -> None:
-        """See asyncio, which waits for the threads in one more; without that the process's exit waits for them."""
+        """See asyncio, which waits for the threads in one more thread; if that cannot start, the process's exit
+        waits."""
         with contextlib.suppress(RuntimeError):
             await super().shutdown_default_executor(*arguments)

@@ -17,11 +17,11 @@ from bridge.model import Ends
 from bridge.threads import NotDone
 
 DRIVE_REMOTE = 4
-"""Of GetDriveTypeW: a letter that stands for a share."""
+"""Returned by GetDriveTypeW for a letter that stands for a share."""
 
 
 def this_machine() -> Machine:
-    """What there is to ask of the operating system."""
+    """The functions that ask this operating system."""
     return Machine(
         holder_of,
         excluded_ports,
@@ -35,7 +35,7 @@ def this_machine() -> Machine:
 
 
 def tells_users() -> Telling:
-    """Tried with a connection of our own: on Windows others' programs are told only to administrators and services."""
+    """Tried with a connection of our own; on Windows only administrators and services are told of others' programs."""
     system = this_system()
     try:
         with (
@@ -59,8 +59,8 @@ def tells_users() -> Telling:
 
 
 def has_user(name: str) -> bool | None:
-    """By name or number; None where that cannot be said: the directory cannot look just now, or it is Windows, where a
-    domain may know more than we are told."""
+    """Whether there is this user, by name or number. None where that is unknown: the directory cannot be asked just
+    now, or this is Windows, where a domain may know more users than we are told of."""
     if sys.platform == "win32":
         return None
     try:
@@ -70,7 +70,7 @@ def has_user(name: str) -> bool | None:
 
 
 def has_program(name: str) -> bool:
-    """By path, or by a name in PATH; of a user who is not this one it may not be true."""
+    """True if the program is found by path, or by name in PATH; for another user than this one that may differ."""
     found = shutil.which(name)
     if sys.platform == "win32" and found is not None and os.path.basename(name) == name:
         return os.path.isabs(found)  # Python 3.11 looks in the current directory, too
@@ -78,7 +78,7 @@ def has_program(name: str) -> bool:
 
 
 def is_on_network(place: Path) -> bool:
-    """By the drive alone, as Windows names it: \\\\server\\share, or a letter."""
+    """Judged by the drive alone, as Windows names it: \\\\server\\share, or a letter."""
     if sys.platform != "win32":
         return False
     import ctypes  # its windll is Windows' alone

@@ -1,4 +1,4 @@
-"""Packages that are imported only when they are needed: whether they are there is known from the start."""
+"""Packages that are imported only when they are needed: their presence is checked at the start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import importlib.util
 from collections.abc import Iterable
 
 LATE = ("aiohttp", "certifi", "google.auth", "google_auth_oauthlib", "jinja2", "msal", "requests")
-"""Imported for a visitor of the console, a webhook, a refresh or a sign-in: at night, when nobody looks."""
+"""Imported for a visitor of the console, a webhook, a refresh or a sign-in: perhaps at night, when nobody is
+watching."""
 
 
 def missing(names: Iterable[str] = LATE) -> tuple[str, ...]:

@@ -18,14 +18,14 @@ from bridge.making import make_private
 APP_NAME = "mail-bridge"
 CONFIG_NAME = "config.yaml"
 AUTHORITY_NAME = "authority.pem"
-"""What people import, where the bridge makes its ports' certificate."""
+"""The authority's certificate, which people import where the bridge makes its ports' certificate."""
 
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
 
 
 class NoHome(BridgeError):
-    """HOME is not set, and the system knows no such user: a container with any number for its user."""
+    """HOME is not set, and the system does not know the user: a container run with an arbitrary user number."""
 
 
 def config_dir() -> Path:
@@ -36,12 +36,12 @@ def config_dir() -> Path:
 
 
 def config_file() -> Path:
-    """The user's configuration, and where one is written that nobody has named. Raises: NoHome."""
+    """The user's configuration, and where a new one is written unless a path is given. Raises: NoHome."""
     return config_dir() / CONFIG_NAME
 
 
 def data_dir() -> Path:
-    """Where records live: local to this machine, never in a roaming profile, since their key does not roam.
+    """Where the store's records live: local to this machine, never in a roaming profile, since their key does not roam.
 
     Raises: NoHome.
     """
@@ -56,7 +56,7 @@ def log_dir() -> Path:
 
 
 def runtime_dir() -> Path:
-    """For what matters only while programs run: of this user on this machine, even where the home is on a server."""
+    """For files that matter only while programs run: of this user on this machine, even with a home on a server."""
     given = os.environ.get("XDG_RUNTIME_DIR", "") if sys.platform == "linux" else ""
     return Path(given) / APP_NAME if os.path.isabs(given) else data_dir() / "run"
 
@@ -67,7 +67,7 @@ def store_file() -> Path:
 
 
 def made_certificate_dir(store: str | None) -> Path:
-    """Of the certificate that the bridge makes: beside the store's file, `store.path` of the configuration."""
+    """The directory of the certificate that the bridge makes: beside the store's file (`store.path`)."""
     return (Path(store).parent if store is not None else data_dir()) / "tls"
 
 
@@ -81,7 +81,7 @@ def machine_config_dir() -> Path:
 def service_data_dir() -> Path | None:
     """Where the service of the whole machine keeps its records: systemd's StateDirectory=, SYSTEM's profile on Windows.
 
-    None on a system that we know no kind of service for.
+    None on a system for which we know no kind of service.
     """
     if sys.platform == "linux":
         return Path("/var/lib") / APP_NAME
@@ -92,16 +92,16 @@ def service_data_dir() -> Path | None:
 
 
 def service_store() -> tuple[str, str]:
-    """How the service's configuration names its store and the key's file: beside it, or on Linux where systemd lets the
-    service write, which in /etc it does not."""
+    """How the service's configuration names its store and its key file: beside the configuration; on Linux, where
+    systemd lets the service write, because it may not write in /etc."""
     directory = f"{service_data_dir()}/" if sys.platform == "linux" else ""
     return f"{directory}store.sqlite", f"{directory}store.key"
 
 
 def from_root(path: Path) -> Path:
-    """Windows' C:file, in the directory that is C:'s current one, as it is called from C:\\ on; any other as it is.
+    """Windows' C:file, relative to the current directory of C:, as a path from C:\\ on; any other path unchanged.
 
-    Before Python 3.12 Path.absolute() leaves it alone, and the files that are named in it are not beside it.
+    Before Python 3.12 Path.absolute() leaves C:file alone, and paths relative to that file would be wrong.
     """
     if path.drive and not path.root:
         return Path(os.path.abspath(path.drive), *path.parts[1:])
@@ -109,22 +109,23 @@ def from_root(path: Path) -> Path:
 
 
 def is_for_service(config: Path) -> bool:
-    """True for the whole machine's configuration: another user than the one who makes it is to read it."""
+    """True for the whole machine's configuration: it is read by another user than the one who writes it."""
     return config == machine_config_dir() / CONFIG_NAME
 
 
 def is_machines(config: Path) -> bool:
-    """True for a configuration that is not this person's: the whole machine's, or one that is not for them to read."""
+    """True for a configuration that is not this person's: the whole machine's, or one that they may not read."""
     return is_for_service(config) or not os.access(config, os.R_OK)
 
 
 def is_there(path: Path) -> bool:
-    """False too where we may not look, such as the directory of a service that runs as somebody else."""
+    """True if the path exists; False, too, where we may not look, such as in another user's service's directory."""
     return os.path.exists(path)
 
 
 def may_look(path: Path) -> bool:
-    """False where nobody tells us whether something is there, as in a directory that is a service's user's alone."""
+    """False where we may not find out whether the path exists, as in a directory that only a service's user may
+    enter."""
     try:
         path.stat()
     except PermissionError:
@@ -137,21 +138,21 @@ def may_look(path: Path) -> bool:
 def config_candidates() -> list[Path]:
     """Where to look for the configuration, first match wins.
 
-    The current directory comes last: who has a configuration never gets one that somebody left in a shared folder.
+    The current directory comes last: whoever has a configuration never gets one that somebody left in a shared folder.
     """
     candidates = [machine_config_dir() / CONFIG_NAME]
     with suppress(NoHome):
         candidates.insert(0, config_file())
-    with suppress(OSError):  # a shell may stand in a directory that was removed
+    with suppress(OSError):  # the current directory may have been removed
         candidates.append(Path.cwd() / CONFIG_NAME)
-    return list(dict.fromkeys(candidates))  # a service of systemd may have the machine's for its own
+    return list(dict.fromkeys(candidates))  # for a systemd service, the first two may be the same
 
 
 def ensure_private(path: Path, *, directory: bool = False) -> Path:
     """Make `path` exist, for its owner alone: a file 0600 in a directory 0700, or with `directory` the latter only.
 
-    What exists is kept and, where others could look in, closed to them; only directories that had to be made are
-    changed above it. On Windows the user's profile has an ACL of its own and nothing is changed. Raises: OSError.
+    An existing one is kept, and closed to others where they could look in; above it, only directories that are created
+    here get a mode. On Windows the user's profile has an ACL of its own and nothing is changed. Raises: OSError.
     """
     if directory:
         make_private(path)

@@ -1,4 +1,4 @@
-"""Who may change what a service of systemd's runs, and whether its user can read it."""
+"""Who may change the program that a systemd service runs, and whether the service's user can read it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from bridge.advice.said import said
 from bridge.host.system_service import NAME, ServiceTrouble, looking, needs_administrator, parts_of_program
 
 UNSEEN = (Path("/home"), Path("/root"), Path("/run/user"))
-"""What ProtectHome= hides."""
+"""Directories that ProtectHome= hides."""
 
 
 @looking()
 def check_roots_alone() -> None:
-    """That nobody but root decides what the service runs, and that it can see it at all. Raises: ServiceTrouble."""
+    """Check that nobody but root can change what the service runs, and that the service can see it at all.
+
+    Raises: ServiceTrouble.
+    """
     for part in dict.fromkeys(led_to for named in parts_of_program() for led_to in _led_to(named)):
         if any(part.is_relative_to(place) for place in UNSEEN):
             raise ServiceTrouble(
@@ -42,8 +45,9 @@ def check_roots_alone() -> None:
 
 @looking()
 def check_open_to(number: int, group: int) -> None:
-    """That the service's user can read all of the program, made by a root whose umask may be 077, or a part of it made
-    so by an update. Most of it is loaded late. Raises: ServiceTrouble, with the command that opens it."""
+    """Check that the service's user can read all of the program, because root may have installed it, or updated a part
+    of it, with a umask of 077, and most of it is loaded late. Raises: ServiceTrouble, with the command that opens
+    it."""
     parts = parts_of_program()
     with _as_user(number, group):
         closed = next((place for part in parts for place in _closed(part)), None)
@@ -64,7 +68,7 @@ def check_open_to(number: int, group: int) -> None:
 
 @contextlib.contextmanager
 def _as_user(number: int, group: int) -> Iterator[None]:
-    """What the system lets us do is what it lets them do."""
+    """Take on this user's rights meanwhile, so that the system lets us do what it lets them do."""
     if sys.platform == "win32":
         raise needs_administrator()
     groups, own_group = os.getgroups(), os.getegid()
@@ -80,8 +84,8 @@ def _as_user(number: int, group: int) -> Iterator[None]:
 
 
 def _closed(part: Path) -> Iterator[Path]:
-    """What whoever we are just now may not read of it: the way to it, itself and, of Python's packages, all that is in
-    it, without what Python makes anew."""
+    """The paths that the current effective user may not read: the directories above the part, the part itself and, for
+    Python's packages, everything in it except for files that Python generates."""
     yield from (above for above in reversed(part.parents) if not _may(above, os.X_OK))
     whole = os.R_OK | os.X_OK
     if not _may(part, whole if part.is_dir() else os.R_OK):
@@ -95,7 +99,7 @@ def _closed(part: Path) -> Iterator[Path]:
 
 
 def _may(place: Path, do: int) -> bool:
-    """True, too, of what is not there: a link that leads nowhere is an editor's lock."""
+    """True, too, for a path that does not exist: a dangling link is an editor's lock."""
     try:
         os.stat(place)
     except OSError as problem:
@@ -104,7 +108,8 @@ def _may(place: Path, do: int) -> bool:
 
 
 def _led_to(place: Path) -> Iterator[Path]:
-    """It, and what each link on the way leads to, one after the other: where one of them is, another can be put."""
+    """The path, and the target of each link on the way, one after the other: whoever controls the place of a link can
+    replace it."""
     while True:
         yield place
         link = next((above for above in (*reversed(place.parents), place) if above.is_symlink()), None)
@@ -121,7 +126,8 @@ def _is_roots_alone(place: Path) -> bool:
 
 
 def _has_access_list(place: Path) -> bool:
-    """Then what stands for the group is the most that anybody in the list may do (acl(5), Correspondence)."""
+    """True if there is an access list: then the group's mode bits are its mask, the most that any entry may grant
+    (acl(5), Correspondence)."""
     if sys.platform != "linux":
         return False
     try:

@@ -1,4 +1,4 @@
-"""Programs of the administrator's: a few names of our environment, no input, bounded output, killed whole when late."""
+"""Runs the administrator's programs: few environment variables, no input, bounded output; killed whole when late."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ KILL_SECONDS = 5.0
 
 
 async def run_program(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ended:
-    """See hooks.delivery.RunProgram. What it starts in the background must close its output, or counts as it does."""
+    """See hooks.delivery.RunProgram. A background process that it starts must close its output; otherwise the program
+    counts as still running."""
     process = await _started(command, environment)
     try:
         async with asyncio.timeout(seconds):
@@ -38,7 +39,8 @@ async def run_program(command: Sequence[str], environment: Mapping[str, str], se
 
 
 async def _started(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
-    # It runs before we are told so: cut short by a stop, asyncio would kill it alone, and not what it has started.
+    # The program runs before we are told so: if a stop cancelled us here, asyncio would kill the program alone, and not
+    # what it has started.
     starting = asyncio.ensure_future(_start(command, environment))  # noqa: TID251  awaited here in any case
     try:
         return await asyncio.shield(starting)
@@ -56,7 +58,7 @@ async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyn
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={**environment_of_programs(), **environment},
-            start_new_session=os.name == "posix",  # a group of its own, to be killed whole
+            start_new_session=os.name == "posix",  # a process group of its own, to be killed as a whole
             creationflags=_new_group(),
         )
     except (OSError, ValueError, RuntimeError) as problem:  # RuntimeError: no thread to wait for its end
@@ -84,7 +86,7 @@ async def _read(process: asyncio.subprocess.Process) -> bytes:
 
 
 def _text(output: bytes) -> str:
-    """UTF-8, which may be cut within a letter; what is none is in the encoding of the system's own programs."""
+    """Decode as UTF-8, which may be cut within a character; otherwise in the encoding of the system's own programs."""
     try:
         return codecs.getincrementaldecoder("utf-8")().decode(output)
     except UnicodeDecodeError:
@@ -92,7 +94,7 @@ def _text(output: bytes) -> str:
 
 
 async def _kill_whole(process: asyncio.subprocess.Process) -> None:
-    """The program and all that it started, and wait until it is gone."""
+    """Kill the program and all that it started, and wait until it is gone."""
     if sys.platform == "win32":
         await asyncio.to_thread(_taskkill, process.pid)
         with contextlib.suppress(ProcessLookupError):

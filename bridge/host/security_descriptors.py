@@ -1,4 +1,4 @@
-"""Windows: whose a file is, and what its access list allows whom. Other systems have owners and modes in `stat`."""
+"""Windows: a file's owner, and what its access list allows to whom. Other systems have owners and modes in `stat`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILE = 1
 EVERYONE = "S-1-1-0"
 GENERIC_ALL = 0x1000_0000
 ALLOWED = 0
-"""ACCESS_ALLOWED_ACE_TYPE; what a list denies besides is not looked at."""
+"""ACCESS_ALLOWED_ACE_TYPE; entries that deny are ignored."""
 ENTRY_OF_LIST = struct.Struct("<BBHI")
 """ACCESS_ALLOWED_ACE up to its SID: type, flags, size, rights."""
 
@@ -39,7 +39,7 @@ if sys.platform == "win32":
     _kernel32.LocalFree.argtypes = [ctypes.c_void_p]
 
     def owner_of(path: Path) -> str:
-        """A SID; empty if that is not told, and then nobody reads the file either."""
+        """The owner's SID; empty if Windows does not tell, in which case we cannot read the file either."""
         owner, descriptor = ctypes.c_void_p(), ctypes.c_void_p()
         if _advapi32.GetNamedSecurityInfoW(
             str(path), FILE, OWNER, ctypes.byref(owner), None, None, None, ctypes.byref(descriptor)
@@ -51,7 +51,8 @@ if sys.platform == "win32":
             _kernel32.LocalFree(descriptor)
 
     def allowed_at(path: Path) -> list[tuple[str, int]]:
-        """SIDs and their rights (ACCESS_MASK), of a directory and of what is in it; none where that is not told."""
+        """SIDs and their rights (ACCESS_MASK), on a directory and on what is in it; none where Windows does not
+        tell."""
         entries, descriptor = ctypes.c_void_p(), ctypes.c_void_p()
         if _advapi32.GetNamedSecurityInfoW(
             str(path), FILE, ACCESS_LIST, None, None, ctypes.byref(entries), None, ctypes.byref(descriptor)
@@ -73,7 +74,7 @@ if sys.platform == "win32":
 else:
 
     def owner_of(path: Path) -> str:
-        """Other systems' directories for the whole machine are root's."""
+        """Empty: on other systems, directories for the whole machine belong to root."""
         return ""
 
     def allowed_at(path: Path) -> list[tuple[str, int]]:

@@ -15,17 +15,17 @@ from bridge.host.paths import is_for_service, service_data_dir
 from bridge.host.system_service import looking, parts_of_program
 
 SYSTEMD = Path("/run/systemd/system")
-"""There where systemd has started the machine (sd_booted(3)). Elsewhere, such as in a container, it is root who runs a
-bridge whose directory belongs to a user of the host."""
+"""Exists where systemd has booted the machine (sd_booted(3)). Elsewhere, such as in a container, root runs the bridge,
+although its directory may belong to a user of the host."""
 
 
 def become_service_user(config: Path) -> bool:
-    """For good, where root asks about the whole machine's configuration; in all other cases nothing happens.
+    """Switch to the service's user for good, if root uses the whole machine's configuration; otherwise do nothing.
 
-    The user is the one to whom the service's directory belongs. As root a command would look for the running bridge in
-    root's own directory, and where none runs, make files of the store that the service cannot read.
+    The user is the owner of the service's directory. As root a command would look for the running bridge in root's own
+    directory and, where none runs, create files of the store that the service cannot read.
 
-    Returns: whether this process is another user's now. Raises: BridgeError.
+    Returns: whether this process now runs as another user. Raises: BridgeError.
     """
     if sys.platform == "win32" or os.geteuid() != 0 or not is_for_service(config.absolute()):
         return False
@@ -63,7 +63,8 @@ def become_service_user(config: Path) -> bool:
 
 
 def _owner_of(directory: Path) -> os.stat_result | None:
-    """Raises: BridgeError; as root the command would work beside the service's own files."""
+    """The directory's owner; None if there is no directory. Raises: BridgeError if that cannot be told, because as root
+    the command would not use the service's own files."""
     with looking():
         try:
             found = directory.lstat()
@@ -74,7 +75,7 @@ def _owner_of(directory: Path) -> os.stat_result | None:
 
 @looking()
 def _check_program() -> None:
-    """That it can still be read afterwards: most of it is loaded late."""
+    """Check that the program can still be read afterwards, because most of it is loaded late."""
     for part in parts_of_program():
         for place in (part, *part.parents):
             mode = place.stat().st_mode
@@ -85,7 +86,7 @@ def _check_program() -> None:
 
 
 def _have_its_directories(directory: Path, config: Path) -> None:
-    """As systemd gives them to it, and none of root's."""
+    """Set the service's directories as systemd does, and remove root's own."""
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
     os.environ |= {

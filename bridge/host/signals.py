@@ -1,4 +1,4 @@
-"""SIGTERM, SIGHUP, Ctrl-C to stop and reload."""
+"""Turns SIGTERM, SIGHUP and Ctrl-C into stop and reload."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Order = Callable[[], None]
 
 
 def outlives_terminal() -> bool:
-    """True if whoever started us wants that (`nohup`): SIGHUP is ignored. Ask before anybody listens to it."""
+    """True if SIGHUP is ignored, as with `nohup`: whoever started us wants that. Call before SIGHUP gets a handler."""
     number = _reload_number()
     return number is not None and signal.getsignal(number) is signal.SIG_IGN
 
@@ -70,17 +70,17 @@ if sys.platform == "win32":
 
     CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT = 2, 5, 6
     LONGEST_STOP_SECONDS = 60.0
-    """More than Windows waits: five for a window that is closed, twenty for a service's program."""
+    """More than Windows waits: five seconds when a window is closed, twenty for a service's program."""
     _kept: list[object] = []
-    """What Windows still calls."""
+    """Handlers that Windows may still call."""
 
     @contextlib.contextmanager
     def _told_by_windows(stop: Order) -> Iterator[None]:
-        """Of a console's window that is closed and of a machine that shuts down, for which there are seconds: as soon
-        as that has been answered, or after them, the process is ended, wherever it is. So it is answered by our end.
+        """Handle the closing of a console window, and a shutdown. Windows allows some seconds for it: as soon as the
+        handler returns, or after that time, it ends the process, wherever it is. So the handler waits until we end.
 
-        A service's program is told when any user logs off, too, and has no reason to end; but Python's C library calls
-        all that is not Ctrl-C SIGBREAK. Whose own session ends is ended by Windows in any case.
+        A service's program is told of every user's logoff, too, which is no reason to end; but Python's C library turns
+        everything but Ctrl-C into SIGBREAK. If its own session ends, Windows ends the process in any case.
 
         Source: HandlerRoutine, SetConsoleCtrlHandler; Microsoft's article 149901.
         """
@@ -99,7 +99,7 @@ if sys.platform == "win32":
         try:
             yield
         finally:
-            if is_ending.is_set():  # it cannot be taken back before it has answered
+            if is_ending.is_set():  # the handler cannot be removed before it has returned
                 _kept.append(handler)
             else:
                 set_handler(handler, False)
@@ -112,10 +112,10 @@ else:
 
 
 def run_until_interrupted(runner: asyncio.Runner, main: Coroutine[Any, Any, R]) -> R:
-    """`runner.run(main)`, where Ctrl-C cancels in a turn of its own; a second one ends at once.
+    """`runner.run(main)`, but Ctrl-C cancels in a turn of the loop of its own; a second one ends at once.
 
-    The handler of Runner cancels in the middle of whatever runs; where that is asyncio taking over a thread's result,
-    it logs "invalid state" with a traceback. Raises: KeyboardInterrupt.
+    Runner's own handler cancels in the middle of whatever runs; if that is asyncio taking over a thread's result, it
+    logs "invalid state" with a traceback. Raises: KeyboardInterrupt.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored: `nohup … &`
@@ -146,10 +146,10 @@ def run_until_interrupted(runner: asyncio.Runner, main: Coroutine[Any, Any, R]) 
 
 
 class Relay:
-    """The same for a loop in another thread, while the main thread sits in a toolkit's own loop.
+    """The same for a loop in another thread, while the main thread runs a toolkit's own loop.
 
-    Python runs a signal's handler in the main thread, between two of its instructions, and a toolkit written in C may
-    not run one for hours. The octet that Python's C part writes at once (signal.set_wakeup_fd) arrives in any case.
+    Python runs a signal's handler in the main thread, between two bytecode instructions, and a toolkit written in C may
+    execute none for hours. The octet that Python's C code writes at once (signal.set_wakeup_fd) arrives in any case.
     """
 
     def __init__(self) -> None:
@@ -188,7 +188,7 @@ class Relay:
 
     @contextlib.contextmanager
     def heard(self, stop: Order, reload: Order) -> Iterator[None]:
-        """On the loop in the other thread: what came before counts too."""
+        """On the loop in the other thread; signals that came before count, too."""
         orders = _on_loop(stop), _on_loop(reload)
         with self._lock:
             self._orders = orders
@@ -208,7 +208,7 @@ class Relay:
                 self._pass_on(number)
 
     def _pass_on(self, number: int) -> None:
-        """Twice for one signal, where the handler runs too: both orders only set an event."""
+        """Pass on a signal. May be called twice for one, if the handler runs too; both orders only set an event."""
         if number not in _numbers():
             return
         with self._lock:
@@ -221,7 +221,7 @@ class Relay:
 
 
 def _on_loop(order: Order) -> Order:
-    """The same from any thread, on the loop that runs here."""
+    """The order as a function that any thread may call; it runs on the current loop."""
     loop = asyncio.get_running_loop()
 
     def call() -> None:
@@ -240,5 +240,5 @@ def _stop_names() -> list[str]:
 
 
 def _reload_number() -> int | None:
-    number = getattr(signal, "SIGHUP", None)  # which Windows has not
+    number = getattr(signal, "SIGHUP", None)  # Windows has none
     return None if number is None else int(number)

@@ -1,8 +1,8 @@
-"""Linux' sock_diag(7): whose connection this is, one netlink question for one socket.
+"""Linux' sock_diag(7): whose connection this is, by one netlink request for one socket.
 
-The uid that the kernel gives is the socket's inode's: of the user that has opened it. A socket that its program has
-closed, and whose last bytes are still on their way, has no inode any more and counts as root's: such an answer is
-none, or whoever logs in and hangs up quickly would be taken for root.
+The uid that the kernel gives is that of the socket's inode: of the user who opened it. A socket that its program has
+closed, but whose last bytes are still on their way, has no inode any more, and the kernel says uid 0. Such an answer is
+not used, because a client that logs in and hangs up quickly would be taken for root.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ BY_FAMILY = 20
 IS_REQUEST = 1
 """NLM_F_REQUEST."""
 FROM_THE_KERNEL = (0, 0)
-"""Port and groups of whoever answers: no process has port 0."""
+"""The sender's port and groups: only the kernel has port 0."""
 HELD = frozenset({1, 4, 5, 8, 9, 11})
-"""States of a connection that a program may hold (net/tcp_states.h): established, and the ways to its end. A socket
-that is only being connected is somebody else's attempt with the same ports."""
+"""States of a connection that a program may hold (net/tcp_states.h): established, and the closing states. A socket that
+is only being connected is somebody else's attempt with the same ports."""
 
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
 _PORTS = struct.Struct("!HH")
 _LINK = struct.Struct("=I")
-"""An interface's number; 0 for any, but a socket of a link's address is found by its own alone."""
+"""An interface's number; 0 for any, but a socket with a link-local address is found only by its own."""
 _NO_COOKIE = struct.pack("=II", 0xFFFFFFFF, 0xFFFFFFFF)
 """INET_DIAG_NOCOOKIE twice."""
 _ERROR = struct.Struct("=i")
-"""Of nlmsgerr: an errno, negative."""
+"""Field of nlmsgerr: an errno, negative."""
 _ANSWER = struct.Struct("=xBxx48x12xII")
-"""Of inet_diag_msg: state, user, inode."""
+"""Fields of inet_diag_msg: state, user, inode."""
 
 
 class Unknown(Exception):
@@ -49,20 +49,20 @@ class Unknown(Exception):
 
 
 class Kernel:
-    """Asked through one socket, kept from the first question on: to open one for each takes longer than the rest, and a
-    descriptor that may not be there."""
+    """Asks the kernel through one socket, kept open from the first question on: to open one for each would take longer
+    than the rest, and need a descriptor that may not be available."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._netlink: socket.socket | None = None
         self._close: Callable[[], object] = _nothing
-        """At the end of this object at the latest."""
+        """Closes the socket, at the end of this object at the latest."""
         self._number = 0
 
     def owner(self, ends: Ends) -> Owner | None:
-        """In microseconds; None for a connection that nobody holds. From any thread.
+        """The owner, in microseconds; None for a connection that nobody holds. From any thread.
 
-        Raises: Unknown; OSError where it is refused, or not answered at once.
+        Raises: Unknown; OSError where the question is refused, or not answered at once.
         """
         with self._lock:
             answer = self._answer(_question(ends))
@@ -77,7 +77,7 @@ class Kernel:
         return Owner(str(user), inode) if state in HELD and inode else None
 
     def _answer(self, question: bytes) -> bytes:
-        """The kernel answers within the call that asks, so that nothing has to be waited for."""
+        """The kernel's answer; it is there as soon as the question was sent, so there is no waiting."""
         netlink = self._netlink or self._open()
         self._number = (self._number + 1) & 0xFFFFFFFF
         message = _HEADER.pack(_HEADER.size + len(question), BY_FAMILY, IS_REQUEST, self._number, 0) + question
@@ -87,7 +87,7 @@ class Kernel:
             if sender != FROM_THE_KERNEL or _HEADER.unpack_from(answer)[3] != self._number:
                 raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
         except OSError:
-            # An answer that comes after all must not be the next question's.
+            # A late answer must not be taken for the answer to the next question.
             self._netlink = None
             self._close()
             raise

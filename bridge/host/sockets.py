@@ -1,4 +1,4 @@
-"""Listening sockets: all of an address or none, for us alone, and words for each way it can fail."""
+"""Listening sockets: all that an address needs or none, exclusively ours, and a sentence for each way it can fail."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
 
 BACKLOG = 512
-"""Connections that the kernel holds for us; a mail program at start opens dozens at once, and a refused one is seen."""
+"""Connections that the kernel queues for us; at its start a mail program opens dozens at once, and shows a refusal."""
 
 TRIES = 20
 """For `localhost` and port 0: how often a port that is free at 127.0.0.1 may turn out to be taken at ::1."""
 
 ANSWER_SECONDS = 1.0
-"""The kernel itself answers for a program that listens here; Windows takes two seconds for a port where nobody does."""
+"""The kernel itself accepts for a listening program; Windows takes two seconds for a port on which nobody listens."""
 
 LOWEST_FREE_PORT = 1024
 """Below it a port needs a privilege on most systems."""
@@ -89,10 +89,10 @@ def _listen(host: str, port: int, what: str) -> socket.socket:
 
 
 def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]:
-    """A literal address, or a name of this machine; the first answer, since a listener is one address."""
+    """A literal address, or a name of this machine; only the first result, since a listener is one address."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except UnicodeError as error:  # a label over 63 characters, for one, does not get as far as the resolver
+    except UnicodeError as error:  # such as a label over 63 characters, which does not get as far as the resolver
         raise socket.gaierror(socket.EAI_NONAME, str(error)) from error
     family, _, _, _, address = found[0]
     return family, address  # type: ignore[return-value]  # bytes only where Python was built without IPv6
@@ -103,7 +103,7 @@ def _set_options(listening: socket.socket) -> None:
         # There SO_REUSEADDR lets any program take a port that we are listening on, and read the passwords.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
     else:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a restart waits for TIME_WAIT to pass
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # otherwise a restart must wait for TIME_WAIT
     if listening.family == socket.AF_INET6:
         listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # `::` leaves 0.0.0.0 alone, on every system
 

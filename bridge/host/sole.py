@@ -1,4 +1,4 @@
-"""One process for one thing: whoever comes second learns it; a process that ends, however it ends, makes room."""
+"""Lets only one process do a thing: a second one is told so; a process that ends, in whatever way, makes room."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bridge.host.paths import ensure_private
 def sole(file: Path) -> Iterator[bool]:
     """True for the one process that holds this file, for as long as the context is open; False for all others.
 
-    The system lets go of the file when its process ends, so that a crashed one blocks nobody. The file itself stays: to
-    remove it would give two processes a file each. Raises: OSError where it cannot be made.
+    The system releases the lock when the process ends, so that a crashed one blocks nobody. The file itself stays: if
+    it were removed, two processes could each hold a file of that name. Raises: OSError where it cannot be made.
     """
-    handle = os.open(ensure_private(file), os.O_RDWR)  # no child of ours gets it: PEP 446
+    handle = os.open(ensure_private(file), os.O_RDWR)  # not inherited by children: PEP 446
     try:
         yield _hold(handle)
     finally:

@@ -1,4 +1,4 @@
-"""The bridge as the service of the whole machine, in the hands of what the system starts its services by."""
+"""The bridge as a service of the whole machine, run by the system's own service manager."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from bridge.host.system_programs import ENCODING, whole_name
 
 NAME = "mail-bridge"
 SECONDS = 180.0
-"""For one program of the system's; a start is waited for."""
+"""For one system program; it may wait for the service's start."""
 
 Address = tuple[str, int]
-"""Host and port at which it listens, as configured."""
+"""Host and port at which the bridge listens, as configured."""
 
 Told = Callable[[Said], None]
-"""Hears of each step that has changed something."""
+"""Called for each step that has changed something."""
 
 
 class ServiceTrouble(BridgeError):
-    """There is no service now, or not as it was wanted; the text says who does what."""
+    """There is no service now, or not the one that was wanted; the text says who must do what."""
 
 
 class SystemService(Protocol):
-    """What can be done about it. The last two need an administrator's rights, and raise ServiceTrouble."""
+    """What can be done with the service. The last two need an administrator's rights, and raise ServiceTrouble."""
 
     def definition(self) -> str:
-        """What the system is told of it."""
+        """The definition that the system is given."""
         ...
 
     def install(self, told: Told) -> None:
-        """It runs once this returns, and starts with the machine; what is there of an earlier time is replaced."""
+        """Install and start the service, which from then on starts with the machine; an earlier one is replaced."""
         ...
 
     def remove(self, told: Told) -> None:
-        """It is stopped and does not start again; configuration and store stay."""
+        """Stop the service, and do not start it again; configuration and store stay."""
         ...
 
 
 @contextmanager
 def looking() -> Iterator[None]:
-    """For a look at files that a disk or a network drive does not give just now. Raises: ServiceTrouble."""
+    """Around reading files, which a disk or a network drive may fail to give just now. Raises: ServiceTrouble."""
     try:
         yield
     except OSError as problem:
@@ -63,7 +63,8 @@ def looking() -> Iterator[None]:
 
 @contextmanager
 def changing(place: str | Path) -> Iterator[None]:
-    """Raises: ServiceTrouble. Of a descriptor Python gives the number, or nothing: then it is about `place`."""
+    """Around changing files. Raises: ServiceTrouble; it names `place` where Python's error names only a descriptor, or
+    nothing."""
     try:
         yield
     except OSError as problem:
@@ -74,7 +75,10 @@ def changing(place: str | Path) -> Iterator[None]:
 
 
 def system_service(config: Path, addresses: Sequence[Address] = ()) -> SystemService:
-    """Of this system, for this program and the machine's configuration, which opens these. Raises: ServiceTrouble."""
+    """This system's, for this program and the machine's configuration, which opens these addresses.
+
+    Raises: ServiceTrouble.
+    """
     if sys.platform == "linux":
         from bridge.host.systemd import Systemd
 
@@ -93,14 +97,17 @@ def system_service(config: Path, addresses: Sequence[Address] = ()) -> SystemSer
 
 @looking()
 def service_command() -> list[str]:
-    """What the system starts: the program by its own name, where it is installed with one. Raises: ServiceTrouble."""
+    """The command that the system starts: the program's own script, where one is installed. Raises: ServiceTrouble."""
     script = Path(sys.executable).with_name(f"{NAME}.exe" if sys.platform == "win32" else NAME)
     return [str(script), "run"] if script.exists() else program(["run"])
 
 
 @looking()
 def parts_of_program() -> tuple[Path, ...]:
-    """Whoever may change one of them changes what the service does. Raises: ServiceTrouble."""
+    """The files and directories that make up the program: whoever may change one of them changes what the service does.
+
+    Raises: ServiceTrouble.
+    """
     import bridge
 
     interpreter, library = Path(sys.executable).resolve(), Path(os.__file__).parent
@@ -111,9 +118,9 @@ def parts_of_program() -> tuple[Path, ...]:
 
 
 def ask_system(*command: str) -> str:
-    """Run one of the system's programs. Returns: what it says. Raises: ServiceTrouble, in its words."""
+    """Run a system program. Returns: its output. Raises: ServiceTrouble, in the program's words."""
     try:
-        # A file, not a pipe: what the program leaves running in the background may keep that open.
+        # A file, not a pipe: a process that the program leaves in the background may keep a pipe open.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(  # noqa: S603  the system's own; nothing secret is among its arguments
                 [whole_name(command[0]), *command[1:]],
@@ -128,8 +135,8 @@ def ask_system(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise ServiceTrouble(said("`{command}` does not end", command=" ".join(command))) from None
     except OSError as problem:
-        # Of tempfile, which has tried each directory: its number is that of a file that is not there. (Windows names no
-        # file either when it starts a program, but has a number of its own for that.)
+        # An error from tempfile, which has tried each directory, has the number of a missing file. (Windows names no
+        # file either when it cannot start a program, but has a number of its own for that.)
         is_of_system = problem.filename is not None or getattr(problem, "winerror", None) is not None
         is_without_room = not is_of_system and problem.errno == errno.ENOENT
         reason = quoted(problem.strerror or "") if is_without_room else system_reason(problem)
@@ -143,7 +150,7 @@ def ask_system(*command: str) -> str:
 
 
 def needs_administrator() -> ServiceTrouble:
-    """For whoever has not the rights."""
+    """The error for somebody without the rights."""
     if os.name == "nt":
         return ServiceTrouble(
             said("this needs an administrator's rights: a command prompt that was opened as administrator")

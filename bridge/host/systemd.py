@@ -1,4 +1,4 @@
-"""The service of a machine that systemd runs: its unit, the user whom it runs as, and what belongs to that user."""
+"""The service of a machine with systemd: its unit, the user that it runs as, and what belongs to that user."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNIT_FILE = Path("/etc/systemd/system") / f"{NAME}.service"
 UNIT_MODE = 0o644
 MARK = "# Made by `mail-bridge service install`, which replaces it; changes of your own: systemctl edit mail-bridge"
 LINES = "15"
-"""Of the log, where a start has failed."""
+"""Lines of the log that are shown if a start has failed."""
 
 UNIT = """{mark}
 [Unit]
@@ -104,7 +104,7 @@ class Systemd:
         try:
             ask_system("systemctl", "restart", UNIT_FILE.name)
         except ServiceTrouble as problem:
-            if before and _last_start() in {before, ""}:  # it never came to one: the log is of what ran before
+            if before and _last_start() in {before, ""}:  # it was not even started: the log is of the run before
                 raise
             raise ServiceTrouble(
                 said("the service does not start; its log says:\n{log}", log=_log() or str(problem))
@@ -135,7 +135,7 @@ class Systemd:
 
 
 def _quoted(word: str) -> str:
-    """As systemd.service(5) takes a command line apart: quotes, and %, $ and backslash twice."""
+    """Quoted for a command line of systemd.service(5): in quotes, with %, $ and backslash doubled."""
     doubled = re.sub(r"[%$\\]", lambda found: found[0] * 2, word)
     return doubled if re.fullmatch(r"[\w/.%$@:=+,-]+", doubled) else '"' + doubled.replace('"', r"\"") + '"'
 
@@ -148,7 +148,7 @@ def _check_rights() -> None:
 
 
 def _check_unit() -> None:
-    """That it is ours, or not there."""
+    """Check that the unit file is ours, or does not exist."""
     try:
         text = UNIT_FILE.read_text("utf-8", "replace")
     except FileNotFoundError:
@@ -168,7 +168,7 @@ def _check_unit() -> None:
 
 
 def _user(told: Told) -> tuple[int, int]:
-    """Number and group of the service's user, who is made if need be."""
+    """Number and group of the service's user, which is created if needed."""
     if sys.platform == "win32":
         raise needs_administrator()
     import pwd
@@ -180,7 +180,7 @@ def _user(told: Told) -> tuple[int, int]:
     told(said("the user {user} is made, who has no password and no rights", user=NAME))
     try:
         entry = pwd.getpwnam(NAME)
-    except KeyError:  # who keeps users in a cache hears of a new one late; or the file cannot be opened just now
+    except KeyError:  # a cache of users learns of a new one late; or the file cannot be opened just now
         raise ServiceTrouble(
             said("the system does not know the user {user} yet: call this command again", user=NAME)
         ) from None
@@ -188,10 +188,10 @@ def _user(told: Told) -> tuple[int, int]:
 
 
 def _give(directory: Path, number: int, group: int) -> bool:
-    """What is root's there, to the user. Returns: whether anything was. Raises: OSError, with the file's name.
+    """Give root's files there to the user. Returns: whether there were any. Raises: OSError, with the file's name.
 
-    A second time the directory is the user's, who could exchange what is in it while we look: so each file is opened by
-    its own directory's descriptor, no link is followed, and none that has another name elsewhere is given away.
+    At the second call the directory belongs to the user, who could exchange files while we look. So each file is opened
+    relative to its directory's descriptor, no link is followed, and a file with a second hard link is not given away.
     """
     if sys.platform == "win32":
         return False
@@ -217,8 +217,8 @@ def _give(directory: Path, number: int, group: int) -> bool:
 
 
 def _pass_over(problem: OSError, name: str = "") -> None:
-    """A link, a socket, or gone by now. Raises: OSError for what only cannot be opened just now, and would be root's
-    for good, where the service must read it."""
+    """Pass over a link, a socket, or a file that is gone by now. Raises: OSError for a file that merely cannot be
+    opened just now: it would stay root's, although the service must read it."""
     if may_pass(problem):
         raise OSError(problem.errno, problem.strerror, name or problem.filename) from problem
 
@@ -238,14 +238,14 @@ def _write(file: Path, text: str) -> None:
 
 
 def _last_start() -> str:
-    """Its number for the log; empty where there was none, or nobody can say."""
+    """The invocation ID of the last start, for the log; empty where there was none, or it cannot be told."""
     with contextlib.suppress(ServiceTrouble):
         return ask_system("systemctl", "show", "--property=InvocationID", "--value", UNIT_FILE.name).strip()
     return ""
 
 
 def _log() -> str:
-    """What was logged by the start that has failed."""
+    """The log of the start that has failed."""
     last = _last_start()
     which = [f"_SYSTEMD_INVOCATION_ID={last}"] if last else [f"--unit={UNIT_FILE.name}"]
     with contextlib.suppress(ServiceTrouble):

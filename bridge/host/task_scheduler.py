@@ -1,4 +1,4 @@
-"""The service of a Windows machine: a task that starts with it, as SYSTEM, and is never over."""
+"""The service of a Windows machine: a task that starts with the machine, runs as SYSTEM, and never ends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bridge.host.system_service import (
 
 TASK_FILE = "task.xml"
 START_SECONDS = 60.0
-"""Until the last of its ports must answer; the first start of a day may be slow."""
+"""Within this time all its ports must answer; the first start of a day may be slow."""
 
 TASK = """<?xml version="1.0" encoding="UTF-16"?>
 <Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
@@ -67,8 +67,8 @@ TASK = """<?xml version="1.0" encoding="UTF-16"?>
   </Actions>
 </Task>
 """
-"""[MS-TSCH] section 2.5. Started again every five minutes, which does nothing while it runs: a task that has ended is
-otherwise only started anew if Windows takes its end for a failure. Priority: a task's default is below normal."""
+"""[MS-TSCH] section 2.5. The task is triggered every five minutes, which has no effect while it runs: otherwise a task
+that has ended is restarted only if Windows takes its end for a failure. Priority: a task's default is below normal."""
 
 
 class TaskScheduler:
@@ -95,12 +95,12 @@ class TaskScheduler:
         _check_directory(self._config.parent)
         with (
             changing(TASK_FILE),
-            # What a virus scanner still reads is left in there; the task is made by then.
+            # A file that a virus scanner still reads is left behind; the task is made by then.
             tempfile.TemporaryDirectory(prefix=f"{NAME}.", ignore_cleanup_errors=True) as directory,
         ):
             written = Path(directory, TASK_FILE)
             written.write_text(self.definition(), "utf-16")
-            _end()  # else the old program runs on, and the new one is ignored beside it
+            _end()  # otherwise the old program runs on, and the new one is not started beside it
             ask_system("schtasks", "/Create", "/TN", NAME, "/XML", str(written), "/F")
         told(said("the task {name} is made; it starts with the machine, as SYSTEM", name=NAME))
         ask_system("schtasks", "/Run", "/TN", NAME)
@@ -129,7 +129,7 @@ class TaskScheduler:
 
 
 def _seen_from_here(host: str) -> str:
-    """Windows connects to no address that stands for all of them."""
+    """The address to connect to: Windows does not connect to a wildcard address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:  # localhost: a port there listens at 127.0.0.1, and at ::1 where there is one
@@ -150,7 +150,8 @@ def _check_rights() -> None:
 
 
 def _check_program() -> None:
-    """Below "Program Files" nobody but administrators changes what the service runs; Python's own directory too."""
+    """Check that all of the program, Python included, is below "Program Files", where only administrators can change
+    it."""
     safe = [Path(os.environ[name]) for name in ("PROGRAMFILES", "PROGRAMFILES(X86)") if name in os.environ]
     for part in parts_of_program():
         if not any(part.is_relative_to(place) for place in safe):
@@ -164,8 +165,8 @@ def _check_program() -> None:
 
 
 def _check_directory(directory: Path) -> None:
-    """Of the configuration, and mostly of the store and its key: what is below ProgramData is for everybody to read,
-    unless somebody has closed it."""
+    """Check the directory of the configuration, and usually of the store and its key: everybody may read what is below
+    ProgramData, unless somebody has closed it."""
     if AccessLists().everybody_reads(directory):
         raise ServiceTrouble(
             said(

@@ -1,7 +1,7 @@
 """The system's users by number and by name, as passwd(5), LDAP or a domain has them; not on Windows.
 
-Python's pwd says "no such user" where the directory could not be asked as well. Whoever logs in must be told these
-apart: the one is final, the other may be over in a second. So the C library is asked, which has a number for each.
+Python's pwd says "no such user" even where the directory could not be asked. For a login we must tell these apart: the
+one is final, the other may pass in a second. So we ask the C library, which has an error number for each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bridge.shortage import is_short
 from bridge.threads import NotDone
 
 NOBODY = frozenset({0, errno.ENOENT, errno.ESRCH})
-"""What getpwuid_r(3) returns where there is no such user."""
+"""What getpwuid_r(3) returns if there is no such user."""
 FIRST_ROOM, MOST_ROOM = 4096, 1024 * 1024
 """Octets for one user's entry."""
 NOBODYS_NUMBER = 2**31 - 2
@@ -38,27 +38,27 @@ class _Entry(ctypes.Structure):
 
 
 def name_of(user_id: str) -> str:
-    """Empty if nobody has this number. Blocks. Raises: NotDone."""
+    """The user's name; empty if nobody has this number. Blocks. Raises: NotDone."""
     number = int(user_id)
     entry = _found("getpwuid_r", ctypes.c_uint(number)) if number < NUMBERS else None
     return entry[0] if entry is not None else ""
 
 
 def id_of(name: str) -> str:
-    """Empty if nobody is called so. Blocks. Raises: NotDone."""
+    """The user's number; empty if nobody has this name. Blocks. Raises: NotDone."""
     entry = _found("getpwnam_r", ctypes.c_char_p(os.fsencode(name)))
     return str(entry[1]) if entry is not None else ""
 
 
 def load_directory() -> None:
-    """In a thread that nobody waits for: look somebody up whom no part of the directory knows.
+    """Look up a user that does not exist, in a thread that nobody waits for, so that the C library loads its modules.
 
-    The C library loads each part (sssd's, LDAP's, a domain's) when it is first needed. If this fails for want of a
-    descriptor, glibc does not try again as long as the process lives, to which that part's users are nobody then. For a
-    bridge with `os_user` alone: half a MiB, and without it a user's name is only told to people.
+    The C library loads each name service module (sssd's, LDAP's, a domain's) when it is first needed. If that fails for
+    want of a descriptor, glibc does not try again during the life of the process, which then knows none of the module's
+    users. Only for a bridge with `os_user`: it costs half a MiB, and otherwise user names are merely shown to people.
     """
     if sys.platform != "win32":
-        with contextlib.suppress(RuntimeError):  # no thread: it is loaded when it is needed
+        with contextlib.suppress(RuntimeError):  # no thread: the modules are loaded when they are needed
             threading.Thread(target=_load, name="users", daemon=True).start()
 
 
@@ -68,8 +68,8 @@ def _load() -> None:
 
 
 def _found(function: str, wanted: ctypes.c_uint | ctypes.c_char_p) -> tuple[str, int] | None:
-    """Name and number. Looks twice before it says that there is none: what was missing may have come back between the
-    look and the question whether it is there."""
+    """Name and number. Looks twice before it says that there is none: descriptors may have run out during the lookup
+    and be available again for the check that follows it."""
     for _ in range(2):
         if (entry := _looked_up(function, wanted)) is not None:
             return entry
@@ -78,7 +78,7 @@ def _found(function: str, wanted: ctypes.c_uint | ctypes.c_char_p) -> tuple[str,
 
 
 def _looked_up(function: str, wanted: ctypes.c_uint | ctypes.c_char_p) -> tuple[str, int] | None:
-    """Raises: NotDone where the directory says that it could not look; not each does."""
+    """Raises: NotDone where the directory reports that it could not look; not every one does."""
     if sys.platform == "win32":
         return None
     call = getattr(ctypes.CDLL(None), function)
@@ -97,7 +97,8 @@ def _looked_up(function: str, wanted: ctypes.c_uint | ctypes.c_char_p) -> tuple[
 
 
 def _must_have_descriptors() -> None:
-    """Raises: NotDone if this process can open nothing just now: then passwd(5) has no entries, as if it had looked."""
+    """Raises: NotDone if this process cannot open a file just now: then passwd(5) seems to be empty, without an
+    error."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as problem:

@@ -1,4 +1,4 @@
-"""Workers: starting one, and what its process has to arrange with the operating system."""
+"""Starts workers, and prepares a worker's process for the operating system."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ KEPT_BEGINNINGS = (
     "RES_",
     "JOURNAL_STREAM",
 )
-"""What the interpreter, OpenSSL, the resolver and the log go by. The rest stays with the bridge: client secrets come by
-environment variables, and a worker has no use for them."""
+"""Variables that the interpreter, OpenSSL, the resolver and the log read. The rest stays with the bridge: client
+secrets come in environment variables, and a worker has no use for them."""
 
 
 class WorkerNotStarted(BridgeError):
-    """The operating system gives no more processes or descriptors."""
+    """The operating system has no more processes or descriptors for us."""
 
     temporary = True
 
@@ -54,7 +54,7 @@ class UnixPassage:
         sock.setblocking(False)
         self._socket = sock
         self._buffer = memoryview(bytearray(READ_SIZE))
-        """recv() makes one for each call, and gives back what is left over: holes in which something small stays."""
+        """Reused, because recv() allocates one for each call and gives back the unused part, which fragments memory."""
 
     def fileno(self) -> int:
         """See Passage."""
@@ -84,7 +84,8 @@ class UnixPassage:
 
 
 def _socket(descriptor: int) -> socket.socket | None:
-    """None where the system does not say what it is, for one: that costs the client, and not all others of a worker."""
+    """None where the system does not tell what kind of socket it is, for example: that costs this client, but not all
+    others of the worker."""
     try:
         return socket.socket(fileno=descriptor)
     except OSError:
@@ -124,8 +125,8 @@ async def _start() -> Process:
                 stdin=DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=_environment(),
-                # Else Ctrl-C would reach it too, maybe before it knows what to make of it. No session of its own: Linux
-                # schedules sessions apart (autogroup), and a login then costs a quarter more.
+                # Otherwise Ctrl-C would reach it too, maybe before it ignores that. No session of its own, because
+                # Linux schedules sessions separately (autogroup), and a login then costs a quarter more.
                 process_group=0,
             )
         except (OSError, ValueError, RuntimeError) as problem:  # RuntimeError: no thread to wait for its end
@@ -138,14 +139,15 @@ async def _start() -> Process:
 
 
 start_worker: StartWorker | None = None if sys.platform == "win32" else _start
-"""None on Windows: its Proactor loop cannot watch a socket that it is handed, and asyncio's other loop holds 500."""
+"""None on Windows: its Proactor loop cannot watch a socket that it was handed, and asyncio's other loop is limited to
+500."""
 
 
 def _command(descriptor: int) -> list[str]:
     arguments = ["worker", str(descriptor)]
     if getattr(sys, "frozen", False):  # an installer's: it is the program
         return [sys.executable, *arguments]
-    # -P: the directory that the bridge was started in is no place to import from, unless the bridge does so itself.
+    # -P: nothing is imported from the directory that the bridge was started in, unless the bridge does so itself.
     return [sys.executable, "-P", "-m", "bridge", *arguments]
 
 
@@ -156,8 +158,8 @@ def _environment() -> dict[str, str]:
 
 
 def prepare_worker(descriptor: int) -> tuple[Passage, int]:
-    """In the worker's process. Returns: its end, and how many descriptors it may have."""
-    # A service manager's SIGTERM goes to all of us; when to end is the bridge's to say.
+    """In the worker's process. Returns: its end of the socket pair, and how many descriptors it may have."""
+    # A service manager's SIGTERM goes to all processes, but the bridge decides when a worker ends.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if (number := getattr(signal, name, None)) is not None:
             signal.signal(number, signal.SIG_IGN)
