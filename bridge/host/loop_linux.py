@@ -211,8 +211,8 @@ class DirectLoop(asyncio.SelectorEventLoop):
         return not self._is_made or super().is_closed()
 
     async def shutdown_default_executor(self, *arguments: Any) -> None:
-        """See asyncio, which waits for the threads in one more thread; if that cannot start, the process's exit
-        waits."""
+        """See asyncio, which waits for the threads in one more; if that cannot start, the process's exit waits for
+        them."""
         with contextlib.suppress(RuntimeError):
             await super().shutdown_default_executor(*arguments)
 

@@ -23,7 +23,8 @@ Action = Literal["password", "rotate", "check", "forget"]
 
 
 class AccountPages:
-    """One account's page and its buttons. Who is no administrator gets the answer of a page that does not exist."""
+    """One account's page and its buttons. Everybody but administrators gets the answer of a page that does not
+    exist."""
 
     def __init__(
         self, control: Control, administrators: guards.Administrators, forms: guards.Forms, clock: Clock
@@ -47,18 +48,18 @@ class AccountPages:
         return await self._page(request)
 
     async def ask_to_forget(self, request: web.Request) -> web.StreamResponse:
-        """Signing out cannot be undone by us: one page in between."""
+        """Asks for confirmation, because we cannot undo a sign-out."""
         return await self._page(request, template="forget.html")
 
     async def again(self, request: web.Request) -> web.StreamResponse:
-        """Where a button's answer was shown: a browser asks for that without the form after a restart, for a tab that
-        it has put away, and from its address bar."""
+        """GET for the URL of a button's answer: a browser requests it without the form after a restart, for a discarded
+        tab, and from its address bar."""
         if not self._administrators.is_open(request):
             return no_administrator(request)
         return see_other(account_path(request.match_info["address"]))
 
     async def act(self, request: web.Request) -> web.StreamResponse:
-        """A button was pressed. A password is in the answer itself, never behind an address of its own."""
+        """A button was pressed. A password is in the answer itself, never at a URL of its own."""
         action: Action = request.match_info["action"]  # type: ignore[assignment]  # the route allows no other
         if not self._administrators.is_open(request):
             return no_administrator(request)
@@ -94,7 +95,7 @@ class AccountPages:
         return see_other(account_path(address))
 
     async def _forget(self, address: str) -> web.StreamResponse:
-        """A page of its own where there is something to be told: what may go on at the provider."""
+        """Shows a page of its own if there is something to report: grants that may still be valid at the provider."""
         done = await self._control.forget(address)
         # An account of a `*@domain` line is not in the status any more once it is signed out.
         is_there = _find(await self._control.status(), address) is not None

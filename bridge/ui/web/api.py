@@ -1,4 +1,4 @@
-"""JSON for control.remote: the control contract under /api/, for whoever holds the admin token."""
+"""JSON for control.remote: the control contract under /api/, for holders of the admin token."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ Method = Callable[[Body], Awaitable[dict[str, Any]]]
 
 NONCE = re.compile(r"[0-9a-f]{64}")
 PIECES = 50
-"""Of a status to write in one turn of the loop, a millisecond: thousands of accounts are a tenth of a second."""
+"""Pieces of a status that are written in one turn of the loop, which takes a millisecond; all of thousands of accounts
+would take a tenth of a second."""
 WAITING = 256
-"""Lines kept for one reader that is slow; then the bus keeps as many, and drops the oldest."""
+"""Lines kept for one slow reader; beyond them the bus keeps as many, and drops the oldest."""
 
 
 class Api:
@@ -168,7 +169,8 @@ class Api:
         return {}
 
     async def _console_ticket(self, request: web.Request) -> web.StreamResponse:
-        """For a browser of whoever asks, or of the user whom they name: who asks for a service is seldom its user."""
+        """A ticket for a browser of the caller, or of the user whom the caller names: a command run as a service's user
+        is seldom for that user's browser."""
 
         async def issued(body: Body) -> dict[str, Any]:
             user = (wire.take_text(body, "user") if body else "") or guards.user_of(request)
@@ -184,7 +186,7 @@ class Api:
         lines: asyncio.Queue[str | None] = asyncio.Queue(WAITING)
         try:
             async with asyncio.TaskGroup() as group:
-                # Before the head of the answer goes out: who has read it misses nothing from then on.
+                # Before the head of the answer goes out: a reader who has seen it misses nothing from then on.
                 sources = [group.create_task(self._follow(lines)), group.create_task(self._end(lines))]
                 await response.prepare(request)
                 await response.write(b"\n")  # the head waits for a first byte
@@ -193,7 +195,7 @@ class Api:
                 for source in sources:
                     source.cancel()
         except* ConnectionError:
-            pass  # the reader has gone; it was told by its own side
+            pass  # the reader has gone
         except* BridgeError as group_of:
             trouble("console.notices_ended", reason=str(group_of.exceptions[0]))
         return response
@@ -217,7 +219,7 @@ class Api:
 
 
 class _Unsuitable(BridgeError):
-    """Carries the text of set_local_password's ValueError to where errors become answers."""
+    """Carries the text of set_local_password()'s ValueError to the place where errors become answers."""
 
 
 def _answer(content: Mapping[str, Any], status: int = 200) -> web.Response:

@@ -1,4 +1,4 @@
-"""GET or POST / with code and state, to control.complete_authorization; then a page of its own says what happened."""
+"""Passes GET or POST / with code and state to control.complete_authorization; a page of its own shows the result."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ RESULT_SECONDS = 600.0
 """Long enough to call somebody over and to reload the page in front of them."""
 
 _ERRORS = {**REGISTRATION, "access_denied": "oauth.declined"}
-"""Rows of the table of advice, by the provider's word."""
+"""Rows of the table of advice, by the provider's error code."""
 
 REMEMBERED = 1000
 REMEMBERED_SECONDS = 3600.0
-"""Longer than a sign-in may take: who comes back too late still gets a link to try again."""
+"""Longer than a sign-in may take: somebody who comes back too late still gets a link to try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ class Outcome:
     """English; `diagnosis` is told in the reader's language."""
     diagnosis: Diagnosis | None = None
     checks: tuple[ProtocolCheck, ...] = ()
-    """How the mail servers took the new sign-in."""
+    """How the mail servers answered with the new sign-in."""
     may_keep: bool = False
-    """This browser has brought the sign-in: whoever sits there says whose password is kept on first use. A device code
-    may have been entered by somebody else than who had asked for it."""
+    """This browser brought back the sign-in, so the person in front of it may say which program's password is kept on
+    first use. A device code may have been entered by somebody other than the person who asked for it."""
     is_asked: bool = False
-    """The page asks whose it is: until that is said, the mail program does not get in."""
+    """The page asks whose password it is; until that is answered, the mail program cannot log in."""
     kept: str = ""
-    """Whose it was."""
+    """The program whose password was kept, in words."""
 
 
 class Callback:
@@ -81,16 +81,17 @@ class Callback:
         self._results: Expiring[Outcome] = Expiring(clock, limit=RESULTS, life=RESULT_SECONDS)
         self._addresses: Expiring[str] = Expiring(clock, limit=REMEMBERED, life=REMEMBERED_SECONDS)
         self._under_way: dict[frozenset[tuple[str, str]], asyncio.Future[str | ProviderNotAsked]] = {}
-        """By all parameters, the code among them: who knows only the state gets nobody's result."""
+        """By all parameters, including the code: somebody who knows only the state gets no result."""
 
     def remember(self, started: SignInStarted, owner: str = "") -> None:
-        """Know later whose sign-in it was, also when it fails: the state in its URL comes back. `owner` began it."""
+        """Remember whose sign-in this is, by the state in its URL, which comes back even if it fails. `owner` began
+        it."""
         for state in parse_qs(urlsplit(started.url).query).get("state", [])[:1]:
             self._addresses.add(state, started.address, owner)
 
     @staticmethod
     def is_callback(request: web.Request) -> bool:
-        """True if the query of `/` means us and not the start page."""
+        """True if the query of `/` is a provider's answer, not a request for the start page."""
         names = {name for name, _ in fields_of(request.raw_path.partition("?")[2]) or []}
         return not names.isdisjoint({"code", "error", "state"})
 
@@ -101,8 +102,8 @@ class Callback:
         return await self._complete(request, fields_of(request.raw_path.partition("?")[2]))
 
     async def post(self, request: web.Request) -> web.StreamResponse:
-        """The parameters came as a form (response_mode=form_post), which the provider's page has sent: the state, not
-        the origin, says whether it is meant."""
+        """The parameters came as a form (response_mode=form_post), sent by the provider's page: so the state, and not
+        the origin, decides whether it is accepted."""
         return await self._complete(request, await guards.form_fields(request))
 
     async def _complete(self, request: web.Request, fields: list[tuple[str, str]] | None) -> web.StreamResponse:
@@ -112,8 +113,8 @@ class Callback:
     async def complete(self, request: web.Request, parameters: Mapping[str, str]) -> web.StreamResponse:
         """Finish the sign-in that these belong to; the answer leads to the page with the result.
 
-        That may take half a minute: a page that is reloaded meanwhile asks for the same, and gets the same answer. So
-        it does where the code has not gone out: then there is no other page, since this one is to be reloaded.
+        That may take half a minute: a page that is reloaded meanwhile makes the same request, and gets the same answer.
+        If the code could not be sent to the provider, the answer is no redirect: this page is to be reloaded.
         """
         key = frozenset(parameters.items())
         end: str | ProviderNotAsked = ""
@@ -134,7 +135,8 @@ class Callback:
         return sign_in_over(sign_in_path(self._addresses.get(parameters["state"]) or ""))
 
     async def _completed(self, request: web.Request, parameters: Mapping[str, str]) -> str | ProviderNotAsked:
-        """The path of the page with the result; empty if there is no such sign-in under way; or why it still is."""
+        """The path of the page with the result; empty if no such sign-in is under way; or the reason why it still
+        is."""
         address = self._addresses.get(parameters["state"]) or ""
         try:
             address = await self._control.complete_authorization(parameters)
@@ -149,7 +151,7 @@ class Callback:
         return self.result(outcome, guards.user_of(request))
 
     async def _keep_own(self, request: web.Request, outcome: Outcome) -> Outcome:
-        """The usual case of first-use: the person's own mail program has asked, and nobody else."""
+        """The usual case of first-use: only the person's own mail program has asked, and its password is kept."""
         choice = with_password(await wishes_of(self._visitors, outcome.address, request))
         own = only_own(choice)
         if own is not None:
@@ -164,7 +166,7 @@ class Callback:
         return replace(outcome, kept=sentence(wish))
 
     async def keep(self, request: web.Request) -> web.StreamResponse:
-        """The person who has signed in says which program is theirs: only this browser knows the page's name."""
+        """The person who has signed in says which program is theirs; only this browser knows the page's name."""
         name = request.match_info["name"]
         outcome = self._results.get(name)
         fields = await self._forms.sent(request)
@@ -176,7 +178,7 @@ class Callback:
             return await self._result_page(request, outcome, 403, problem=say(guards.AGAIN))
         status, problem = await self._keep_chosen(request, name, outcome, fields.get("wish", ""))
         after = self._results.get(name) or outcome
-        if after.kept:  # by this answer, or by the same one a moment before: pressed twice
+        if after.kept:  # by this request, or by the same one a moment before, if the button was pressed twice
             return see_other(f"/done/{name}")
         return await self._result_page(request, replace(outcome, is_asked=True), status, problem=problem)
 
@@ -215,7 +217,7 @@ class Callback:
         return await self._result_page(request, outcome)
 
     async def _choice(self, request: web.Request, outcome: Outcome) -> tuple[Sequence[Wish], str]:
-        """Whose password may be kept; and why there is none, where that was asked and nobody has answered."""
+        """The programs whose password may be kept; and, if the question is still open, why there is none any more."""
         if not outcome.may_keep:
             return (), ""
         is_unanswered = outcome.is_asked and not outcome.kept
@@ -254,8 +256,8 @@ class Callback:
 
 
 def _stateless(fields: list[tuple[str, str]] | None) -> web.Response:
-    """For what is no answer to a question of ours. Some servers forget the state beside an error, and whoever comes
-    from there should read more than that there is nothing here: a sentence of ours, and no word that was brought."""
+    """The answer to parameters without a valid state. Some servers omit the state with an error, and people who come
+    from there should read more than "not found": a sentence of our own, with none of the text that came in."""
     given = dict(fields or [])
     row = _ERRORS.get(given.get("error", "")) if "state" not in given else None
     if row is None:

@@ -1,4 +1,4 @@
-"""A visitor's connection: a place for it, whose program it is, and what it sends, taken apart in turns of its own."""
+"""A visitor's connection: its place, the user at the other end, and its input, which is parsed in turns of its own."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from bridge.ui.web.rendering import HEADERS
 from bridge.ui.web.turns import Turns
 
 HEAD_LIMIT = 32 * 1024
-"""Octets of the request line and all headers together: a long code, and the cookies that every program on localhost
-sets. aiohttp itself limits each line, and their number, which is megabytes for each connection."""
+"""Octets of the request line and all headers together: enough for a long code, and the cookies that every program on
+localhost sets. aiohttp itself limits each line and the number of lines, which allows megabytes for each connection."""
 PIECE = 4 * 1024
-"""Octets of a body in chunks to take apart at once. 256 KiB, as asyncio reads them, are 20 ms of aiohttp's parser if
-they are chunks of one octet; 4 KiB are 0.3 ms. A body whose length is told costs next to nothing."""
+"""Octets of a chunked body that are parsed at once. 256 KiB, as asyncio reads them, take aiohttp's parser 20 ms if they
+are chunks of one octet; 4 KiB take 0.3 ms. A body with a Content-Length costs next to nothing."""
 ROOM = 64 * 1024
-"""Octets to read at once, as Windows' loop does: also a head that is too long, so that it gets an answer. What is left
-unread would reset the connection."""
+"""Octets that are read at once, as in Windows' loop; enough for a head that is too long, so that it gets an answer:
+data left unread would reset the connection."""
 HEAD_END = b"\r\n\r\n"
 TLS = b"\x16\x03"
-"""A handshake's record (RFC 8446 section 5.1): somebody has typed https, or registered it as redirect URI."""
+"""A TLS handshake record (RFC 8446 section 5.1): somebody has typed https, or registered it in the redirect URI."""
 SPEAKS_TLS = "TLS: the console's address begins with http://, in a browser and as redirect URI"
 
 
 class Place(Protocol):
-    """One connection's, while it is held."""
+    """One connection's place, while it is held."""
 
     @property
     def needs_caller(self) -> bool:
-        """True if it is kept only by give_to()."""
+        """True if the place can be kept only with give_to()."""
         ...
 
     def give_to(self, caller: str) -> None:
-        """It counts among this caller's from now on; empty where nobody knows. Raises: LimitReached."""
+        """Count the place among this caller's from now on; empty if the caller is not known. Raises: LimitReached."""
         ...
 
 
 class Places(Protocol):
-    """For how many connections there is room. The port is everybody's on this machine, and each connection is a
-    descriptor that a mail client has to do without."""
+    """Limits the number of connections: anybody on this machine may connect to the port, and each connection takes a
+    descriptor that a mail client would need."""
 
     def place(self) -> AbstractContextManager[Place]:
         """Hold one place. Raises: LimitReached."""
@@ -54,17 +54,17 @@ class Places(Protocol):
 
 
 UserOf = Callable[[Ends | None], Awaitable[str]]
-"""Whose program is at the other end of a connection, as the system numbers users; empty if that is not known."""
+"""The system's id of the user whose program is at the other end of a connection; empty if not known."""
 
 
 async def nobody_knows(ends: Ends | None) -> str:
-    """Where nobody can be asked whose program it is."""
+    """For where nobody can be asked whose program it is."""
     return ""
 
 
 class Pace:
-    """In front of a connection's transport: while something waits for its turn nothing more is read, though aiohttp may
-    ask for it; nor is it while aiohttp wants nothing."""
+    """Wraps a connection's transport: reading is paused while data waits for its turn, even if aiohttp resumes it, and
+    while aiohttp has paused it."""
 
     def __init__(self) -> None:
         self._transport: Any = None
@@ -72,7 +72,7 @@ class Pace:
         self._is_paused = False
 
     def of(self, transport: asyncio.BaseTransport) -> asyncio.BaseTransport:
-        """What stands for it from now on."""
+        """The wrapper to use in place of this transport from now on."""
         self._transport = transport
         return cast(asyncio.BaseTransport, self)
 
@@ -90,12 +90,12 @@ class Pace:
         self._go_on()
 
     def pause_reading(self) -> None:
-        """aiohttp wants nothing for now."""
+        """aiohttp wants no data for now."""
         self._is_paused = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """aiohttp wants more."""
+        """aiohttp wants data again."""
         self._is_paused = False
         self._go_on()
 
@@ -105,9 +105,9 @@ class Pace:
 
 
 class Connection(web.RequestHandler, asyncio.BufferedProtocol):
-    """aiohttp's connection, for who gets a place; what it could not read is neither sent back nor logged.
+    """aiohttp's connection, if it gets a place; input that could not be parsed is neither sent back nor logged.
 
-    What it reads is taken apart in turns of its own: a head in one, a body in chunks in small pieces.
+    Its input is parsed in turns of its own: a head in one turn, a chunked body in small pieces.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         room: memoryview,
         **options: Any,
     ) -> None:
-        """`room`, for what is read, is everybody's: nothing stays in it."""
+        """`room`, the buffer for reading, is shared by all connections: nothing stays in it."""
         super().__init__(manager, **options)
         self._places = places
         self._user_of = user_of
@@ -128,26 +128,26 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         self._room = room
         self._pace = Pace()
         self._waiting = b""
-        """What was read, and is taken apart from this place on."""
+        """Input that was read, and is to be parsed from `_place` on."""
         self._place = 0
         self._is_put_off = False
-        """Its turn came while a request before it waited: 30 heads of 120 lines are 400 KiB."""
+        """The turn came while an earlier request waited: 30 parsed heads of 120 lines would take 400 KiB."""
         self.user_id = ""
-        """Of whose program is at the other end; asked once, since a connection does not change hands."""
+        """The user of the program at the other end; asked once, since a connection does not change hands."""
         self._body: StreamReader = EMPTY_PAYLOAD
-        """Of the last request whose head is whole."""
+        """The body of the last request whose head is complete."""
         self._length: int | None = 0
         """Octets of that body; None if it comes in chunks."""
         self._head_size = 0
-        """Octets of a head that is not whole yet."""
+        """Octets of a head that is not complete yet."""
         self._has_begun = self._is_tls = False
 
     async def start(self) -> None:
-        """As aiohttp's: answer one request after the other."""
+        """See aiohttp: answer one request after the other."""
         try:
             with self._places.place() as place:
                 self.user_id = await self._user_of(guards.ends_of(self.transport))
-                # Gone meanwhile: what it has sent is nobody's, least of all whose that has its port now.
+                # The visitor has gone meanwhile: its input must not be taken for that of a user who has its port now.
                 if self.transport is None or self.transport.is_closing():
                     return
                 if place.needs_caller and self.user_id:
@@ -158,7 +158,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             self.force_close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As aiohttp's, which gets a transport that can be held."""
+        """See aiohttp, which gets a transport that can be held."""
         super().connection_made(self._pace.of(transport))
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -166,11 +166,11 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Something has come."""
+        """Data has come."""
         self.data_received(bytes(self._room[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """As aiohttp's, in turns. What aiohttp says to itself is empty: it goes on with what it has."""
+        """See aiohttp; but in turns. aiohttp itself calls this with no data, to go on with what it has."""
         if not data:
             self._take_apart(data)
             return
@@ -183,13 +183,13 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             self._turns.take(self._in_turn)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """As aiohttp's. What nobody will take apart is not kept until its turn comes."""
+        """See aiohttp. Input that nobody will parse is dropped now, and not when its turn comes."""
         self._waiting = b""
-        self._pace = Pace()  # on Windows transport and protocol keep each other: both would wait for the collector
+        self._pace = Pace()  # breaks a cycle on Windows, where the transport keeps its protocol
         super().connection_lost(exc)
 
     def request_has_begun(self) -> None:
-        """What is behind it may be taken apart."""
+        """A request is being answered: the input that follows it may be parsed."""
         if self._is_put_off and not self._messages:
             self._is_put_off = False
             self._turns.take(self._in_turn)
@@ -215,7 +215,8 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         return True
 
     def _size_of_piece(self) -> int:
-        """A head stays whole: so who is sent away for one too long is before the next ones come in."""
+        """How much to parse in this turn. A head is parsed whole, so that one that is too long ends the connection
+        before the next requests are parsed."""
         if not self._body.is_eof():
             return PIECE if self._length is None else max(self._length - self._body.total_bytes, 1)
         if self._head_size:  # the head has begun: its end may be cut in two, with a body behind it
@@ -224,12 +225,12 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         return (end + len(HEAD_END) if end >= 0 else len(self._waiting)) - self._place
 
     def _take_apart(self, data: bytes) -> None:
-        """For as long as no head is longer than HEAD_LIMIT."""
+        """Parse this, as long as no head is longer than HEAD_LIMIT."""
         requests, fed = self._request_count, self._body.total_bytes
         super().data_received(data)
         if self._request_count == requests:
             self._head_size += len(data) - (self._body.total_bytes - fed)
-        else:  # what is behind the last head is its body, and the next one's beginning
+        else:  # after the last head comes its body, and then the beginning of the next head
             for place in range(-min(self._request_count - requests, len(self._messages)), 0):
                 message, self._body = self._messages[place]
                 self._messages[place] = _in_our_version(message), self._body
@@ -249,12 +250,12 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         message: str | None = None,
     ) -> web.StreamResponse:
         """An empty answer: `exc` and `message` quote the request line. Raises: ConnectionError, if nobody reads it."""
-        if isinstance(exc, ConnectionError):  # gone in the middle of his body
+        if isinstance(exc, ConnectionError):  # the client has gone in the middle of its body
             raise exc
         problem = SPEAKS_TLS if self._is_tls else type(exc).__name__
         trouble("console.request_unreadable", status=status, problem=problem)
         if exc is not None:
-            exc.__traceback__ = None  # its frames hold `exc`, and all that was read: a circle
+            exc.__traceback__ = None  # its frames hold `exc` and all that was read: a reference cycle
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")  # as aiohttp does: there is no second one
         response = web.Response(status=status, headers=HEADERS)
@@ -268,13 +269,15 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
 
 
 def _in_our_version(message: Any) -> Any:
-    """As HTTP/1.1 where it calls itself a later one (RFC 9110 section 2.5), for aiohttp answers in a request's own."""
+    """The request as HTTP/1.1 if it claims a later version (RFC 9110 section 2.5): aiohttp would answer in that
+    version."""
     is_later = getattr(message, "version", HttpVersion11) > HttpVersion11
     return message._replace(version=HttpVersion11) if is_later else message
 
 
 def _length_told(message: Any) -> int | None:
-    """Octets of a request's body; None if it comes in chunks. What could not be read has none (aiohttp's own kind)."""
+    """Octets of a request's body; None if it is chunked. A request that could not be parsed, for which aiohttp has a
+    class of its own, has no body."""
     if getattr(message, "chunked", False):
         return None
     headers = getattr(message, "headers", {})

@@ -1,4 +1,4 @@
-"""The console's listening sockets: open from the start, while what answers is loaded for the first who comes."""
+"""The console's listening sockets: open from the start, while the console itself is loaded for the first visitor."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bridge.threads import NoThread, in_thread
 
 
 class Doors:
-    """Listening sockets, and the site that they lead to; another one may take them over, and nobody is refused.
+    """Listening sockets, and the site that they lead to; another site may take them over without refusing anybody.
 
-    Not two servers on copies of a socket: Windows lets a socket belong to one completion port, and only once.
+    Two servers on copies of a socket are not possible: Windows associates a socket with one completion port, only once.
     """
 
     def __init__(self, sockets: Sequence[socket.socket]) -> None:
@@ -34,20 +34,22 @@ class Doors:
         """Accept connections, if that has not begun yet. Raises: PortInUse."""
         loop = asyncio.get_running_loop()
         while self._sockets:
-            # Not aiohttp's own site: only so can answers to what is no HTTP have our headers and no echo. One visitor
-            # at a time: where no descriptor is left asyncio tries a whole crowd, logs each, and sets a timer for each.
+            # Not aiohttp's own site: only so do answers to invalid HTTP have our headers, and echo nothing. backlog=1:
+            # asyncio accepts one connection at a time; with more, when no descriptor is left, it would try each of
+            # them, log it and set a timer for it.
             sock = self._sockets[0]
             try:
                 self._servers.append(await loop.create_server(self.greeted, sock=sock, backlog=1))
             except OSError as problem:  # the kernel has no room to watch one more
                 host, port, *_ = sock.getsockname()
                 raise PortInUse(explain(problem, host, port, what="console")) from problem
-            # Again: asyncio made the queue as short as the crowd, and whoever finds it full comes back after seconds.
+            # Again: asyncio made the kernel's queue as short, and a client that finds it full only retries after
+            # seconds.
             sock.listen(BACKLOG)
             del self._sockets[0]
 
     def close(self, owner: object) -> None:
-        """Accept nothing more, if they still lead to this owner."""
+        """Accept nothing more, if the sockets still lead to this owner."""
         if self._owner not in {owner, None}:
             return
         for server in self._servers:
@@ -56,27 +58,29 @@ class Doors:
             sock.close()
 
     def greeted(self) -> asyncio.Protocol:
-        """Who answers to one more connection."""
+        """The protocol for one more connection."""
         assert self._greet is not None  # noqa: S101  lead_to() comes before open()
         return self._greet()
 
 
 VISITORS = 250
-"""Connections that may wait at once while what answers is loaded, a second or two: each is a descriptor that a mail
-client has to do without."""
+"""Connections that may wait at once while the console is loaded, for a second or two: each takes a descriptor that a
+mail client would need."""
 FIRST_WORDS = 64 * 1024
-"""Octets that a visitor may say until then: more than any browser's request."""
+"""Octets that a visitor may send until then: more than any browser's request."""
 
 Load = Callable[[], AbstractAsyncContextManager[None]]
-"""Gives what answers at the doors for as long as it is entered; called in a thread, since it may import for long."""
+"""Loads the site, which answers at the doors while its context is entered. Called in a thread: imports may take
+long."""
 
 
 @asynccontextmanager
 async def answering_once_asked(doors: Doors, load: Load) -> AsyncIterator[None]:
-    """Accept connections now, and load what answers when the first one comes; it waits so long, and no session does.
+    """Accept connections now, and load the site when the first one comes; that visitor waits for it, but no session
+    does.
 
-    What cannot be loaded costs those who wait for it their connection, and is tried again with the next. Leaving ends
-    what was loaded, and closes the doors.
+    If it cannot be loaded, those who wait lose their connection, and the next visitor causes another try. Leaving ends
+    the site, and closes the doors.
     """
     porch = _Porch(doors, load)
     doors.lead_to(porch, porch.greet)
@@ -90,7 +94,7 @@ async def answering_once_asked(doors: Doors, load: Load) -> AsyncIterator[None]:
 
 
 class _Porch:
-    """Where visitors wait."""
+    """Where visitors wait until the site is loaded."""
 
     def __init__(self, doors: Doors, load: Load) -> None:
         self._doors = doors
@@ -105,7 +109,7 @@ class _Porch:
         return _Visitor(self._come, self._go)
 
     async def run(self) -> None:
-        """Until close()."""
+        """Load the site once somebody has come, and serve it until close()."""
         while not self._is_over.is_set():
             await self._has_come.wait()
             self._has_come.clear()
@@ -114,13 +118,13 @@ class _Porch:
         self._send_away()
 
     def close(self) -> None:
-        """Let nobody in any more, and end what answers."""
+        """Let nobody in any more, and end the site."""
         self._doors.close(self)
         self._is_over.set()
         self._has_come.set()
 
     async def _answer(self) -> None:
-        """Until close(), unless it cannot be loaded."""
+        """Serve until close(), unless the site cannot be loaded."""
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(await in_thread(self._load))
@@ -138,13 +142,13 @@ class _Porch:
             for visitor in self._taken():
                 try:
                     visitor.let_in(self._doors.greeted())
-                except OSError:  # macOS sets no option for one that has gone; what is raised here ends the bridge
+                except OSError:  # macOS sets no option on a socket whose peer has gone; raised, it would end the bridge
                     visitor.send_away()
             self._is_answering = True
             await self._is_over.wait()
 
     def _come(self, visitor: _Visitor) -> None:
-        """The loop greets a turn earlier: by now others may be answering, or nobody any more."""
+        """A visitor's connection is made one turn after greet(): by now the site may be loaded, or closed."""
         if self._is_answering and not self._is_over.is_set():
             visitor.let_in(self._doors.greeted())
         elif self._is_over.is_set() or len(self._visitors) == VISITORS:
@@ -166,7 +170,7 @@ class _Porch:
 
 
 class _Visitor(asyncio.Protocol):
-    """A connection that waits: what it says first is kept, and nothing is read behind that."""
+    """A connection that waits: the first data it sends is kept, and nothing more is read."""
 
     def __init__(self, come: Callable[[_Visitor], None], go: Callable[[_Visitor], None]) -> None:
         self._come = come
@@ -181,7 +185,8 @@ class _Visitor(asyncio.Protocol):
         self._come(self)
 
     def data_received(self, data: bytes) -> None:
-        """One piece, as large as the loop reads at once. Not paused before: Python 3.11.2 reads on all the same."""
+        """Keep one piece, as large as the loop reads at once. Reading cannot be paused before the first data: Python
+        3.11.2 reads on all the same."""
         self._first += data
         if self._transport is not None:
             self._transport.pause_reading()
@@ -200,7 +205,7 @@ class _Visitor(asyncio.Protocol):
             self._transport.set_protocol(host)
             host.connection_made(self._transport)
             self._transport.resume_reading()
-            if self._first:  # behind that: who has heard enough for now may pause it again
+            if self._first:  # after resuming, since the protocol may pause reading again
                 host.data_received(self._first)
 
     def send_away(self) -> None:

@@ -1,4 +1,4 @@
-"""/events, for the administrator's pages: that something has changed, never what; the page then looks for itself."""
+"""/events, for the administrator's pages: says that something has changed, never what; the page then fetches itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bridge.ui.web import guards
 from bridge.ui.web.rendering import not_found
 
 STREAMS = 50
-"""Open at once: several administrators with several tabs, of which only those in view have one (console.js)."""
+"""Streams open at once: several administrators with several tabs, of which only visible ones have one (console.js)."""
 
 CHANGED = b"data: changed\n\n"
 SILENCE = b":\n\n"
@@ -25,7 +25,7 @@ SILENCE = b":\n\n"
 @dataclass(eq=False, slots=True)
 class _Reader:
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    """Changes that come while one is being told are told as one."""
+    """Changes that come while one is being sent are sent as one."""
     is_over: bool = False
 
 
@@ -39,7 +39,7 @@ class Events:
         hosts: frozenset[str],
         keep_alive: float,
     ) -> None:
-        """`keep_alive`, seconds of silence before a comment; within it the end of a session ends its streams, too."""
+        """`keep_alive`, seconds of silence before a comment; within this time a session's end also ends its streams."""
         self._control = control
         self._administrators = administrators
         self._hosts = hosts
@@ -52,13 +52,13 @@ class Events:
         return [web.get("/events", self.stream, allow_head=False)]
 
     def close(self) -> None:
-        """Open none from now on."""
+        """End all streams, and open none from now on."""
         self._is_closing = True
         for reader in self._readers:
             _end(reader)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Until the browser, the session, or the bridge goes."""
+        """The stream, until the browser, the session, or the bridge goes."""
         if guards.is_foreign(request, self._hosts) or not self._administrators.is_open(request):
             return not_found()
         if self._is_closing or len(self._readers) >= STREAMS:
@@ -74,7 +74,7 @@ class Events:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         try:
             async with asyncio.TaskGroup() as group:
-                # Before the head of the answer goes out: who has read it misses nothing from then on.
+                # Before the head of the answer goes out: a reader who has seen it misses nothing from then on.
                 follower = group.create_task(self._follow(reader))
                 await response.prepare(request)
                 await response.write(SILENCE)  # the head waits for a first byte

@@ -31,7 +31,7 @@ class Row:
 
 
 class CheckPage:
-    """One examination at a time: each asks the providers for tokens."""
+    """Runs one examination at a time, because each asks the providers for tokens."""
 
     def __init__(self, control: Control, administrators: guards.Administrators, forms: guards.Forms) -> None:
         self._control = control
@@ -44,7 +44,7 @@ class CheckPage:
         return [web.get("/check", self.ask, allow_head=False), web.post("/check", self.run)]
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
-        """What it is, and a button: looking at the page asks no provider anything."""
+        """An explanation and a button: opening the page alone sends nothing to a provider."""
         return self._page(request) if self._administrators.is_open(request) else no_administrator(request)
 
     async def run(self, request: web.Request) -> web.StreamResponse:
@@ -69,7 +69,7 @@ class CheckPage:
 
 
 def findings_of(findings: tuple[Finding, ...]) -> list[Row]:
-    """For the table, the worst first."""
+    """The table's rows, the worst first."""
     return [_row(finding) for finding in sorted(findings, key=lambda one: _WORST_FIRST.index(one.outcome))]
 
 

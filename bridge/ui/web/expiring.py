@@ -1,4 +1,4 @@
-"""A bounded dictionary whose entries end by themselves: results, sign-ins, sessions."""
+"""A bounded dictionary whose entries expire: results, sign-ins, sessions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class _Entry(Generic[V]):
 
 
 class Expiring(Generic[V]):
-    """Keys are random and secret, or worthless. Beyond the limit the oldest entry goes, of whoever has the most."""
+    """Keys are random and secret, or worthless. Beyond the limit, the oldest entry of the owner with the most is
+    dropped."""
 
     def __init__(self, clock: Clock, *, limit: int, life: float) -> None:
         """`life` in seconds, by the monotonic clock."""
@@ -40,7 +41,7 @@ class Expiring(Generic[V]):
             self._remove(oldest)
 
     def get(self, key: str) -> V | None:
-        """The value, unless it was never there, has expired or made room."""
+        """The value; None if it was never there, has expired or was dropped."""
         now = self._clock.monotonic()
         while self._entries:
             oldest = next(iter(self._entries))  # all live equally long
@@ -51,7 +52,7 @@ class Expiring(Generic[V]):
         return None if entry is None else entry.value
 
     def take(self, key: str) -> V | None:
-        """The same, for the last time."""
+        """The same, and remove it."""
         value = self.get(key)
         self._remove(key)
         return value

@@ -1,4 +1,4 @@
-"""What stands on 3017 while there is no configuration: the set-up, and a control interface for the tray."""
+"""What the console's port serves while there is no configuration: the set-up, and a control interface for the tray."""
 
 from __future__ import annotations
 

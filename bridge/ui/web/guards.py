@@ -26,12 +26,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SESSION_SECONDS = 8 * 3600.0
 """An administrator's working day."""
 SESSIONS = 100
-"""Browsers in which the administrator's link was opened within that time."""
+"""Browsers with an open administrator's session."""
 
 TICKET_SECONDS = 60.0
-"""For a browser to start and open the console: on a slow machine, after an update, that takes half of it."""
+"""For a browser to start and open the console: on a slow machine, after an update, that takes half of this time."""
 TICKETS = 100
-"""Links to the console that were asked for and not opened yet."""
+"""Links to the console that were requested but not opened yet."""
 
 FRESH_SECONDS = 900.0
 """For how long after the administrator's link was opened its session also shows and changes local passwords."""
@@ -43,16 +43,16 @@ AGAIN = (
     "Nothing has happened yet: this page had become too old, or your browser keeps no cookies for it. Please press the "
     "button once more."
 )
-"""Says a page whose form was not accepted; the catalogues have the sentence from the templates of the sign-in."""
+"""For a page whose form was not accepted; the catalogues have the sentence from the templates of the sign-in."""
 
 USER: Final = web.RequestKey("user", str)
-"""What user_of() gives: Site notes it."""
+"""The value of user_of(), set by Site."""
 
 TURNS: Final = web.RequestKey("turns", Turns)
-"""Of all requests: Site notes them."""
+"""The turns of all requests, set by Site."""
 
 ROOT: Final = "0"
-"""Is trusted with everything as it is."""
+"""Root's id, who is trusted with everything anyway."""
 
 _AHEAD = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 """Headers by which browsers say that nobody has asked for the page yet."""
@@ -90,7 +90,7 @@ def is_foreign(request: web.Request, hosts: frozenset[str]) -> bool:
 
 
 def user_of(request: web.Request) -> str:
-    """The OS user whose browser has sent this, as the system numbers users; empty if that is not known."""
+    """The system's id of the user whose browser has sent this; empty if not known."""
     user: str = request.get(USER, "")
     return user
 
@@ -110,21 +110,21 @@ async def form_fields(request: web.Request) -> list[tuple[str, str]] | None:
             body = await request.read()  # refuses more than the application's limit
     except TimeoutError:
         return None
-    await request[TURNS].mine()  # to take 64 KiB apart takes 20 ms, and hundreds may have waited for a last octet
+    await request[TURNS].mine()  # parsing 64 KiB takes 20 ms, and hundreds of requests may be complete at once
     return fields_of(body.decode("latin-1"))
 
 
 def cookie_name(kind: str, request: web.Request) -> str:
-    """Browsers give cookies of localhost to every port: the name keeps two bridges apart."""
+    """Browsers send cookies of localhost to every port: the port in the name keeps two bridges apart."""
     port = urlsplit(f"//{request.headers['Host']}").port or DEFAULT_PORT
     return f"mail_bridge_{kind}_{port}"
 
 
 def cookie_of(request: web.Request, kind: str) -> str:
-    """What a browser keeps for us; empty if it has none. The last one of that name, as dictionaries have it.
+    """The value of our cookie; empty if the browser has none. If there are several of that name, the last one.
 
-    aiohttp takes all of a header apart first, which programs on other ports of localhost write, too: of 32 KiB that is
-    65 ms, in which nobody else has a turn.
+    aiohttp would parse the whole header first, to which programs on other ports of localhost contribute: 32 KiB take
+    65 ms, in which the loop serves nobody else.
     """
     name = cookie_name(kind, request)
     found = re.findall(rf"(?:^|;)[ \t]*{name}=([\w-]*)[ \t]*(?=;|$)", request.headers.get("Cookie", ""), re.ASCII)
@@ -132,9 +132,9 @@ def cookie_of(request: web.Request, kind: str) -> str:
 
 
 def set_cookie(response: web.StreamResponse, name: str, value: str, *, goes_with_links: bool = False) -> None:
-    """For the browser's session, out of reach of scripts and of other sites.
+    """Set a cookie for the browser's session, out of reach of scripts and of other sites.
 
-    Args: goes_with_links, also sent with a link of another site that somebody follows, though with no form of one.
+    Args: goes_with_links, sent also when somebody follows a link from another site, though not with its forms.
     """
     response.set_cookie(name, value, path="/", httponly=True, samesite="Lax" if goes_with_links else "Strict")
 
@@ -154,7 +154,7 @@ class Forms:
         return cookie, self._field(request, cookie)
 
     async def sent(self, request: web.Request) -> dict[str, str] | None:
-        """The fields of a form; None for what accept() says no to."""
+        """The fields of a form; None if accept() refuses it."""
         fields = dict(await form_fields(request) or [])
         return fields if self.accept(request, fields.get("form", "")) else None
 
@@ -165,8 +165,9 @@ class Forms:
         return matches and cookie != "" and not is_foreign(request, self._hosts)
 
     def _field(self, request: web.Request, cookie: str) -> str:
-        """For browsers of this OS user: a program of somebody else, on another port of localhost, can give a browser a
-        cookie that it was shown a form with, and not every browser says that the form comes from there."""
+        """The field, valid for this OS user's browsers only. Otherwise another user's program, on another port of
+        localhost, could set in this browser the cookie that it got with a form itself, and have the browser send that
+        form; not every browser tells us that it comes from another site."""
         text = f"{user_of(request)} {cookie}"
         return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
@@ -174,24 +175,25 @@ class Forms:
 class Administrators:
     """Browsers in which the administrator's link was opened.
 
-    Their cookie is not the token but a name for a session: cookies of localhost go to every port, so that on a shared
-    machine a colleague's program may come to see one. So a session is for connections of the OS user who has opened it,
-    and of root, who also forwards those of others (a container's, WSL's). Where users are not known there is less to
-    rely on: a local password opens a mailbox, so a session shows one only while it is fresh, and after that the link
-    must be opened again.
+    Their cookie is not the token but the name of a session: browsers send cookies of localhost to every port, so on a
+    shared machine a colleague's program may see one. A session is therefore valid only for connections of the OS user
+    who has opened it, and of root, who also forwards those of others (a container's, WSL's). Where users are not known,
+    that protection is missing. Because a local password opens a mailbox, a session shows one only while it is fresh;
+    after that the link must be opened again.
     """
 
     def __init__(self, token: Secret[str], clock: Clock) -> None:
         self._token = token
         self._sessions: Expiring[str] = Expiring(clock, limit=SESSIONS, life=SESSION_SECONDS)
-        """By whose browsers: see _is_of."""
+        """The OS user of each session: see _is_of."""
         self._tickets: Expiring[str] = Expiring(clock, limit=TICKETS, life=TICKET_SECONDS)
         self._fresh: Expiring[str] = Expiring(clock, limit=SESSIONS, life=FRESH_SECONDS)
 
     def issue_ticket(self, user_id: str = "") -> Secret[str]:
-        """Opens one session, soon, in a browser of this OS user; of anybody where that is not known.
+        """A ticket that opens one session, soon, in a browser of this OS user; of anybody if that is not known.
 
-        What a browser is started with can be read in the list of processes, and used before the browser is up.
+        It is bound to the user because others can read a browser's arguments in the list of processes, and use the link
+        before the browser is up.
         """
         ticket = secrets.token_urlsafe(32)
         self._tickets.add(ticket, user_id)
@@ -215,17 +217,17 @@ class Administrators:
         return _is_of(request, self._sessions.get(_session(request)))
 
     def is_fresh(self, request: web.Request) -> bool:
-        """True if it was opened a moment ago: for what shows or changes a secret."""
+        """True if it was opened recently: required to show or change a secret."""
         return _is_of(request, self._fresh.get(_session(request)))
 
 
 def was_open(request: web.Request) -> bool:
-    """True if the browser has, or once had, a session; it forgets that when it is closed. No proof of anything."""
+    """True if the browser has, or once had, a session (until it is closed). This proves nothing."""
     return _session(request) != ""
 
 
 def _is_of(request: web.Request, owner: str | None) -> bool:
-    """True for a browser of this OS user; None is nobody, and empty is anybody: the system did not tell."""
+    """True for a browser of this OS user. None stands for nobody; empty for anybody, where the system did not tell."""
     return owner is not None and (owner == "" or user_of(request) in {owner, ROOT})
 
 

@@ -1,4 +1,4 @@
-"""Numbers for whoever watches the bridge: anybody on this machine may have them, since they are about nobody."""
+"""Metrics for monitoring: anybody on this machine may read them, since they are about no particular person."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PATH = "/metrics"
 
 
 class MetricsPage:
-    """One page, and the same answer tells that the bridge lives."""
+    """The page with the metrics; any answer also shows that the bridge is alive."""
 
     def __init__(self, read: Callable[[], str], hosts: frozenset[str]) -> None:
-        """`read` gives the page's text; it asks no store, so that it may be asked for again and again."""
+        """`read` gives the page's text; it does not ask the store, so it may be called again and again."""
         self._read = read
         self._hosts = hosts
 

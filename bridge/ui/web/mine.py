@@ -16,9 +16,9 @@ from bridge.observe.logs import report
 from bridge.ui.web import guards
 
 WAITING = 512
-"""Questions that wait for news; who comes then gets an answer at once, and asks again."""
+"""Requests that wait for news; beyond that number a request is answered at once, and the tray asks again."""
 SHARE = 8
-"""Of one user: trays of several sessions, and those of them that were just closed."""
+"""Of these, for one user: trays of several desktop sessions, and of those that were just closed."""
 
 
 class NoUser:
@@ -38,10 +38,10 @@ class NoUser:
 
 
 class Mine:
-    """GET /mine: nobody is named, and nothing can be asked for; who asks is told by the operating system.
+    """GET /mine: the request names no account and no user; the operating system tells who asks.
 
-    A web page must not read it, though it comes from a program of the same user: it can send no header of ours, nor
-    hide its origin.
+    A web page must not read the answer, although a browser is a program of the same user: a page can neither send our
+    header nor hide its origin.
     """
 
     def __init__(self, attendants: Attendants, hosts: frozenset[str]) -> None:
@@ -49,7 +49,7 @@ class Mine:
         self._hosts = hosts
         self._waiting: Counter[str] = Counter()
         self._changes: list[asyncio.Event] = []
-        """That are waited for, once for each who waits: those of one user wait for the same."""
+        """The events that requests wait for, once for each request: those of one user wait for the same event."""
         self._is_closed = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -67,7 +67,7 @@ class Mine:
         if is_page or request.headers.get(HEADER) != "tray":
             return web.Response(status=404)
         user_id = await self._attendants.user_of(guards.ends_of(request.transport))
-        if not user_id:  # another answer would say that nothing is wanted, which nobody knows
+        if not user_id:  # an empty list would say that no account waits, which is not known
             return web.Response(status=404)
         try:
             found = await self._news(user_id, request.query.get("seen", ""))
@@ -77,7 +77,7 @@ class Mine:
         return web.Response(text=wire.dumps(wire.encode(found)), content_type="application/json")
 
     async def _news(self, user_id: str, seen: str) -> Concerns:
-        """At once if it is not what was seen already; else after a while."""
+        """The answer, at once if it differs from what was seen already; otherwise when it does, or after a while."""
         change, found = await self._look(user_id)
         if found.tag != seen or self._waiting[user_id] >= SHARE or self._waiting.total() >= WAITING:
             return found

@@ -33,8 +33,8 @@ ADDRESS_LIMIT = 254
 """Characters (RFC 5321 section 4.5.3.1.3, without its brackets)."""
 
 GLANCE_SECONDS = 2.0
-"""How old what the public start page tells may be: anybody may ask for that page, as often as they like, and as
-many at a time."""
+"""How old the content of the public start page may be, because anybody may request that page, as often as they like,
+and many times at once."""
 
 _URGENT_FIRST = (AccountState.TROUBLE, AccountState.SIGN_IN, AccountState.PENDING, AccountState.READY)
 
@@ -47,13 +47,13 @@ class _Row:
     subject: str
     detail: str
     language: str
-    """Of the detail: what the table of advice has no row for is English."""
+    """The language of the detail: English if the table of advice has no row for it."""
     account_link: str
     sign_in_link: str
 
 
 class Pages:
-    """What a person sees outside of the redirect."""
+    """The pages that people see, besides the redirect target."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Pages:
         self._glancing = asyncio.Lock()
 
     async def root(self, request: web.Request) -> web.StreamResponse:
-        """`/` is the redirect target, as registered; without an answer of a provider it is the start page."""
+        """`/` is the registered redirect target; without a provider's answer in it, it is the start page."""
         if self._callback.is_callback(request):
             return await self._callback.get(request)
         return await self._start(request)
@@ -108,24 +108,24 @@ class Pages:
         )
 
     async def _entrance(self) -> Entrance:
-        async with self._glancing:  # who comes while the bridge is asked waits for the same answer
+        async with self._glancing:  # requests that come while the bridge is asked wait for the same answer
             if self._glance is None or self._clock.monotonic() - self._glance[0] >= GLANCE_SECONDS:
                 entrance = await self._control.entrance()
                 self._glance = self._clock.monotonic(), entrance
             return self._glance[1]
 
     async def administrator(self, request: web.Request) -> web.StreamResponse:
-        """The administrator's link, or one that works once: shows the list in this browser from now on."""
+        """The administrator's link, or one that works once: from now on this browser shows the list."""
         return admitted(request, self._administrators, "/")
 
     async def choose(self, request: web.Request) -> web.StreamResponse:
-        """The form of the start page: to the page of that address."""
+        """The start page's form: leads to the sign-in page of that address."""
         address = request.query.get("address", "").strip()
         return see_other(sign_in_path(address)) if _is_plausible(address) else see_other("/")
 
     async def sign_in(self, request: web.Request) -> web.StreamResponse:
-        """Who should sign in, and a button. The same for every address: it tells nobody which ones exist. Who is told
-        of a program that has asked for it, has run that program."""
+        """Who should sign in, and a button. It is the same for every address, so as not to reveal which ones exist.
+        Only a user who has run a mail program is told that this program has asked for the mailbox."""
         address = request.match_info["address"]
         if not _is_plausible(address):
             return not_found()
@@ -147,7 +147,7 @@ class Pages:
             started = await self._control.begin_authorization(address, guards.user_of(request))
         except LoginRefused:
             return self._sign_in_page(request, address, 404, "unknown")
-        except AuthorizationFailed as problem:  # nobody has to sign in for it
+        except AuthorizationFailed as problem:  # an account for which nobody has to sign in
             return self._sign_in_page(request, address, 409, "unattended", tell_problem(problem))
         except ProviderRefused as problem:
             return self._sign_in_page(request, address, 503, "registration", tell_problem(problem))
@@ -159,11 +159,11 @@ class Pages:
         return self._leave(request, started)
 
     async def paste_again(self, request: web.Request) -> web.StreamResponse:
-        """The form alone: what a browser asks for where it shows the form's answer, after a restart for example."""
+        """The form alone: after a restart, for example, a browser requests the URL of the form's answer with GET."""
         return self._elsewhere_page(request)
 
     async def paste(self, request: web.Request) -> web.StreamResponse:
-        """The address at which a browser on another computer has ended."""
+        """Takes the URL at which a browser on another computer has ended."""
         fields = await self._forms.sent(request)
         if fields is None:
             return self._elsewhere_page(request, 403, problem="again")
@@ -204,12 +204,12 @@ class Pages:
 
 
 def _is_plausible(address: str) -> bool:
-    """True for what may be a user name: our pages show no sentence that somebody else has put into a link."""
+    """True for what may be a user name: our pages must not show a sentence that somebody has put into a link."""
     return 0 < len(address) <= ADDRESS_LIMIT and address.isprintable() and " " not in address
 
 
 def _list_fields(status: Status, asked: str | None, wanted: str) -> dict[str, Any]:
-    """One page of the list, or of the accounts with these letters in them: those who need somebody first."""
+    """One page of the list, or of the accounts that contain this text; those that need somebody come first."""
     find = wanted.strip()[:ADDRESS_LIMIT]
     found = [
         account for account in status.accounts if find.casefold() in f"{account.address}\n{account.subject}".casefold()

@@ -1,4 +1,4 @@
-"""Templates to answers, and the headers that every answer has."""
+"""Renders templates to answers, and sets the headers that every answer has."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Edge's IE mode takes localhost for the intranet, and shows that as Internet Explorer 7 would, which knows no
-    # `formaction`: "Test first" would write. Told so, it shows it as 11 would.
+    # Edge's IE mode takes localhost for the intranet, and shows that as Internet Explorer 7, which does not know
+    # `formaction`, so that "Test first" would write the configuration. With this header it behaves as version 11.
     "X-UA-Compatible": "IE=edge",
-    "Server": "mail-bridge",  # else aiohttp's and Python's versions
+    "Server": "mail-bridge",  # otherwise aiohttp's and Python's versions
 }
 
 _FILES = resources.files("bridge.ui.web")
@@ -64,7 +64,8 @@ def _templates() -> jinja2.Environment:
 
 
 def page(template: str, status: int = 200, **fields: object) -> web.Response:
-    """An HTML answer; every field is escaped. Without a descriptor for the templates the first page is a sentence."""
+    """An HTML answer; every field is escaped. If the templates cannot be loaded for want of a descriptor, the page is a
+    plain sentence."""
     try:
         text = _templates().get_template(template).render(fields)
     except (OSError, ImportError) as problem:
@@ -76,7 +77,7 @@ def page(template: str, status: int = 200, **fields: object) -> web.Response:
 
 
 def _bare(problem: OSError | ImportError) -> web.Response:
-    """What happened and what to do, without a template; in English where the catalogue is not there either."""
+    """What happened and what to do, without a template; in English if the catalogue cannot be loaded either."""
     trouble("console.cannot_load", reason=str(problem))
     told = too_little(problem)
     try:
@@ -92,7 +93,7 @@ def form_page(
     """A page with forms that only this browser can send."""
     cookie, field = forms.issue(request)
     response = page(template, status, field=field, **fields)
-    # Kept by a sign-in link in a chat, too: a new one would spoil the forms of all other tabs.
+    # Sent also when a sign-in link in a chat is followed: a new cookie would invalidate the forms in all other tabs.
     guards.set_cookie(response, guards.cookie_name("form", request), cookie, goes_with_links=True)
     return response
 
@@ -104,8 +105,9 @@ def admitted(request: web.Request, administrators: guards.Administrators, path: 
     """
     if not administrators.admits(request, request.match_info["token"]):
         return page("problem.html", 403, kind="administrator", detail="")
-    # Either takes the token out of the address bar. A link on another site's page (a terminal in the browser, a chat)
-    # makes all redirects after it the other site's, too: without this cookie, which is "Strict". A page's own is ours.
+    # Either way the token leaves the address bar. After a link on another site's page (a terminal in the browser, a
+    # chat), redirects count as that site's, and come without our "Strict" cookie. A navigation from our own page does
+    # not.
     is_from_elsewhere = request.headers.get("Sec-Fetch-Site") == "cross-site"
     response = page("arrived.html", path=path) if is_from_elsewhere else see_other(path)
     guards.set_cookie(response, guards.cookie_name("admin", request), administrators.open_session(request))
@@ -113,21 +115,21 @@ def admitted(request: web.Request, administrators: guards.Administrators, path: 
 
 
 def see_other(path: str) -> web.Response:
-    """Go there with a GET; takes the address of this request out of the browser's bar and history."""
+    """Redirect with a GET; this request's URL disappears from the browser's address bar and history."""
     return web.Response(status=303, headers={"Location": path})
 
 
 def sign_in_over(retry: str = "") -> web.Response:
-    """The page in place of one of a sign-in that we do not know any more. Args: retry, where the next one begins."""
+    """The page for a sign-in that we do not know any more. Args: retry, where a new one begins."""
     return page("problem.html", 404, kind="too_late", detail="", retry=retry)
 
 
 def no_administrator(request: web.Request) -> web.Response:
-    """An administrator's page, for who is none: that of what does not exist, or, in a browser that was one's, that this
-    is over."""
+    """The answer for an administrator's page if this browser is not one's: as if it did not exist, or, if the browser
+    once had a session, that this is over."""
     return page("problem.html", 404, kind="session", detail="") if guards.was_open(request) else not_found()
 
 
 def not_found() -> web.Response:
-    """The page for whatever does not exist, or not any more."""
+    """The page for whatever does not exist, or no longer exists."""
     return page("problem.html", 404, kind="not_found", detail="")

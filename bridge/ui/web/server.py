@@ -33,10 +33,10 @@ class Console(Site):
     """The console, the redirect target and the control interface of one bridge.
 
     Args: hosts and language as in Site. admin_token opens the list of accounts (/admin/TOKEN) and the control interface
-    (/api/). administrators, those who have opened it already: at the end of a first set-up. keep_alive, seconds of
+    (/api/). administrators, the sessions that are open already, at the end of a first set-up. keep_alive, seconds of
     silence in the stream of notices before an empty line. places, for connections. visitors, what is known of the mail
-    programs that want a mailbox. attendants, the same for the trays of those who run these programs. metrics, the text
-    for whoever watches the bridge.
+    programs that want a mailbox. attendants, the same for the trays of the users who run these programs. metrics, the
+    text for monitoring.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Console(Site):
 
     @asynccontextmanager
     async def serving(self, sockets: Sequence[socket.socket] | Doors) -> AsyncIterator[None]:
-        """Answer on these listening sockets, which are closed at the end; or at doors that another site has opened."""
+        """Serve on these listening sockets, which are closed at the end; or at doors that another site has opened."""
         doors = sockets if isinstance(sockets, Doors) else Doors(sockets)
         forms = guards.Forms(self._hosts)
         callback = Callback(self._control, self._clock, self._visitors, forms)

@@ -1,4 +1,4 @@
-"""/setup, while there is no configuration: provider, ids, mailboxes, summary, test, write; for who has the link."""
+"""/setup, while there is no configuration: provider, ids, mailboxes, summary, test, write; for holders of the link."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from bridge.ui.web.rendering import admitted, form_page, not_found, page, see_ot
 from bridge.ui.web.uploads import Upload, read_upload
 
 PREVIEW = 8_000
-"""Characters of the configuration that the summary shows: more is more of the same mailboxes."""
+"""Characters of the configuration that the summary shows; the rest would be more of the same mailboxes."""
 
 Texts = Mapping[str, str]
-"""By field: what was typed, or what is wrong with it."""
+"""By field: the text that was typed, or what is wrong with it."""
 _Taker = Callable[[web.Request, Texts], Awaitable[web.StreamResponse]]
 
 
@@ -57,7 +57,7 @@ _NOTHING = _Refused()
 
 
 class SetupPages:
-    """The steps. Whoever has not opened the administrator's link sees where that is, and nothing else."""
+    """The steps. Anybody who has not opened the administrator's link is told where to find it, and nothing else."""
 
     def __init__(self, installer: Installer, administrators: guards.Administrators, forms: guards.Forms) -> None:
         self._installer = installer
@@ -90,7 +90,7 @@ class SetupPages:
     # --- who may ------------------------------------------------------------------------------------------------
 
     async def enter(self, request: web.Request) -> web.StreamResponse:
-        """The administrator's link: this browser may from now on."""
+        """The administrator's link: from now on this browser is admitted."""
         return admitted(request, self._administrators, "/setup")
 
     def _open(self, handler: guards.Handler) -> guards.Handler:
@@ -100,7 +100,7 @@ class SetupPages:
         return opened
 
     def _sent(self, handler: _Taker) -> guards.Handler:
-        """For a form of ours; its fields are handed on."""
+        """Wraps a handler of one of our forms; it gets the form's fields."""
 
         async def sent(request: web.Request) -> web.StreamResponse:
             if not self._administrators.is_open(request):
@@ -119,7 +119,7 @@ class SetupPages:
         return see_other(self._step())
 
     def _step(self) -> str:
-        """Where there is something to answer."""
+        """The path of the next step that has something to answer."""
         draft = self._installer.draft
         if not draft.sections:
             return "/setup/provider"
@@ -184,7 +184,7 @@ class SetupPages:
         return see_other("/setup/accounts")
 
     async def _place(self, section: Section, scheme: str, name: str) -> None:
-        """Where its secret will be; once found, it stays."""
+        """Decide where the section's secret will be kept; once decided, that stays."""
         if section.secret is not None and not section.reference.startswith(f"${{{scheme}:"):
             section.reference = await self._installer.place(scheme, name)
 
@@ -298,7 +298,7 @@ class SetupPages:
         return await self._go(request)
 
     async def _go(self, request: web.Request) -> web.StreamResponse:
-        """On to the bridge, which shows the last page: this one's doors are closed by then."""
+        """Go on to the bridge, which shows the last page; this site no longer answers by then."""
         try:
             await self._installer.start()
         except BridgeError as problem:
@@ -346,9 +346,9 @@ class SetupPages:
 
 
 def _taken(draft: Draft, upload: Upload) -> _Refused:
-    """Into the answers; what is wrong with it, if anything is, stays there for who corrects it."""
+    """Take the upload into the answers; invalid input stays there, to be corrected."""
     typed = draft.take_typed(upload.fields.get("accounts", ""))
-    if upload.is_too_large:  # what came behind the file was not read
+    if upload.is_too_large:  # the fields after the file were not read
         return _Refused(typed, [say("the file is larger than {size} MiB").format(size=LARGEST // 1024 // 1024)])
     if "no_file" in upload.fields:
         draft.drop_file()
@@ -377,7 +377,7 @@ def _field(section: Section, name: str, problems: Texts) -> _Field:
 
 
 def _load_problems(draft: Draft) -> list[str]:
-    """What the file as a whole would be refused for, such as its size."""
+    """Why the file as a whole would be refused, such as its size."""
     try:
         draft.loaded()
     except ConfigError as problem:

@@ -24,25 +24,25 @@ from bridge.ui.web.turns import Turns
 BODY_LIMIT = 64 * 1024
 """Octets of a request's body: a provider's form, or one call of the control interface."""
 PARTS = 8
-"""Of a path; no page of ours has more than three. aiohttp's router looks once for each, and copies what is left of the
-path each time: for a head full of slashes that took a second, in which nobody else had a turn."""
+"""Of a path; no page of ours has more than three. For each part aiohttp's router does a lookup and copies the rest of
+the path: for a head full of slashes that took a second, in which the loop served nobody else."""
 KEEP_ALIVE_SECONDS = 75.0
 """For a browser's next click; longer than control.remote keeps a connection."""
 LINGER_SECONDS = 1.0
-"""After an answer to a body that nobody wants: what still comes is thrown away for so long, so that the answer can be
-read, and no longer: aiohttp's ten seconds are three gigabytes on loopback."""
+"""After an answer to a request whose body is unwanted, incoming data is discarded for this long, so that the client can
+read the answer; no longer, because aiohttp's default of ten seconds would be three gigabytes on loopback."""
 STOP_SECONDS = 5.0
 """For answers under way when the console stops."""
 
 _silent = logging.getLogger("bridge.ui.web.http")
-_silent.disabled = True  # aiohttp's own lines quote the request that it could not read, with the code in it
+_silent.disabled = True  # aiohttp's own log lines quote a request that it could not parse, with the code in it
 
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Site:
-    """What all that we serve to browsers has in common.
+    """What all our sites for browsers have in common.
 
     Args: hosts, the exact values of the Host header that mean this site, such as `localhost:3017`; anything else gets
     an empty 404. language, the configured one (en, fr or auto), asked for each request since it may change. places, for
@@ -64,7 +64,7 @@ class Site:
     async def answering(
         self, routes: Iterable[web.RouteDef], doors: Doors, close: Callable[[], None]
     ) -> AsyncIterator[None]:
-        """Answer whoever comes in by these doors from now on; `close` ends answers that would not end.
+        """Serve the connections of these doors from now on; `close` ends answers that would not end by themselves.
 
         The doors are closed at the end, unless they lead to another site by then.
         """
@@ -101,7 +101,7 @@ class Site:
         )
 
     def _before_routing(self, answer: Answer) -> Answer:
-        """In its turn, and without a look for the page where there can be none."""
+        """Answer each request in its turn, and without routing where no page can match."""
 
         async def answered(request: web.BaseRequest) -> web.StreamResponse:
             await self._turns.mine()
@@ -114,7 +114,7 @@ class Site:
         return answered
 
     def hand_over(self) -> None:
-        """Another site has these doors now: who still has a connection to us is sent there."""
+        """Another site has these doors now: requests on connections that we still have are redirected to it."""
         self._has_moved = True
 
     def _application(self, routes: Iterable[web.RouteDef], close: Callable[[], None]) -> web.Application:
@@ -136,11 +136,11 @@ class Site:
 
     @web.middleware
     async def _supervise(self, request: web.Request, handler: guards.Handler) -> web.StreamResponse:
-        """Whatever goes wrong gets a page of ours and a line that names the route, not the URL."""
+        """Turns every error into a page of ours and a log line that names the route, not the URL."""
         try:
             return await handler(request)
         except web.HTTPException as refusal:
-            refusal.__traceback__ = None  # aiohttp keeps it with the request, which is in its frames: a circle
+            refusal.__traceback__ = None  # aiohttp keeps it with the request, which its frames hold: a reference cycle
             if refusal.status == 413:
                 return page("problem.html", 413, kind="too_large", detail="")
             return not_found()  # no route, or not with this method
@@ -169,7 +169,8 @@ class Site:
 
 
 def _same_again(request: web.Request) -> web.Response:
-    """Ask once more, with the same method, over a new connection: a browser keeps several open, and uses any."""
+    """Have the browser repeat the request, with the same method, on a new connection: it keeps several, and uses
+    any."""
     response = web.Response(status=307, headers={"Location": request.raw_path})
     response.force_close()
     return response
@@ -185,12 +186,12 @@ async def _style(request: web.Request) -> web.StreamResponse:
 
 
 async def _script(request: web.Request) -> web.StreamResponse:
-    """The one script: no page needs it."""
+    """The one script; every page works without it."""
     return web.Response(text=SCRIPT, content_type="text/javascript", charset="utf-8")
 
 
 async def _icon(request: web.Request) -> web.StreamResponse:
-    """Browsers ask for it unbidden, also right after the redirect."""
+    """Browsers request it by themselves, also right after the redirect."""
     return web.Response(text=ICON, content_type="image/svg+xml", charset="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""One visitor in each turn of the loop: of hundreds who come at once each waits for some others, and mail for none."""
+"""One visitor in each turn of the loop: if hundreds come at once, they wait for each other, and mail for none."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable
 
 
 class Turns:
-    """The loop does all that has come before it looks again: what 500 visitors make it do in the same moment is one
-    turn, of half a second and more, in which no mail program is heard. Here they come one by one, in their order."""
+    """The loop runs everything that is ready before it polls again: the work for 500 simultaneous visitors would be one
+    turn, of half a second and more, in which no mail program is served. Here they come one by one, in their order."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], bool]] = deque()
         self._is_taken = False
 
     def take(self, use: Callable[[], bool]) -> bool:
-        """Call it now, if nobody else has this turn; else in a later one.
+        """Call `use` now, if nobody else has this turn; otherwise in a later one.
 
-        Args: use, returns False if nobody wants the turn any more: then it is the next one's.
-        Returns: False if it is to wait.
+        Args: use, returns False if it no longer needs the turn, which then goes to the next one.
+        Returns: False if it has to wait.
         """
         if self._is_taken:
             self._waiting.append(use)
@@ -30,12 +30,12 @@ class Turns:
         return True
 
     def next(self, use: Callable[[], bool]) -> None:
-        """For who has this turn: the next one as well, before all who wait. What a visitor's last piece was about is in
-        the processor's caches still: with others in between each piece costs half as much again."""
+        """Called by the holder of this turn: take the next one as well, before all who wait. The visitor's data is
+        still in the processor's caches: with others in between, each piece costs half as much again."""
         self._waiting.appendleft(use)
 
     async def mine(self) -> None:
-        """Wait until nobody else has this turn. Whoever gives up meanwhile costs nobody else one."""
+        """Wait for a turn of one's own. A waiter that is cancelled meanwhile uses up no turn."""
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def use() -> bool:

@@ -16,7 +16,7 @@ SECONDS = 60.0
 
 @dataclass(slots=True)
 class Upload:
-    """What came."""
+    """A form that was sent."""
 
     fields: dict[str, str] = field(default_factory=dict)
     file_name: str = ""
@@ -25,14 +25,14 @@ class Upload:
 
 
 async def read_upload(request: web.Request, limit: int) -> Upload | None:
-    """A form of which one field may be a file; `limit`, bytes of all together. None for what is broken or slow."""
+    """A form of which one field may be a file; `limit`, bytes of the whole form. None if it is broken or too slow."""
     if request.content_type != "multipart/form-data":
         return None
     try:
         async with asyncio.timeout(SECONDS):
             return await _read(request, limit)
     except (TimeoutError, ValueError, AssertionError, RuntimeError, HttpProcessingError):  # aiohttp's, for a broken one
-        return None  # some of them quote it
+        return None  # not chained: some of these errors quote the form
 
 
 async def _read(request: web.Request, limit: int) -> Upload | None:
@@ -58,7 +58,7 @@ async def _read(request: web.Request, limit: int) -> Upload | None:
 
 
 async def _bounded(part: BodyPartReader, limit: int) -> bytes | None:
-    """None if it is larger; then the rest is left unread."""
+    """The content; None if it is larger, and then the rest is left unread."""
     content = bytearray()
     while chunk := await part.read_chunk():
         content += chunk

@@ -25,7 +25,7 @@ PAGES = 1000
 PAGE_SECONDS = 1800.0
 """Longer than any provider's code lives (15 minutes at Microsoft), so that its end can still be shown."""
 LOOK_SECONDS = 4
-"""Between two looks of the page: by console.js, or, without JavaScript, by reloading itself."""
+"""Between two updates of the page: by console.js or, without JavaScript, by reloading itself."""
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Waiting:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Leaving lets go of the notices."""
+        """Leaving stops following the notices."""
         async with task_group() as group:
             self._group = group
             try:
@@ -64,8 +64,8 @@ class Waiting:
                     self._follower.cancel()
 
     def open(self, started: SignInStarted, owner: str) -> web.StreamResponse:
-        """To a page of its own for this sign-in, whose name only browsers of this user know; the same one each time,
-        so that nobody can have pages without number."""
+        """Redirect to a page for this sign-in, whose name only this user's browsers know. It is the same page each
+        time, so that nobody can create any number of pages."""
         if self._group is not None and (self._follower is None or self._follower.done()):
             self._follower = self._group.create_task(self._follow(), name="device pages")
         waits = self._by_address.setdefault(started.address, [])
@@ -98,7 +98,8 @@ class Waiting:
         )
 
     async def _follow(self) -> None:
-        """Until nobody waits any more; a bridge that goes away ends the waiting, not the console."""
+        """Follow the notices until nobody waits any more; if the bridge goes away, only the waiting ends, not the
+        console."""
         try:
             async with aclosing(self._control.notices()) as notices:
                 async for notice in notices:
@@ -115,7 +116,7 @@ class Waiting:
                     wait.is_stored = True
                 return
             case ServersChecked(address):
-                # Those alone that wait for it: anybody may try the mail servers of an account at any time.
+                # Only if a sign-in waits for it: anybody may try the mail servers of an account at any time.
                 if not any(wait.is_stored for wait in self._by_address.get(address, [])):
                     return
                 outcome = Outcome("ready", address, "", checks=await self._callback.checks(address))
@@ -128,7 +129,7 @@ class Waiting:
         attempt = notice.attempt if isinstance(notice, AuthorizationEnded) else None
         left = []
         for wait in self._by_address.pop(address, []):
-            # Begun while the servers were tried, or by somebody else.
+            # Others go on waiting: begun while the servers were tried, or by somebody else.
             is_over = wait.is_stored if attempt is None else wait.started.attempt == attempt
             if is_over:
                 wait.done = self._callback.result(outcome, wait.owner)

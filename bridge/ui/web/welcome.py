@@ -34,7 +34,7 @@ class WelcomePage:
         ]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """Once more, as often as somebody likes."""
+        """The page; it may be opened again at any time."""
         if not self._administrators.is_open(request):
             return no_administrator(request)
         try:

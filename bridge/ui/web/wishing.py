@@ -21,7 +21,7 @@ LONGEST = 60
 
 
 class Nobody:
-    """For a console that is told of no mail program."""
+    """For a console that knows of no mail programs."""
 
     async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
         """See Visitors."""
@@ -36,12 +36,12 @@ class Nobody:
 
 
 async def shown_wishes(visitors: Visitors, address: str, request: web.Request) -> tuple[Wish, ...]:
-    """What this browser may know. Raises: BridgeError while the store does not say."""
+    """The wishes that this browser may know of. Raises: BridgeError while the store cannot tell."""
     return (await visitors.wishes(address, guards.ends_of(request.transport)))[:SHOWN]
 
 
 async def wishes_of(visitors: Visitors, address: str, request: web.Request) -> tuple[Wish, ...]:
-    """The same; nothing while the store does not say: a sign-in works without."""
+    """The same; none while the store cannot tell, since a sign-in works without them."""
     try:
         return await shown_wishes(visitors, address, request)
     except BridgeError as problem:
@@ -60,7 +60,8 @@ def with_password(wishes: Sequence[Wish]) -> Sequence[Wish]:
 
 
 def only_own(choice: Sequence[Wish]) -> Wish | None:
-    """The one whose password can be kept without asking: nobody else has come, and it runs as the browser's user."""
+    """The wish whose password can be kept without asking: it is the only one, and its program runs as the browser's
+    user."""
     return choice[0] if len(choice) == 1 and choice[0].is_own else None
 
 

@@ -10,10 +10,10 @@ from bridge.control.contract import AccountState, AccountStatus, Finding, Listen
 from bridge.ui.i18n import forwarding, say, say_number, tell
 
 WILDCARDS = frozenset({"0.0.0.0", "[::]"})
-"""Hosts of a listener that no mail program can be told."""
+"""A listener's hosts that cannot be entered in a mail program."""
 
 SIGNED_IN = frozenset({AccountState.READY, AccountState.TROUBLE})
-"""States in which the account's `subject` is who has signed in; else it is who must."""
+"""States in which the account's `subject` has signed in; in the others it is the person who must."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class CheckLine:
-    """How one of an account's mail servers took the last log-in."""
+    """How one of an account's mail servers answered the last login."""
 
     protocol: str
     is_ok: bool
@@ -39,11 +39,11 @@ class CheckLine:
     """Whom to give the sentence to; empty where the reader can act, or nobody has to."""
     turn: str
     moment: str
-    """Of a log-in that failed."""
+    """When a login failed; empty otherwise."""
 
 
 def state_word(state: AccountState) -> str:
-    """Beside the dot."""
+    """The word beside the dot."""
     match state:
         case AccountState.READY:
             return say("Ready")
@@ -87,7 +87,7 @@ def state_sentence(account: AccountStatus) -> str:
 
 
 def turn_word(turn: Turn) -> str:
-    """Who can mend it."""
+    """Who can fix it."""
     match turn:
         case Turn.NOBODY:
             return say("nobody, waiting helps")
@@ -100,7 +100,7 @@ def turn_word(turn: Turn) -> str:
 
 
 def setting(listener: ListenerStatus) -> Setting:
-    """Of one open port."""
+    """The setting for one open port."""
     host, _, port = listener.address.rpartition(":")
     is_name = host not in WILDCARDS
     return Setting(
@@ -113,7 +113,7 @@ def setting(listener: ListenerStatus) -> Setting:
 
 
 def check_line(check: ProtocolCheck) -> CheckLine:
-    """Of one mail server."""
+    """The line for one mail server."""
     return CheckLine(
         check.protocol.upper(),
         check.is_ok,
@@ -125,12 +125,12 @@ def check_line(check: ProtocolCheck) -> CheckLine:
 
 
 def must_act(finding: Finding) -> bool:
-    """True if it is worth a line whose turn it is: waiting is no turn where all is well."""
+    """True if the line should say whose turn it is: where all is well, "wait" need not be said."""
     return finding.outcome is Outcome.FAILED or finding.turn is not Turn.NOBODY
 
 
 def somebody_else(account: AccountStatus) -> str:
-    """Who has signed in, where it is not whom the address names, as for a shared mailbox; else empty."""
+    """The person who has signed in, if the address does not name them, as for a shared mailbox; otherwise empty."""
     is_else = account.state in SIGNED_IN and account.subject.lower() != account.address.lower()
     return account.subject if is_else else ""
 
