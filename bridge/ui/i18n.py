@@ -66,7 +66,7 @@ def say(sentence: str) -> str:
 
 
 def translation(language: Language) -> Translate:
-    """Of sentences that are told outside of any context: to the scripts of `notify`."""
+    """The translation for sentences that are told outside of any context: to the scripts of `notify`."""
     return lambda sentence: _catalogue(language).gettext(sentence) if sentence else ""
 
 
@@ -76,7 +76,7 @@ def say_number(one: str, many: str, number: int) -> str:
 
 
 def tell(english: str, diagnosis: Diagnosis | None) -> str:
-    """What the table of advice has a row for, in the language of this context; else the English text."""
+    """The diagnosis in the language of this context; without one, the English text."""
     return diagnosis.told(say) if diagnosis is not None else english
 
 

@@ -101,7 +101,7 @@ def table(status: Status, program: str) -> str:
 
 
 def leftover_lines(status: Status, program: str) -> list[str]:
-    """What is stored of addresses without an account, and how to get rid of it."""
+    """What is stored for addresses without an account, and how to remove it."""
     command = f"{program} accounts forget " + say("ADDRESS")
     return [
         say("Stored, and in no account of the configuration:"),
@@ -247,7 +247,7 @@ async def check(settings: Settings, address: str, as_json: bool) -> int:
 
 
 def _sign_in_without_page(problem: AuthorizationRequired, program: str) -> BridgeError:
-    """While no bridge runs nobody serves the page that it names."""
+    """The same problem without the sign-in page that it names, which nobody serves while no bridge runs."""
     reason = problem.diagnosis.told(say) if problem.diagnosis is not None else problem.reason
     command = f"{program} authorize {problem.address}"
     sentence = said(
@@ -271,7 +271,8 @@ def _line_of(check: ProtocolCheck) -> str:
 
 
 def _show(password: Secret[str], address: str, program: str, *, is_new: bool) -> None:
-    """Raises: BridgeError if nobody has seen a new one, or can see any; OSError where nothing has changed."""
+    """Show a password. Raises: BridgeError if a new one could not be shown, or none can be; OSError if nothing has
+    changed."""
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -295,9 +296,10 @@ def _show(password: Secret[str], address: str, program: str, *, is_new: bool) ->
 
 
 def _line(what: str, missing: str) -> str:
-    """One line without its end, and without what an editor or PowerShell puts before it; not echoed on a terminal.
+    """One line without its end, and without a mark that an editor or PowerShell puts before it; not echoed on a
+    terminal.
 
-    Args: what, to ask for it; missing, said if there is none.
+    Args: what, to ask for; missing, said if there is no line.
     """
     if sys.stdin.isatty():
         text: str = click.prompt(what, hide_input=True, prompt_suffix=say(": "))
@@ -311,7 +313,7 @@ def _line(what: str, missing: str) -> str:
 
 
 def _token(line: str) -> Secret[str]:
-    """Without what a person has copied around it. Raises: click.UsageError for characters that are in no token
+    """The token without anything copied along with it. Raises: click.UsageError for characters that no token has
     (RFC 6749 appendix A.17)."""
     token = line.strip()
     if not (token.isascii() and token.isprintable() and " " not in token):

@@ -46,7 +46,7 @@ def ask_secret(question: str, problem: Problem, *, optional: bool = False) -> Se
 
 
 def _hidden(question: str) -> str:
-    """Through getpass at a terminal; what is piped in is shown by nobody, and getpass would look for a terminal."""
+    """Uses getpass at a terminal; piped input is not echoed anyway, and getpass would look for a terminal."""
     if sys.stdin is not None and sys.stdin.isatty():
         hidden = say("{question} (not shown)").format(question=question)
         return str(click.prompt(hidden, default="", show_default=False, hide_input=True, prompt_suffix=say(": ")))

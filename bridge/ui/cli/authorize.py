@@ -57,7 +57,7 @@ async def sign_in(
 ) -> int:
     """The whole dialogue with the person; returns the exit code: 0 once the sign-in is stored.
 
-    `save`: in whose hands it is where the store does not take it; None where the bridge goes on running.
+    `save`: saves the sign-in later if the store does not take it now; None where the running bridge sees to that.
     """
     ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
     known: asyncio.Future[SignInStarted] = asyncio.get_running_loop().create_future()
@@ -97,7 +97,7 @@ async def sign_in(
 
 
 async def _listen(control: Control, known: asyncio.Future[SignInStarted], ended: asyncio.Future[Ending]) -> None:
-    """To the bridge, for how the sign-in ends."""
+    """Listen to the bridge, for how the sign-in ends."""
     ending: Ending | None
     try:
         async with aclosing(control.notices()) as notices:
@@ -129,17 +129,17 @@ async def _end_of(known: asyncio.Future[SignInStarted], notices: AsyncIterator[N
 
 
 async def _outcome(control: Control, begun: SignInStarted, ended: asyncio.Future[Ending]) -> Ending:
-    """How the sign-in has ended, for whoever came back in the last second too. Raises: TimeoutError."""
+    """How the sign-in has ended, even if the browser came back in the last second. Raises: TimeoutError."""
     await asyncio.wait([ended], timeout=max(begun.expires_at - SystemClock().now(), 1))
     async with asyncio.timeout(LAST_SECOND):
         while not ended.done():
-            await control.status()  # by which the bridge tells of a sign-in that nobody came back from
+            await control.status()  # makes the bridge notice, and report, that the sign-in has expired
             await asyncio.wait([ended], timeout=LOOK_SECONDS)
     return ended.result()
 
 
 async def _saved(save: Save | None, address: str, sentence: str) -> tuple[int, str]:
-    """How it goes on with a sign-in that the store does not take yet. Raises: BridgeError where it is lost."""
+    """The end of a sign-in that the store does not take yet. Raises: BridgeError where it is lost."""
     if save is None:  # the running bridge sees to it
         return FAILED, f"mail-bridge: {sentence}"
     account = await saved(save, address, sentence)
@@ -148,7 +148,7 @@ async def _saved(save: Save | None, address: str, sentence: str) -> tuple[int, s
 
 
 async def _unattended(control: Control, address: str, problem: AuthorizationFailed) -> tuple[int, str]:
-    """Where nobody signs in there is still something to try."""
+    """For an account where nobody signs in: its mail servers can still be tried."""
     if problem.code != "unattended":
         return FAILED, f"mail-bridge: {tell_problem(problem)}"
     click.echo(say("{reason} Trying the mail servers …").format(reason=tell_problem(problem)))
@@ -166,7 +166,7 @@ async def _servers(control: Control, address: str) -> str:
 
 
 async def _paste(control: Control, ended: asyncio.Future[Ending]) -> None:
-    """Ask until it is the address at which this sign-in ends; how that goes comes as a notice."""
+    """Ask until the URL at which this sign-in ended is pasted; the result comes as a notice."""
     try:
         await _ask_until(control, ended)
     except NoThread as problem:
@@ -175,7 +175,7 @@ async def _paste(control: Control, ended: asyncio.Future[Ending]) -> None:
 
 
 async def _ask_until(control: Control, ended: asyncio.Future[Ending]) -> None:
-    """Raises: NoThread, without one to read a line in."""
+    """Raises: NoThread, if there is none to read a line in."""
     while line := await read_line():
         try:
             await control.complete_authorization(pasted(line))
@@ -199,8 +199,8 @@ async def _ask_until(control: Control, ended: asyncio.Future[Ending]) -> None:
 
 
 async def _open(url: str) -> None:
-    """The page. Where webbrowser does not know the program this lasts until that is closed, maybe tonight: hence a
-    thread that is waited for neither by the sign-in nor by the end of the command."""
+    """Open the page. If webbrowser does not know the browser, that takes until the browser is closed, maybe tonight:
+    hence a thread for which neither the sign-in nor the end of the command waits."""
     is_shown = False
     with suppress(NotDone):
         is_shown = await Threads("browser", at_once=1).run(partial(_show, url))
@@ -215,7 +215,8 @@ async def _has_window() -> bool:
 
 
 def _show(url: str) -> bool:
-    """Not in one of the terminal: providers' pages are nothing without JavaScript, and it would hide the link."""
+    """Show the page, but not in a browser of the terminal: providers' pages need JavaScript, and it would hide the
+    link."""
     return not browser.is_of_the_terminal() and browser.show(url)
 
 

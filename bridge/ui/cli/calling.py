@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 CMDS_SPECIAL = frozenset(" &()[]{}^=;!'+,`~")
-"""What wants quotes, as Windows' `cmd /?` has it; in PowerShell it is less."""
+"""Characters that need quotes, by Windows' `cmd /?`; PowerShell has fewer."""
 
 
 def own_program() -> str:
-    """How this program is called: by its name where a shell finds it so, else by its whole path."""
+    """How to call this program: by its name where a shell finds it, otherwise by its whole path."""
     script = Path(sys.executable).with_name("mail-bridge.exe" if os.name == "nt" else "mail-bridge")
     if shutil.which(script.stem) is not None or not script.exists():
         return script.stem
@@ -21,8 +21,8 @@ def own_program() -> str:
 
 
 def administrators_program() -> str:
-    """The same with an administrator's rights: by its whole path, since sudo looks in a PATH of its own. On Windows the
-    whole command prompt has them."""
+    """The same with an administrator's rights: by its whole path, since sudo has a PATH of its own. On Windows the
+    whole command prompt has these rights."""
     if os.name == "nt":
         return own_program()
     script = Path(sys.executable).with_name("mail-bridge")

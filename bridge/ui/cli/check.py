@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # aiohttp, for a bridge that runs
     from bridge.control.remote import RemoteControl
 
 ESSENTIAL = frozenset({"configuration", "client secret", "port", "workers", "store"})
-"""What keeps a bridge from starting, or everybody's mail from passing: exit code 2. All else is 1."""
+"""Checks whose failure keeps a bridge from starting, or all mail from passing: exit code 2. Any other failure is 1."""
 
 
 @click.command(cls=Command)
@@ -111,7 +111,7 @@ class _Running:
     """What the bridge that runs says of itself."""
 
     ports: frozenset[tuple[str, int]]
-    """Those that it has, which may not be those of the file."""
+    """The ports that it holds, which may differ from those in the file."""
     findings: tuple[Finding, ...]
 
 
@@ -164,7 +164,7 @@ def _exit_code(findings: tuple[Finding, ...]) -> int:
 
 
 def _is_no_file(path: Path) -> bool:
-    """True for what is there and is none, such as /dev/stdout."""
+    """True for a path that exists and is no regular file, such as /dev/stdout."""
     try:
         return not stat.S_ISREG(path.lstat().st_mode)
     except OSError:
@@ -174,7 +174,7 @@ def _is_no_file(path: Path) -> bool:
 def _write_report(
     file: Path, settings: Settings, loaded: LoadedConfig | None, findings: tuple[Finding, ...], *, is_full: bool
 ) -> None:
-    """For its owner alone: a person decides whom it is forwarded to. Raises: BridgeError."""
+    """Write it readable for its owner alone: a person decides to whom it is forwarded. Raises: BridgeError."""
     name = loaded.name if loaded is not None else find_config(settings).name
     case = Case(findings, loaded.config if loaded is not None else None, name, _log_file(loaded))
     try:

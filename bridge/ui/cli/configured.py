@@ -1,4 +1,4 @@
-"""The configuration of a command: which file it is, named or found, whose that is, and what is in it."""
+"""The configuration of a command: which file it is, named or found, who owns it, and what is in it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Settings:
     config: Path | None
     log_level: Level | None
     caller: str = ""
-    """Who has called, as the system numbers users, where the command is carried out as the service's user."""
+    """The system's id of the calling user, where the command runs as the service's user."""
     found: Path | None = None
-    """What find_config() has found where nobody has named a file: for who reads it again, and no other in its place."""
+    """The file that find_config() has found where none was named, so that a second reading uses no other file."""
 
     @property
     def program(self) -> str:
@@ -38,7 +38,7 @@ class Settings:
 
 
 def found_file(config: Path | None) -> Path | None:
-    """The configuration, if there is one as far as anybody can say just now: for what each command can do without."""
+    """The configuration, if one can be found just now: for purposes that every command can do without."""
     from bridge.host.paths import is_there
 
     return next(filter(is_there, places_of(config)), None)
@@ -52,10 +52,10 @@ def places_of(config: Path | None) -> list[Path]:
 
 
 def first_of(places: Iterable[Path]) -> Path | None:
-    """The first that is there; one in a directory that is closed to us is passed over.
+    """The first that exists; one in a directory that is closed to us is passed over.
 
-    Raises: ConfigError for one of which the system cannot say so, as while a disk or a network home is away: the next
-    one would be another bridge's, and none at all would be somebody's mistake.
+    Raises: ConfigError if the system cannot tell whether one exists, as while a disk or a network home is away: the
+    next one would be another bridge's, and "there is none" would be wrong.
     """
     for place in places:
         try:
@@ -69,7 +69,7 @@ def first_of(places: Iterable[Path]) -> Path | None:
 
 
 def refuse_a_pipe(config: Path) -> None:
-    """As by `--config <(…)`: to whoever reads it a second time it is empty. Raises: ConfigError."""
+    """Refuse a pipe, as by `--config <(…)`: a second reading would find it empty. Raises: ConfigError."""
     try:
         mode = config.stat().st_mode
     except OSError:
@@ -89,7 +89,7 @@ def find_config(settings: Settings) -> Path:
         _refuse_a_strangers(settings.config)
         try:
             if not settings.config.is_dir():  # the loader reports a directory
-                # Else `status --config tpyo.yaml` would say that no bridge is running.
+                # Otherwise `status --config tpyo.yaml` would say that no bridge is running.
                 settings.config.open("rb").close()
         except (OSError, ValueError) as problem:
             _tell_unreadable(settings.config, problem)
@@ -126,7 +126,7 @@ def _tell_unreadable(file: Path, problem: OSError | ValueError) -> NoReturn:
 
 
 def _refuse_a_strangers(config: Path) -> None:
-    """Of the machine's configuration, which can name programs to be run. Raises: ConfigError."""
+    """Refuse a stranger's file as the machine's configuration, which can name programs to run. Raises: ConfigError."""
     from bridge.host.paths import CONFIG_NAME, machine_config_dir
 
     if config != machine_config_dir() / CONFIG_NAME:
@@ -144,8 +144,8 @@ def _refuse_a_strangers(config: Path) -> None:
 
 
 def _refuse_a_strangers_here(config: Path, handle: int | None = None) -> None:
-    """Of a configuration that nobody has named, in the current directory, which may be everybody's. Args: handle, once
-    it is open. Raises: ConfigError."""
+    """Refuse a stranger's file as a configuration that was only found, in the current directory, where everybody may be
+    able to write. Args: handle, once it is open. Raises: ConfigError."""
     if not _is_of_here(config):
         return
     from bridge.host.owners import is_strangers  # late, as above
@@ -165,7 +165,7 @@ def _refuse_a_strangers_here(config: Path, handle: int | None = None) -> None:
 
 
 def _is_of_here(found: Path) -> bool:
-    """True for one that nobody has named, and that is found in the current directory alone."""
+    """True for a configuration that was not named, and is found only in the current directory."""
     from bridge.host.paths import CONFIG_NAME, config_candidates, machine_config_dir
 
     return found not in {config_candidates()[0], machine_config_dir() / CONFIG_NAME}
@@ -182,9 +182,10 @@ def own_config(settings: Settings) -> list[str]:
 
 
 def as_named(config: Path) -> Path:
-    """From the root, with the links in it, which may lead elsewhere tomorrow: the running bridge follows them.
+    """The absolute path, with its links kept, because they may lead elsewhere tomorrow, and the running bridge follows
+    them.
 
-    Those before a `..` are what it goes up from, and are followed now.
+    Only links before a `..` are resolved now, since `..` starts from their target.
     """
     from bridge.host.paths import from_root
 

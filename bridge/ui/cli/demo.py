@@ -15,7 +15,7 @@ from bridge.ui.i18n import say
 
 
 class DemoPorts:
-    """Each is taken when it is chosen: who asks for a free one and listens later may find it gone."""
+    """Each port is bound when it is chosen: a port that is only found free may be taken before we listen."""
 
     def __init__(self) -> None:
         self._held: dict[int, list[socket.socket]] = {}

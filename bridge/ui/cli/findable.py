@@ -22,7 +22,7 @@ TRY_SECONDS = 5.0
 
 @asynccontextmanager
 async def findable(directories: Iterable[Path], url: str, token: Secret[str]) -> AsyncIterator[None]:
-    """Leave word in each of them, on a full disk as soon as there is room, and take it back at the end.
+    """Publish this bridge in each of them, on a full disk as soon as there is room, and withdraw it at the end.
 
     Raises: CannotStart where somebody must change something first.
     """

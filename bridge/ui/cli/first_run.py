@@ -52,8 +52,8 @@ from bridge.ui.web.first_run import FirstRun
 from bridge.ui.web.guards import Administrators
 
 CONSOLE_PARTS: Final = ("bridge.host.collector", "bridge.ui.cli.findable", "bridge.ui.web.server")
-"""What the bridge's console loads when it begins. Too late to find that there is no descriptor left for them: the pages
-of the set-up, with somebody who waits for an answer, are gone by then."""
+"""Modules that the bridge's console needs at its start, loaded beforehand: if they failed for want of a descriptor
+later, the set-up's pages, with somebody waiting for an answer, would be gone already."""
 
 
 async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunOptions) -> int:
@@ -150,9 +150,9 @@ class Start:
         administrators: Administrators,
     ) -> None:
         self.followed: Followed | None = None
-        """The file that could be used, from then on: of one that could not, there is nothing to read again."""
+        """The file, once one could be used; one that could not is not read again for changes."""
         self.served = served
-        """The bridge's console, from then on: a file that came by itself may name another port."""
+        """The bridge's console, once it serves: a file that appeared by itself may name another port."""
         self._settings = settings
         self._installer = installer
         self._sockets = sockets
@@ -161,7 +161,7 @@ class Start:
         self._administrators = administrators
         self._shares_port = False
         self._refused: object = None
-        """The file that could not be used, as it was; not tried again by itself until it has changed."""
+        """The stamp of a file that could not be used: it is not tried again by itself until it has changed."""
 
     async def wait(self, stack: AsyncExitStack, stop: asyncio.Event) -> App | None:
         """The bridge, its ports open and its console serving, all on `stack`; None once it is told to stop."""
@@ -193,7 +193,7 @@ class Start:
             return app
 
     async def _next_order(self) -> asyncio.Future[None] | None:
-        """Somebody's, or None when a configuration has appeared that nobody has tried."""
+        """Somebody's order to start, or None when a configuration has appeared that was not tried yet."""
         while True:
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -238,13 +238,14 @@ class Start:
         return app
 
     def _naming(self, found: Path) -> Settings:
-        """The file that was to be written is the one that was meant. Any other one is not, whosever it is."""
+        """The settings for this file: the one that was to be written counts as named by the person, any other one does
+        not."""
         if found == self._installer.output:
             return dataclasses.replace(self._settings, config=found)
         return dataclasses.replace(self._settings, config=None, found=found)
 
     async def _take_over(self, stack: AsyncExitStack, app: App) -> None:
-        """Its console, by our doors. What goes wrong here ends the program, as it would end `run`."""
+        """Serve the bridge's console at our doors. An error here ends the program, as it would end `run`."""
         for sock in app.console_sockets:
             stack.callback(sock.close)
         following = console(
@@ -258,7 +259,8 @@ class Start:
         self._page.hand_over()
 
     def _bind(self, host: str, port: int, what: str) -> list[socket.socket]:
-        """The console's port is open already; what the bridge gets of it tells where, and is never served itself."""
+        """Bind a port. The console's is open already: the bridge gets sockets that only tell where, and are not
+        served."""
         if what == "console" and port == self.served.port and host == "localhost":
             self._shares_port = True
             return [sock.dup() for sock in self._sockets]
@@ -266,7 +268,7 @@ class Start:
 
 
 def _load(settings: Settings) -> LoadedConfig:
-    """What the file names is taken out of the environment first, as at the start of each command."""
+    """Load the file, having taken the variables that it names out of the environment, as each command does."""
     found = find_config(settings)
     taken_environment.take(named_variables(found))
     return load(settings)

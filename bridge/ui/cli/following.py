@@ -1,4 +1,4 @@
-"""The configuration file while the bridge serves: what is saved is put in force, whole, or it is told why not."""
+"""Follows the configuration file while the bridge serves: a saved file is applied as a whole, or we say why not."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from bridge.ui.i18n import say
 LOOK_SECONDS = 2.0
 """Between two looks at the configuration file."""
 REST_SECONDS = 1.0
-"""A file that has changed is read once it has stayed as it is for so long: half of one that is copied over a network
-may be a configuration, too, with other ports and without some `os_user`."""
+"""A changed file is read once it has not changed again for this long: half of a file that is being copied over a
+network may be a valid configuration, too, with other ports and without some `os_user`."""
 GONE_SECONDS = 60.0
-"""A file that is away for so long is not being replaced: the administrator hears of it before the next start does not
-find it."""
+"""A file that is missing for this long is not just being replaced: the administrator is told, before the next start
+fails to find it."""
 RETRY_FIRST, RETRY_LAST = 10.0, 900.0
-"""Seconds until a file whose secrets are in a locked keyring is read again; doubled each time. Who was away when the
-prompt came, and dismisses it, must not find the next one at once."""
+"""Seconds until a file whose secrets are in a locked keyring is read again; doubled each time. Somebody who comes back
+to the keyring's prompt, and dismisses it, must not get the next one at once."""
 
 Stamp = tuple[int, int, int]
 
@@ -49,10 +49,11 @@ class Followed:
     """A configuration file whose changes are applied while the bridge serves."""
 
     settings: Settings
-    """With the file that was found: while an editor replaces it, another one would be, in another place."""
+    """With the file that was found: looked for anew while an editor replaces it, another file might be found
+    elsewhere."""
     path: Path
     seen: Stamp | None
-    """As it was before it was loaded: a start may take long, and what changes during it must not be overlooked."""
+    """The file's stamp before it was loaded: a start may take long, and a change during it must not be overlooked."""
 
     @classmethod
     def from_now_on(cls, settings: Settings) -> Followed:
@@ -61,12 +62,12 @@ class Followed:
         return cls(dataclasses.replace(settings, found=path), path, _stamp(path))
 
     async def follow(self, app: App, reload: asyncio.Event) -> None:
-        """Until it is cancelled. Whatever becomes of a reload (no thread to read in, a bug) costs nobody a session."""
+        """Follow it until cancelled. A failed reload (no thread to read in, a bug) costs nobody a session."""
         await kept("configuration", functools.partial(self._follow, app, reload), SystemClock())
 
     async def _follow(self, app: App, reload: asyncio.Event) -> None:
-        """Apply the file whenever it has changed, and on SIGHUP; what cannot be used changes nothing, and is tried
-        again by itself where nobody has to correct it."""
+        """Apply the file whenever it has changed, and on SIGHUP. An unusable file changes nothing, and is tried again
+        by itself if nobody has to correct it."""
         seen = last = self.seen
         pauses: Iterator[float] | None = None
         again_at = gone_at = math.inf
@@ -100,16 +101,16 @@ class Followed:
                 again_at = time.monotonic() + next(pauses)
 
     def _look(self) -> Stamp | None:
-        """In a thread: on a network drive whose server is gone it takes minutes."""
+        """Runs in a thread: on a network drive whose server is gone it takes minutes."""
         return _stamp(self.path)
 
     def _load(self) -> LoadedConfig:
-        """In a thread, which a pipe would hold until somebody writes into it. Raises: ConfigError."""
+        """Runs in a thread, which a pipe would block until somebody writes into it. Raises: ConfigError."""
         refuse_a_pipe(self.path)
         return load(self.settings)
 
     async def _read(self, app: App, looks: Threads, at_rest: Stamp | None) -> bool:
-        """`at_rest`: what the file must still be once it is read; None by order, which takes it as it is.
+        """`at_rest`: the stamp that the file must still have once it is read; None for a reload by order, of any file.
 
         Returns: True if the same file may be usable a while later.
         """
@@ -121,8 +122,8 @@ class Followed:
         except ConfigError as problem:
             tell(problem)
             app.refused(problem)
-            # A locked keyring; or a file that the system does not give just now: on Windows who saves it, or looks for
-            # viruses, may have it for a moment longer than its stamp tells.
+            # A locked keyring; or a file that cannot be read just now: on Windows, the program that saves it, or a
+            # virus scanner, may hold it for a moment after its stamp has changed.
             return problem.may_pass or isinstance(problem.__cause__, OSError)
         except NoThread as problem:
             _refuse(app, BridgeError(problem.said))
@@ -147,7 +148,7 @@ class Followed:
 
 
 async def loaded_once_open(settings: Settings) -> LoadedConfig:
-    """As load(); a keyring that is locked just now is waited for: at login its owner may be asked for a password.
+    """Like load(), but waits for a locked keyring: at login its owner may still be asked for the password.
 
     Raises: ConfigError for all else; CannotStartNow without a thread to read it in.
     """
@@ -167,8 +168,8 @@ async def loaded_once_open(settings: Settings) -> LoadedConfig:
 
 
 def retry_pauses() -> Iterator[float]:
-    """Seconds between attempts at what passes by itself. Where a keyring is locked each may show a prompt, but not
-    while one is shown already."""
+    """Seconds between attempts at something that passes by itself. With a locked keyring each attempt may show a
+    prompt, but not while one is shown already."""
     pause = RETRY_FIRST
     while True:
         yield pause
@@ -187,8 +188,8 @@ def tell(problem: ConfigError) -> None:
 
 
 def warn(loaded: LoadedConfig) -> None:
-    """What works and should be changed all the same, at a start, where the log goes by now: to a person at a terminal
-    in their language, else as its lines. They may be JSON, or in a file, and nobody may keep standard error."""
+    """At a start, warn of what works and should be changed all the same: at a terminal in the person's language,
+    otherwise as log lines, since these may be JSON, or go to a file, and standard error may not be kept."""
     stream = logs.current_stream()
     if stream is None or stream is not sys.stderr or not stream.isatty():
         _log_doubts(loaded)

@@ -84,13 +84,13 @@ def _init_in_browser(settings: Settings, output: Path, port: int | None, *, open
 
 @dataclass(slots=True)
 class Replaceable:
-    """What is there, and may be replaced."""
+    """What exists, and may be replaced."""
 
     places: set[Path] = field(default_factory=set)
     entries: set[str] = field(default_factory=set)
-    """Of the keyring."""
+    """Entries of the keyring."""
     has_written: bool = False
-    """Some of them may be ours by now."""
+    """True once some of them may have been written by us."""
 
 
 def _ask(output: Path, replaceable: Replaceable) -> tuple[Interview, str] | None:
@@ -113,8 +113,8 @@ def _ask(output: Path, replaceable: Replaceable) -> tuple[Interview, str] | None
 
 
 def _carry_out(output: Path, interview: Interview, text: str, replaceable: Replaceable) -> bool:
-    """Write it, if that is wanted; what fails is tried again with the same answers for as long as somebody at the
-    terminal likes: a full disk or a locked keyring would cost all of them. Returns: whether it was wanted.
+    """Write it, if that is wanted. A failure may be retried with the same answers, as often as the person likes:
+    otherwise a full disk or a locked keyring would cost all answers. Returns: whether it was wanted.
 
     Raises: BridgeError; click.Abort.
     """
@@ -167,7 +167,8 @@ def _has_keyring(output: Path) -> bool:
 
 
 def _write(interview: Interview, output: Path, text: str, replaceable: Replaceable) -> None:
-    """Raises: BridgeError, also for what has come since it was asked about: in another window, by somebody else."""
+    """Raises: BridgeError, also for a file or entry that has appeared since the question, from another window or
+    user."""
     secrets = {output.parent / place: secret_text(secret) for place, secret in interview.files.items()}
     for path in (*secrets, output):
         if path not in replaceable.places and is_taken(path):

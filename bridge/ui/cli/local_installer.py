@@ -30,7 +30,7 @@ from bridge.ui.setup.installer import AlreadyConfigured, secret_text
 from bridge.ui.setup.writing import write_configuration
 
 FORGET_SECONDS: Final = 8 * 3600.0
-"""For answers that nobody has touched: as long as an administrator's session."""
+"""Answers that nobody has touched for this long are dropped: as long as an administrator's session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,8 @@ class LocalInstaller:
             self._waiting.discard(order)
 
     def answer_all(self, problem: BridgeError | None = None) -> None:
-        """Tell everybody who has ordered it, also while it started by itself: nobody takes up an order any more."""
+        """Answer all orders, also those that came while it started by itself, since no order is carried out any
+        more."""
         self._is_over, self._problem = True, problem
         for order in self._waiting:
             settle(order, problem)
@@ -152,7 +153,7 @@ def _reference(scheme: str, name: str) -> str:
 
 
 def settle(order: asyncio.Future[None], problem: BridgeError | None = None) -> None:
-    """Answer who waits, unless he has his answer or has given up."""
+    """Answer whoever waits for this order, unless they have an answer or have given up."""
     if order.done():
         return
     if problem is None:

@@ -27,7 +27,7 @@ def log_stream(loaded: LoadedConfig) -> TextIO | None:
 
 
 def log_as(settings: Settings, loaded: LoadedConfig, stream: TextIO | None) -> None:
-    """From now on; `stream`, as log_stream() has it. Who looks where it went until now learns where it goes."""
+    """Log to `stream`, from log_stream(), from now on. The old place gets a line that says where the log goes."""
     before = logs.current_stream()
     if stream not in (None, before):
         logs.configure("info", loaded.config.log.format, before)

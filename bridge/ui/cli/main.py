@@ -121,8 +121,8 @@ def main(ctx: click.Context, /, **options: Any) -> None:
 
 
 def _have_standard_streams() -> None:
-    """Numbers that nothing else gets; an empty standard input where it is closed; and a file for what is logged, and
-    said at the end, where there is no standard error: a program without a window has none on Windows."""
+    """Make sure of all standard streams: their descriptors are taken, a closed standard input is empty, and a file
+    takes the log and the last words where there is no standard error, as in a Windows program without a window."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
         from bridge.host.descriptors import fill_standard_descriptors
 
@@ -146,16 +146,16 @@ def _speak_as_the_console() -> None:
 
 
 def _read_anything() -> None:
-    """What standard input has that is no text in its encoding is kept as Python does in the locale C: no answer but a
-    path may hold it. Else it would end the command, or the thread that waits for a line, unheard."""
+    """Keep undecodable bytes of standard input as Python does in the locale C; only a path may contain them. Otherwise
+    they would end the command, or silently the thread that waits for a line."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
 
 
 def _print_anything() -> None:
-    """What the standard streams have no letter for is written in plain ones. On Windows a file or a pipe has 250 of
-    them, and one of the others, such as the mark before an account, would end the command. UTF-8 has none for a file's
-    name in Latin-1, and in most locales Python is strict about that."""
+    """Replace characters that the standard streams cannot encode. On Windows a file or a pipe can encode some 250, and
+    any other, such as the mark before an account, would end the command. UTF-8 cannot encode a file name in Latin-1,
+    and in most locales Python is strict about that."""
     codecs.register_error("plain", _in_plain_letters)
     for stream in (sys.stdout, sys.stderr):
         if not isinstance(stream, io.TextIOWrapper):
@@ -174,7 +174,8 @@ def _in_plain_letters(problem: UnicodeError) -> tuple[str, int]:
 
 
 def _wants_no_more(problem: OSError) -> bool:
-    """Of `mail-bridge … | head`. Windows calls writing into such a pipe an invalid argument, as other mistakes too."""
+    """True for a closed pipe, as in `mail-bridge … | head`. Windows reports that as an invalid argument, like other
+    errors."""
     return isinstance(problem, BrokenPipeError) or (problem.errno == errno.EINVAL and _is_of_output(problem))
 
 
@@ -196,8 +197,9 @@ def _is_of_nowhere(problem: OSError) -> bool:
 
 
 def _tell_of_system(problem: OSError) -> int:
-    """What the system refused to output, to a part of ours that is loaded only now, or to a name. Returns: the exit
-    code. Raises: it, if it is nothing of that."""
+    """Tell of a system error in writing output, in loading a module late, or in resolving a path. Returns: the exit
+    code.
+    Raises: the error, if it is none of these."""
     if _wants_no_more(problem):
         drop_output()
     elif _is_of_output(problem):
@@ -218,8 +220,8 @@ def _tell_of_system(problem: OSError) -> int:
 
 
 def _tell_of_name(problem: UnicodeEncodeError) -> int:
-    """A file's name was to be written as the system wants it, in a locale of older letters. Returns: the exit code.
-    Raises: it, if it is anything else."""
+    """Tell that a file's name cannot be encoded for the system, in a locale with an older encoding. Returns: the exit
+    code. Raises: the error, if it is anything else."""
     of_names, found = codecs.lookup(sys.getfilesystemencoding()).name, codecs.lookup(problem.encoding).name
     if of_names == "utf-8" or found != of_names:
         raise problem
@@ -234,13 +236,14 @@ def _tell_of_name(problem: UnicodeEncodeError) -> int:
 
 
 def _tell(sentence: str) -> None:
-    """As the last word, which may find a full disk: the exit code says as much, and a service manager goes by that."""
+    """Say a last sentence. A full disk may swallow it, but a service manager goes by the exit code, which says as
+    much."""
     with contextlib.suppress(OSError):
         click.echo(sentence, err=True)
 
 
 def _drop_errors() -> None:
-    """What a full disk has not taken must not be tried again at the exit: Python would end with 120."""
+    """Drop output that a full disk has not taken: Python would try again at the exit, and end with code 120."""
     try:
         if sys.stderr is not None:
             sys.stderr.flush()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # a command that only asks a running bridge does not import o
     from bridge.ui.web.guards import Administrators
 
 LINGER_SECONDS = 2.0
-"""For a console that was opened for one sign-in: the browser still has to fetch the page that says how it went."""
+"""For a console that was opened for one sign-in: the browser still has to fetch the page with the result."""
 
 
 @asynccontextmanager
@@ -103,7 +103,7 @@ class Served:
 
     @property
     def control_url(self) -> str:
-        """Where control.remote asks: by number, whatever localhost means here."""
+        """Where control.remote connects: a numeric address, independent of what localhost resolves to."""
         return f"http://127.0.0.1:{self.port}"
 
 
@@ -157,10 +157,10 @@ async def console(
 
 
 def meeting_places(config: Path) -> tuple[Path, ...]:
-    """Where a running bridge leaves word for other commands: a directory for each name of its configuration.
+    """Where a running bridge publishes itself for other commands: a directory for each name of its configuration.
 
-    First the name that it was given, since a link in it may lead elsewhere by the time that somebody asks; then that of
-    the file itself, which has many names.
+    First the name that was given, since a link in it may lead elsewhere by the time somebody asks; then the name of the
+    file itself, to which many names may lead.
     """
     from bridge.host.paths import data_dir
 
@@ -168,7 +168,8 @@ def meeting_places(config: Path) -> tuple[Path, ...]:
 
 
 def places_to_ask(config: Path) -> tuple[Path, ...]:
-    """Where to look for it: there, and where the service of this machine leaves word, for whoever may read that."""
+    """Where to look for a bridge: there, and where this machine's service publishes itself, for those who may read
+    that."""
     from bridge.host.paths import is_for_service, service_data_dir
 
     directory = service_data_dir() if is_for_service(as_named(config)) else None
@@ -231,7 +232,8 @@ class Reached:
 
     control: Control
     save: Save | None = None
-    """Only in this process, which may end before the store takes what has come: a bridge that runs goes on trying."""
+    """Only for a bridge in this process, which may end before the store takes the sign-in; a running one goes on
+    trying."""
 
 
 @asynccontextmanager
@@ -243,7 +245,7 @@ async def reach(settings: Settings) -> AsyncIterator[Control]:
 
 @asynccontextmanager
 async def reach_to_sign_in(settings: Settings) -> AsyncIterator[Reached]:
-    """The same, for what is lost with this process unless it is saved."""
+    """The same, for a sign-in, which would be lost with this process unless it is saved."""
     async with reach_running(settings) as control:
         if control is not None:
             yield Reached(control)
@@ -255,7 +257,8 @@ async def reach_to_sign_in(settings: Settings) -> AsyncIterator[Reached]:
 
 
 def _warn_of_a_stranger(loaded: LoadedConfig) -> None:
-    """A service's password asked for by another user is one of that user's own store, and opens nothing."""
+    """Warn another user who asks for a service's password: it would come from that user's own store, and open
+    nothing."""
     from bridge.host.sockets import answers
 
     config = loaded.config

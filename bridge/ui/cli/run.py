@@ -131,9 +131,9 @@ async def _serve(settings: Settings, beside: Beside) -> int:
 
 
 async def check_store(app: App, loaded: LoadedConfig) -> None:
-    """A key that is wrong or gone ends the start, and so does a file that cannot be used. What may pass does not: a
-    keyring that is locked just now, a database server that starts after us, a full disk. Accounts say so, and the next
-    login asks again."""
+    """End the start if the key is wrong or missing, or the store's file cannot be used. What may pass does not end it:
+    a locked keyring, a database server that starts after us, a full disk. Then the accounts report it, and the next
+    login tries again."""
     store = loaded.config.store
     try:
         await app.check_store()
@@ -171,9 +171,9 @@ class Orders:
 
 
 def hang_up(orders: Orders, beside: Beside, followed: Followed | None) -> None:
-    """SIGHUP. While there is no file to read again it is the terminal that was closed, which `nohup` outlives.
+    """Handle SIGHUP. Without a configuration file it means that the terminal was closed, which `nohup` lets us survive.
 
-    With a file it is the order to reload, under `nohup` too: whoever leaves a bridge behind so sends it that.
+    With a file it is the order to reload, even under `nohup`, where people reload a bridge left running by this signal.
     """
     if followed is not None:
         orders.reload.set()

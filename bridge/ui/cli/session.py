@@ -39,8 +39,8 @@ R = TypeVar("R")
 
 
 def code_of(problem: ConfigError) -> int:
-    """Nobody has to change a file that the system does not give just now. Where a keyring is locked, somebody must
-    unlock it first, and `run` waits for that."""
+    """The exit code: FAILED, and not UNUSABLE, for a file that cannot be read just now, which nobody has to change. A
+    locked keyring must be unlocked by somebody first, and `run` waits for that."""
     is_systems = may_pass(problem.__cause__) or (problem.may_pass and not problem.is_locked)
     return FAILED if is_systems else UNUSABLE
 
@@ -185,5 +185,5 @@ async def read_line() -> str:
 
 
 def drop_output() -> None:
-    """Standard output takes nothing more; what is left in it must not be tried again at the exit."""
+    """Standard output takes nothing more; Python must not try again at the exit to write what is left in its buffer."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

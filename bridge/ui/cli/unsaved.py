@@ -20,7 +20,7 @@ WAIT_SECONDS = 3600.0
 
 
 async def saved(save: Save, address: str, sentence: str, *, wait: float = WAIT_SECONDS) -> AccountStatus:
-    """The account, once its sign-in is saved; `sentence` tells that it waits. A try that has begun is not cut off.
+    """The account, once its sign-in is saved; `sentence` says that it waits. An attempt under way is not interrupted.
 
     Raises: BridgeError where it is lost.
     """

@@ -78,8 +78,8 @@ class Section:
     is_good: bool = False
 
     def mean(self, choice: str) -> None:
-        """The choice whose form was sent. In another window, or by the browser's Back, another one of the same name in
-        the file may have been made since the form was shown; whoever sends it has read this one."""
+        """Take the choice whose form was sent. In another window, or with the browser's Back button, another choice of
+        the same name may have been made since the form was shown; but this is the one that the sender has read."""
         found = Choice.__members__.get(choice)
         if found is None or found is self.choice or found.value[0] != self.choice.value[0]:
             return
@@ -100,9 +100,10 @@ class Section:
         return problems
 
     def offer_secret(self, text: str) -> str:
-        """A secret that was typed; kept only if nothing is wrong with it. Returns: what is wrong.
+        """Take a secret that was typed, if nothing is wrong with it. Returns: what is wrong.
 
-        Until take(), which comes once the new one has a place, the section is not answered: what is written names it.
+        The section counts as unanswered until take(), which is called once the secret has a place that the file can
+        name.
         """
         if text and (problem := secret_problem(self.choice, text) or _too_long(text)):
             return problem

@@ -22,7 +22,7 @@ from bridge.replacing import replace
 
 def is_taken(path: Path) -> bool:
     """True if there is a file. Raises: BridgeError for a directory, and where we may not even look: nothing can be
-    written there either, and who is told so at the end has answered all questions for nothing."""
+    written there either, and to learn that only at the end would make all answers useless."""
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):

@@ -247,8 +247,8 @@ def _run_with_glib(icon: Any, shown: Callable[[Any], None], rearm: Callable[[], 
 
 
 class _NoNotifier:
-    """In place of pystray's way to notifications, which ours do not take (see bubbles): to make one has the bus start
-    what shows them, and where that does not start the icon would end before its loop has begun."""
+    """Replaces pystray's notifier, which we do not use (see bubbles): to create one makes the bus start the
+    notification server, and if that fails, the icon would end before its loop has begun."""
 
     def hide(self) -> None:
         """What pystray does at its end."""
@@ -314,7 +314,7 @@ def _label(text: str) -> str:
 
 
 def clipped(text: str, limit: int) -> str:
-    """What there is room for, in UTF-16 as Windows counts; a longer text would be an error there."""
+    """The text cut to the limit, in UTF-16 units as Windows counts; a longer text would be an error there."""
     if len(text.encode("utf-16-le")) // 2 <= limit:
         return text
     return text.encode("utf-16-le")[: 2 * (limit - 1)].decode("utf-16-le", "ignore") + "…"

@@ -1,4 +1,4 @@
-"""When a person is told that they are needed: at once, then ever more rarely, and never in a storm (pure)."""
+"""When a person is told that they are needed: at once, then less and less often, and never in a flood (pure)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ HOUR: Final = 3600.0
 INTERVALS: Final = (HOUR, 4 * HOUR, 24 * HOUR)
 """After the first, second and every later time: within a morning, by the afternoon, then once a day."""
 ALONG: Final = 0.25
-"""Who would be told within this share of an interval is told along with the others: their times come together."""
+"""Accounts that are due within this share of an interval are told along with the others, so that their times
+converge."""
 GAP: Final = 60.0
 """Between two notifications, for each one of the last hour: accounts whose tokens end one after another (an
 administrator revoked them all) make some ten notifications in the first hour, however many accounts there are."""
@@ -35,7 +36,8 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whom to tell about now, in one notification (nobody: none), and when to look again; None: when it changes."""
+    """The accounts to tell of now, in one notification (none if empty), and when to decide again; None: after a
+    change."""
 
     addresses: tuple[str, ...]
     look_again_at: float | None

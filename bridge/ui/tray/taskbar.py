@@ -1,4 +1,4 @@
-"""What pystray takes no notice of on Windows: a taskbar that is too busy to answer, and that a session is to end."""
+"""What pystray ignores on Windows: a taskbar that is too busy to answer, and the end of a session."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ END_SECONDS: Final = 4.0
 
 NIM_ADD: Final = 0
 NIM_MODIFY: Final = 1
-"""For an icon that it has, an order it takes; for any other one it says no."""
+"""The taskbar accepts this order for an icon that it has, and refuses it for any other."""
 NIM_DELETE: Final = 2
 WM_CLOSE: Final = 0x0010
 """What a program is asked to end by: `taskkill` without /F, and a task that is to stop."""
@@ -25,8 +25,8 @@ Call = Callable[[], object]
 
 
 class Taskbar:
-    """Is told things by one thread: at login, or when somebody comes back to a session, each may take four seconds and
-    then be refused (Shell_NotifyIcon), which is no matter for the loop that mail goes through."""
+    """Calls the taskbar from one thread: at login, or when somebody returns to a session, each call may take four
+    seconds and then fail (Shell_NotifyIcon), which must not hold up the loop that serves mail."""
 
     def __init__(self, order: Any) -> None:
         """Args: order, pystray's Shell_NotifyIcon, whose answers are heard from now on."""
@@ -66,9 +66,10 @@ class Taskbar:
         self._calls.put(None)
 
     def endings(self, stop: Call) -> dict[int, Callable[[int, int], int]]:
-        """Handlers for pystray's window, which would answer "no": whoever has no window to be seen is then ended before
-        all others are asked, though the person may choose to stay. And which would not close, while its second one, the
-        menu's, does, and with it the menu. Args: stop, of the program, which calls leave().
+        """Handlers for pystray's hidden window. By itself it would answer "no" to the end of a session: Windows then
+        ends a program without a visible window before it asks the others, although the person may choose to stay. Nor
+        would it close on WM_CLOSE, while pystray's second window, the menu's, does. Args: stop, of the program, which
+        calls leave().
 
         Source: Shutdown Changes for Windows Vista; WM_QUERYENDSESSION, WM_ENDSESSION.
         """

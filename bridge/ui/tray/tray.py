@@ -38,11 +38,11 @@ from bridge.ui.tray.words import Notification, Words
 R = TypeVar("R")
 
 LOOK_SECONDS: Final = 30.0
-"""Between two looks at the status, for what sends no notice: a sign-in that begins, or is given up."""
+"""Between two status requests, for changes that send no notice: a sign-in that begins, or is given up."""
 SETTLE_SECONDS: Final = 0.3
-"""After a notice, before looking: they come in bursts, and a status of many accounts is no small question."""
+"""Between a notice and the status request: notices come in bursts, and a status of many accounts is expensive."""
 REST: Final = 20
-"""Times as long as the answer took, until the next question: a bridge with 50,000 accounts has better things to do."""
+"""We wait this many times as long as the last answer took: a bridge with 50,000 accounts has better things to do."""
 RETRY_SECONDS: Final = 2.0
 """Between two attempts to find a bridge: while it restarts, somebody looks at the icon."""
 
@@ -183,7 +183,7 @@ class Tray:
                 group.create_task(self._look(bridge, changed))
         except* BridgeError as problems:
             ended += problems.exceptions
-        if ended:  # not above: Python 3.11.2, as Debian 12 has it, makes a group of what is raised in there
+        if ended:  # not raised above: in Python 3.11.2, Debian 12's, an exception from in there becomes a group
             raise ended[0]
 
     async def _listen(self, bridge: Bridge, changed: asyncio.Event) -> None:
@@ -308,7 +308,8 @@ class Tray:
 
 
 async def _in_thread(call: Callable[[], R]) -> R:
-    """The result of a call that may block, for as long as a browser is open: the loop's own threads are waited for.
+    """The result of a call that may block, perhaps while a browser is open. Not in the loop's own threads, because the
+    loop's end would wait for them.
 
     Raises: NoThread; OSError and BridgeError, as the call does.
     """
