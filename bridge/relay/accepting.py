@@ -8,6 +8,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from bridge.relay.connected import has_add_reader
 from bridge.relay.crowd import Crowd, Take, Whose, nobody_knows
@@ -22,6 +23,8 @@ PAUSE_SECONDS = 0.5
 
 AT_ONCE = 32
 """Clients that are taken in one turn of the loop."""
+LOOK_EVERY = 8
+"""Clients behind which we look how many others wait, where nobody did."""
 WAITING = 256
 """Clients of one socket that may wait for their turn, each with a descriptor; more are left to the kernel's queue."""
 
@@ -116,14 +119,19 @@ class _Watch(ABC):
 
 
 class _InTurns(_Watch):
-    """One goes in for each turn of the loop: sessions that are under way have theirs between two."""
+    """One client goes in for each turn of the loop, so that the sessions under way have their turns in between. Those
+    who wait are taken out of the kernel's queue only now and then, unless that has shown that there is a crowd: to find
+    nobody else there costs a twentieth of a login."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell, whose: Whose
     ) -> None:
+        self._let_in = take
         self._crowd = Crowd(take, whose)
         self._is_moving = False
-        super().__init__(loop, sock, self._crowd.add, tell)
+        self._unseen = LOOK_EVERY - 1
+        """Clients that have gone in since we last looked who else waits."""
+        super().__init__(loop, sock, self._add, tell)
 
     def end(self) -> None:
         """Who was taken goes in: the port may go on in other hands, and the kernel knows nothing of them any more."""
@@ -131,7 +139,17 @@ class _InTurns(_Watch):
         while len(self._crowd):
             self._crowd.let_in(WAITING)
 
+    def _add(self, client: socket.socket, address: Any) -> None:
+        if self._unseen:
+            self._let_in(client, address)
+        else:
+            self._crowd.add(client, address)
+
     def _ready(self) -> None:
+        self._unseen = 0 if len(self._crowd) else (self._unseen + 1) % LOOK_EVERY
+        if self._unseen:
+            self._accept()
+            return
         count = 0
         while count < AT_ONCE and len(self._crowd) < WAITING and self._accept():
             count += 1

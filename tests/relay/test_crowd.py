@@ -177,3 +177,38 @@ async def test_those_whom_nobody_has_begun_are_left_to_the_kernel(monkeypatch: p
             for _ in range(10):
                 await begun.get()
         assert most == 3
+
+
+async def test_behind_each_eighth_client_that_comes_alone_we_look_who_else_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An accept that finds nobody costs a twentieth of a login; where somebody is found, the crowd is taken."""
+    begun = asyncio.Queue[socket.socket]()
+    looked = 0
+
+    class Counted(Crowd):
+        def add(self, client: socket.socket, address: Any) -> None:
+            nonlocal looked
+            looked += 1
+            super().add(client, address)
+
+    monkeypatch.setattr(accepting, "Crowd", Counted)
+    with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
+        sock.setblocking(False)
+
+        def come(number: int) -> None:
+            for _ in range(number):
+                stack.enter_context(socket.create_connection(sock.getsockname()))
+
+        def take(client: socket.socket, address: Any) -> None:
+            begun.put_nowait(stack.enter_context(client))
+
+        async with clients_of(sock, take, lambda _: None), asyncio.timeout(10):
+            for _ in range(17):
+                come(1)
+                await begun.get()
+            assert looked == 3
+            come(20)
+            for _ in range(20):
+                await begun.get()
+            assert looked == 3 + 13
