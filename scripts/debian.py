@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 POLICY = Path("/usr/sbin/policy-rc.d")
-"""Debian asks this program whether a freshly installed daemon may start; ours are started by whoever needs them."""
+"""Debian asks this program whether a newly installed daemon may start; ours are started by the scripts that need
+them."""
 
 
 def install(what: str, packages: Sequence[str], without: str) -> None:
@@ -26,12 +27,12 @@ def install(what: str, packages: Sequence[str], without: str) -> None:
 
 
 def may_install() -> bool:
-    """True for root on Debian, or on what is made of it."""
+    """True for root on Debian or a distribution derived from it."""
     return shutil.which("apt-get") is not None and hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def fetch(packages: Sequence[str]) -> str:
-    """Install `packages`; only apt says a word, of what goes wrong. Returns: the command that failed, or ""."""
+    """Install `packages`; prints only apt's errors. Returns: the command that failed, or ""."""
     may_start = POLICY.exists()
     if not may_start:
         POLICY.write_text("#!/bin/sh\nexit 101\n")
@@ -53,8 +54,8 @@ def _apt_get(command: str, *arguments: str) -> int:
 
 
 def _offered(packages: Sequence[str]) -> list[str]:
-    """Those that this Debian has: apt-get installs nothing at all where it does not know one, and each release leaves
-    some out."""
+    """The packages that this release of Debian has: apt-get installs nothing at all if it does not know one, and each
+    release lacks some."""
     known = subprocess.run(["apt-cache", "show", *packages], capture_output=True, text=True).stdout
     names = {line.removeprefix("Package: ") for line in known.splitlines() if line.startswith("Package: ")}
     if lacking := [name for name in packages if name not in names]:

@@ -19,10 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 OLDEST_PYTHON = (3, 11)
 DEVELOPMENT = ("dev", "postgresql", "tray")
-"""The extras for whatever is not a user's: tests, benchmark, catalogues, pictures."""
+"""The extras for development: tests, benchmark, catalogues, pictures."""
 AS_LOCKED = ("--require-hashes", "--no-deps", "-r")
-"""What makes pip install a lock and nothing else. Without --no-deps, pip 23 looks for the newest release of whatever is
-required with an extra, and then refuses it for not being the locked one: no installation on the day of a release."""
+"""Options with which pip installs a lock and nothing else. Without --no-deps, pip 23 looks for the newest release of a
+package that is required with an extra, and then refuses it because it is not the locked one: each new release would
+break the installation."""
 
 
 def python() -> Path:
@@ -33,7 +34,7 @@ def python() -> Path:
 def prepare(*extras: str) -> Path:
     """Make the environment with this project and these extras installed; does nothing if it is up to date.
 
-    What is installed is what scripts/locks says, by hash: today, tomorrow, here and in CI.
+    The packages are those of scripts/locks, by hash: the same at any time, here and in CI.
 
     Returns: its interpreter. Ends the program with a sentence if that is not possible.
     """
@@ -52,7 +53,8 @@ def prepare(*extras: str) -> Path:
     if not (is_here and _can_install()):
         _make()
     tell("installing mail-bridge and what it needs …")
-    # The project last, without its requirements and with the locked setuptools: nothing is fetched that has no hash.
+    # The project last, without its requirements and with the locked setuptools, so that nothing is fetched without a
+    # hash.
     _pip(*AS_LOCKED, str(lock_file(extras)))
     _pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
     stamp.write_text(wanted)
@@ -65,21 +67,21 @@ def lock_file(extras: tuple[str, ...]) -> Path:
 
 
 def _is_here() -> bool:
-    """False of an environment that was moved, or copied, with its directory: its commands name an interpreter, and it
-    has mail-bridge, where both were. Made by something else than Python's venv, it does not tell."""
+    """False for an environment that was moved or copied with its directory: its commands name the interpreter, and it
+    finds mail-bridge, at the old place. One that was not made by Python's venv does not tell."""
     made = [value.partition(" -m venv ")[2].split(" ") for key, value in _settings() if key == "command"]
     places = [" ".join(word for word in words if not word.startswith("--")) for words in made]
-    here = os.path.normcase(os.path.realpath(ENVIRONMENT))  # which may be a link itself
+    here = os.path.normcase(os.path.realpath(ENVIRONMENT))  # .venv may be a link itself
     return all(os.path.normcase(os.path.realpath(place)) == here for place in places)
 
 
 def _sees_system() -> bool:
-    """Whether it was made so: GTK, which draws the icon's menu on Linux, is the system's."""
+    """True if it was made with the system's packages: GTK, which draws the icon's menu on Linux, is one of them."""
     return ("include-system-site-packages", "true") in _settings()
 
 
 def _settings() -> list[tuple[str, str]]:
-    """What the environment was made as, key and value; empty where there is none."""
+    """The settings with which the environment was made, key and value; empty if there is none."""
     try:
         lines = (ENVIRONMENT / "pyvenv.cfg").read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -89,8 +91,8 @@ def _settings() -> list[tuple[str, str]]:
 
 
 def _can_install() -> bool:
-    """False also for an environment that was left half made, or was made for a Python that the system has replaced by
-    its next one: it has an interpreter then, and nothing for it to run."""
+    """False also for an environment that was left half made, or was made for a Python that the system has since
+    upgraded: it has an interpreter then, but no packages for it."""
     try:
         return subprocess.run([python(), "-m", "pip", "--version"], capture_output=True).returncode == 0
     except OSError:
@@ -114,9 +116,9 @@ def _make() -> None:
 
 
 def _is_of_the_store() -> bool:
-    """Windows has a copy of AppData and of the registry for each program from its Store: what is to start at login, and
-    all files of ours, would be in that, and in another one with the next Python. Source: "Using Python on Windows",
-    Redirection of local data, registry, and temporary paths."""
+    """True for a Python from the Microsoft Store. Windows gives each program from there a private copy of AppData and
+    of the registry: our autostart entry and all our files would be in that copy, and in another one with the next
+    Python. Source: "Using Python on Windows", Redirection of local data, registry, and temporary paths."""
     return "WindowsApps" in PureWindowsPath(sys.base_prefix).parts
 
 
@@ -127,13 +129,13 @@ def _is_complete() -> bool:
 
 def _pip(*arguments: str) -> None:
     command = [python(), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
-    # setuptools warns everybody that an editable installation is one.
+    # setuptools warns about every editable installation.
     if subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode != 0:
         sys.exit("\n".join((say("the installation failed; pip has said why, above"), *_remedy())))
 
 
 def _remedy() -> tuple[str, ...]:
-    """For systems that a package of ours (cryptography) is not built for any more, so that pip was to compile it."""
+    """For systems for which a package (cryptography) is no longer built, so that pip had to compile it."""
     system = sysconfig.get_platform()
     if system in {"win32", "win-arm64"}:
         return (say(BUILT_FOR_64_BITS, directory=ENVIRONMENT.name),)

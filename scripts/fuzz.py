@@ -16,7 +16,7 @@ from environment import DEVELOPMENT, ROOT, prepare
 
 KEPT = ROOT / "fuzz"
 LONGEST = 16 * 1024
-"""Octets of an input: more than the longest line that we take."""
+"""Octets of an input: more than the longest line that we accept."""
 
 RUN = """
 import logging

@@ -60,7 +60,7 @@ def digest(svg: Path) -> bytes:
 
 
 def signed(png: bytes, source: bytes) -> bytes:
-    """The image with a text chunk behind its header (PNG specification, section 11.3.3.2: tEXt)."""
+    """The image with a text chunk after its header (PNG specification, section 11.3.3.2: tEXt)."""
     header_end = len(SIGNATURE) + 25  # IHDR is always first: length, name, 13 octets, checksum
     body = b"tEXt" + KEYWORD + b"\0" + source
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))

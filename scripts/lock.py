@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def requirements(pyproject: Path = ROOT / "pyproject.toml") -> str:
-    """SHA-256 of what pyproject.toml says about packages, and of nothing else."""
+    """SHA-256 of pyproject.toml's requirements, and of nothing else in it."""
     content = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     project = content["project"]
     parts = (
@@ -62,7 +62,7 @@ def check(pyproject: Path = ROOT / "pyproject.toml") -> list[str]:
 
 
 def unhashed(lines: list[str]) -> list[str]:
-    """Requirements without a hash behind them."""
+    """Requirements that are not followed by a hash."""
     found = []
     for line, after in zip(lines, [*lines[1:], ""], strict=True):
         if line and not line.startswith((" ", "#")) and not after.lstrip().startswith("--hash=sha256:"):
@@ -79,7 +79,7 @@ def write(*, upgrade: bool) -> int:
         command += ["--python-version", ".".join(map(str, OLDEST_PYTHON)), "--no-annotate", "--no-header"]
         # pip refuses "coverage[toml]>=7" beside "coverage==7.17.4" as soon as there is a newer coverage.
         command += ["--no-strip-extras"]
-        # The project itself is built from the lock as well, not with whatever setuptools is the newest today.
+        # The project itself is built with the locked setuptools, too, and not with the newest one.
         command += ["--group", "build"]
         command += [word for extra in extras for word in ("--extra", extra)]
         command += ["--upgrade"] if upgrade and extras == DEVELOPMENT else []
@@ -93,7 +93,8 @@ def write(*, upgrade: bool) -> int:
 
 
 def audit() -> int:
-    """Known weaknesses, from PyPI's advisories; --strict, since "could not be asked about" is not "has none"."""
+    """Known vulnerabilities, from PyPI's advisories; --strict, since "could not be checked" does not mean "has
+    none"."""
     tool = python_tool("pip-audit")
     command = [tool, "--strict", "--disable-pip", "--require-hashes", "--requirement", str(lock_file(DEVELOPMENT))]
     return subprocess.run(command, cwd=ROOT).returncode

@@ -7,7 +7,8 @@ import sys
 
 
 def parser() -> argparse.ArgumentParser:
-    """For the script that runs; add what it takes, in no other spelling. A word too many ends it with a sentence."""
+    """A parser for the running script, to which it adds its options; abbreviations are not accepted, and an unexpected
+    argument ends the script with a sentence."""
     return argparse.ArgumentParser(
         description=sys.modules["__main__"].__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -16,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def chosen(*options: str) -> str:
-    """For a script that takes at most one of these. Returns: it; empty if there is none."""
+    """For a script that takes at most one of these options. Returns: the given one; empty if there is none."""
     words = parser()
     group = words.add_mutually_exclusive_group()
     for option in options:

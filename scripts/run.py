@@ -25,12 +25,12 @@ def main() -> int:
         arguments = ["run"] if has_config(interpreter) else ["run", "--demo"]
     command = [interpreter, "-m", "bridge", *arguments]
     if os.name == "nt":
-        return subprocess.run(command).returncode  # Windows' exec would give the console back before the end
+        return subprocess.run(command).returncode  # Windows' exec would return to the shell before the end
     return os.execv(interpreter, command)
 
 
 def has_config(interpreter: str) -> bool:
-    """True if `run` will find a configuration; README puts it here, wherever the caller stands."""
+    """True if `run` will find a configuration; the README puts it here, whatever the caller's current directory."""
     if os.environ.get("MAIL_BRIDGE_CONFIG"):
         return True
     os.chdir(ROOT)

@@ -96,10 +96,10 @@ def first_set_up() -> Iterator[str]:
 
 
 def take_setup(browser: Any, link: str) -> None:
-    """One step with an answer that is refused."""
+    """A picture of one step with an answer that is refused."""
     for name, locale in (("light", "en-GB"), ("french", "fr-FR")):
         page = opened(browser, link, locale=locale)
-        if name == "light":  # the answers belong to the set-up: the second time it goes on where it was
+        if name == "light":  # the set-up keeps its answers: the second time it goes on where it was
             page.check("input[value=MICROSOFT]")
             page.click("main button[type=submit]")
         page.fill("#client_id", "11111111-2222-3333-4444-555555555555")
@@ -162,7 +162,7 @@ def running(session: Any, config: Path) -> Iterator[None]:
 
 
 def save(screen: Any, name: str, *windows: Any) -> None:
-    """These windows, where they are on the screen, without what is around them."""
+    """Save a picture of these windows, as they are on the screen, without their surroundings."""
     from PIL import Image
 
     boxes = [(window.x, window.y, window.x + window.width, window.y + window.height) for window in windows]

@@ -22,7 +22,8 @@ from environment import DEVELOPMENT, ROOT, prepare
 from options import parser
 
 SURROUNDINGS = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-"""Of every step: else each of pytest's processes, and each program that a test starts, would compile all of it anew."""
+"""The environment of every step. Otherwise each of pytest's processes, and each program that a test starts, would
+compile all modules anew."""
 COLLECTION = "collection"
 OTHER_PLATFORMS = tuple(name for name in ("linux", "win32", "darwin") if name != sys.platform)
 
@@ -52,7 +53,7 @@ def main() -> int:
         ("catalogues", [interpreter, str(ROOT / "scripts" / "translate.py"), *([] if fix else ["--check"])]),
         ("locks", [interpreter, str(ROOT / "scripts" / "lock.py"), "--check"]),
         ("tree", [interpreter, str(ROOT / "scripts" / "tree.py"), "--write" if fix else "--check"]),
-        # All workers look for the tests at the same moment: what has been compiled by then is there for each.
+        # All workers collect the tests at the same moment: with this step first, the modules are compiled by then.
         *([] if rest else [(COLLECTION, module("pytest", "--collect-only", "-qqq", "-rN"))]),
     ]
     failed = carry_out(steps, at_once=1 if fix else os.cpu_count() or 1)
@@ -71,7 +72,7 @@ def main() -> int:
 
 
 def carry_out(steps: Sequence[tuple[str, list[str]]], at_once: int) -> list[str]:
-    """Run them, and print what they say in their order. Returns: those that failed."""
+    """Run the steps, and print their output in order. Returns: those that failed."""
 
     def run(step: tuple[str, list[str]]) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(step[1], cwd=ROOT, env=SURROUNDINGS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -88,7 +89,7 @@ def carry_out(steps: Sequence[tuple[str, list[str]]], at_once: int) -> list[str]
 
 
 def _for_platform(name: str) -> list[str]:
-    """With a cache of its own: the one of another platform would be thrown away, and both run at the same time."""
+    """With a cache of its own: mypy would discard another platform's cache, and both run at the same time."""
     return ["--platform", name, "--cache-dir", str(ROOT / ".mypy_cache" / name)]
 
 
@@ -104,7 +105,7 @@ def install_servers() -> None:
 
 
 def install_npm_packages() -> None:
-    """From npm, into the virtual environment: what the lock has, and none of it runs before a test runs it."""
+    """Install the locked packages from npm into the virtual environment; nothing of them runs before a test runs it."""
     packages = runpy.run_path(str(ROOT / "tests" / "servers" / "packages.py"))
     npm = shutil.which("npm")
     if packages["has_npm_packages"]() or npm is None:

@@ -106,7 +106,7 @@ def findings(path: Path) -> Iterator[str]:
     for statement in ast.parse(path.read_text("utf-8")).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
             value = statement.value.value
-            if isinstance(value, str) and PLACEHOLDER.sub("", value):  # one that is a placeholder alone is not ours
+            if isinstance(value, str) and PLACEHOLDER.sub("", value):  # a mere placeholder has nothing to translate
                 yield value
 
 
@@ -170,7 +170,7 @@ def read(path: Path) -> Any:
 
 
 def ids(catalog: Any) -> set[str | tuple[str, ...]]:
-    """Its sentences; those with a number as both their forms."""
+    """The catalogue's sentences; those with a number as a pair of their forms."""
     return {message.id for message in catalog if message.id}
 
 

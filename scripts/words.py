@@ -59,13 +59,13 @@ FRENCH = {
 
 def say(english: str, **values: object) -> str:
     """The sentence in the language of the system."""
-    # The program's own way to know it, which needs nothing but Python either.
+    # The program's own way to find out, which needs nothing but Python either.
     wishes = str(runpy.run_path(str(_LANGUAGE))["system_language"]())
     return (FRENCH[english] if wishes.lower().startswith("fr") else english).format(**values)
 
 
 def tell(english: str, **values: object) -> None:
-    """Print it, also where the locale's encoding lacks a character of it: Python would end with a traceback there."""
+    """Print it, even if the locale's encoding lacks one of its characters, where Python would end with a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     print(say(english, **values), flush=True)

@@ -1,4 +1,4 @@
-"""What the demo's three mail servers share: a client's streams, and who may read what."""
+"""What the demo's three mail servers share: a client's streams, and who may open which mailbox."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bridge.demo import sasl
 from bridge.demo.mailboxes import Mail, Mailbox
 
 Owner = Callable[[str], str | None]
-"""An access token to the address whose mail it opens."""
+"""Gives the address whose mail an access token opens."""
 
 
 class Connection(ABC):
@@ -59,7 +59,7 @@ class Connection(ABC):
 
 
 class LineConnection(Connection):
-    """One where a command is a line, as in POP3 and SMTP."""
+    """A connection on which each command is one line, as in POP3 and SMTP."""
 
     async def answer_next(self) -> bool:
         """See Connection."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate, make_msgid
 
 MESSAGES_KEPT = 200
-"""For each mailbox; the oldest goes first, since the demo may run for long."""
+"""For each mailbox; beyond that the oldest is dropped, since the demo may run for long."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Mail:
         return self._boxes.get(address.lower())
 
     async def welcome(self) -> None:
-        """One message for each, so that there is something to read."""
+        """Deliver a message to each, so that there is something to read."""
         for box in self._boxes.values():
             await box.deliver(_welcome(box.address))
 

@@ -18,7 +18,7 @@ from aiohttp import web
 from bridge.advice.said import Translate, said
 
 ACCESS_SECONDS = 3600.0
-"""Life of an access token, as at the real ones."""
+"""Life of an access token, as with real providers."""
 CODE_SECONDS = 60.0
 """Life of an authorization code; it is redeemed within milliseconds."""
 CLIENT_ID = "mail-bridge-demo"
@@ -55,7 +55,7 @@ class DemoProvider:
         )
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        sock = socket.create_server(("127.0.0.1", 0))  # without a descriptor aiohttp's own way is a site without a port
+        sock = socket.create_server(("127.0.0.1", 0))  # without a descriptor, aiohttp would make a site without a port
         try:
             await web.SockSite(self._runner, sock).start()
         except OSError:

@@ -54,7 +54,7 @@ async def demo_world(
 ) -> AsyncIterator[DemoWorld]:
     """Everything that the bridge needs from outside, on free loopback ports, until the context ends.
 
-    Raises: BridgeError for want of a descriptor, a disk's room and the like.
+    Raises: BridgeError for lack of a descriptor, disk space and the like.
     """
     provider = DemoProvider(ADDRESSES, translate, language)
     mail = Mail(ADDRESSES)
@@ -88,7 +88,7 @@ async def _serve(
             with contextlib.suppress(ConnectionError, RuntimeError):
                 writer.close()
 
-    sock = socket.create_server(("127.0.0.1", 0))  # without a descriptor asyncio's own way is a server without a port
+    sock = socket.create_server(("127.0.0.1", 0))  # without a descriptor, asyncio would make a server without a port
     try:
         return await asyncio.start_server(connected, sock=sock, ssl=context, limit=LINE_LIMIT)
     except OSError:
@@ -140,7 +140,7 @@ def _certificates(directory: Path) -> tuple[Path, ssl.SSLContext]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair_file)
     finally:
-        with contextlib.suppress(PermissionError):  # Windows: a virus scanner reads it; the directory takes it along
+        with contextlib.suppress(PermissionError):  # Windows: a virus scanner reads it; it goes with the directory
             pair_file.unlink()
     return ca_file, context
 

@@ -1,4 +1,4 @@
-"""What the doctor's checks are called, in the reader's language: for the console's page and for the command."""
+"""Names of the doctor's checks, in the reader's language: for the console's page and for the command."""
 
 from __future__ import annotations
 

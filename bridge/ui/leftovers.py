@@ -1,4 +1,4 @@
-"""What is stored of an address without an account, and how a sign-out went, in words: for console and commands."""
+"""What is stored for an address without an account, and how a sign-out went, in words: for console and commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def what_is_left(left: Leftover) -> str:
 
 
 def removed(address: str, done: SignOut) -> str:
-    """One sentence; what may go on at the provider is told beside it."""
+    """One sentence; grants that may still be valid at the provider are reported beside it."""
     if done.was_left:
         sentence = say("{address} is in no account of the configuration. All that was stored of it is removed.")
     elif done.was_signed_in:

@@ -34,7 +34,7 @@ def main() -> None:
     known = {figures.row for figures in earlier}
     chosen = [row for row in _chosen(rows(scale), options.only) if row.key not in known]
     _raise_descriptor_limit()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else the systems would be left behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # otherwise the systems would be left running
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # Dovecot's login processes are other users
@@ -96,7 +96,7 @@ def _systems(
     provider: AuthorizationServer,
     ports: Ports,
 ) -> Iterator[System]:
-    """Those of `names` that are there, in the order in which they take turns."""
+    """Those of `names` that are installed, in the order in which they take turns."""
     where = (directory, ports, authority.ca_file)
     if "HAProxy" in names and peers.has_haproxy():
         yield HAProxy(*where)
@@ -126,7 +126,7 @@ def _upstream(directory: Path, authority: Authority) -> Iterator[Ports]:
 
 
 def _raise_descriptor_limit() -> None:
-    """For thousands of mail programs; the systems start with the usual limit, and see to theirs."""
+    """For thousands of mail programs; the measured systems start with the usual limit, and may raise their own."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

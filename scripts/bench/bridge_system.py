@@ -74,7 +74,7 @@ class MailBridge(System):
 
     @contextmanager
     def with_ended_tokens(self) -> Iterator[None]:
-        """Running, after a restart; everybody has signed in before, and needs a new access token."""
+        """The bridge, running again after a restart; everybody has signed in before, and needs a new access token."""
         lifetime, self._provider.lifetime = self._provider.lifetime, 0
         with self.running():
             pass
@@ -88,7 +88,7 @@ class MailBridge(System):
 
     @contextmanager
     def slow_tokens(self, seconds: float) -> Iterator[None]:
-        """The provider takes so long for each of its answers."""
+        """Meanwhile the provider takes this long for each of its answers."""
         self._provider.token_seconds = seconds
         try:
             yield
@@ -96,18 +96,18 @@ class MailBridge(System):
             self._provider.token_seconds = 0.0
 
     def token_requests(self) -> Callable[[], list[str]]:
-        """From now on: whose token was asked for, once for each request."""
+        """The accounts whose token is requested from now on, once for each request."""
         owners = {token: grant.address for token, grant in self._provider.refresh.items()}
         seen = len(self._provider.presented)
         return lambda: [owners.get(token, "a new grant") for token in self._provider.presented[seen:]]
 
     def wait_until_up(self) -> None:
-        """Besides, sign everybody in: as somebody would who moves here from another program."""
+        """Also signs everybody in, as somebody would who comes from another program."""
         self.wait_until_listening()
         asyncio.run(self._sign_in())
 
     def wait_until_listening(self) -> None:
-        """Without touching a port: what a start costs is measured."""
+        """Wait without connecting to a port, because the cost of a start is measured."""
         deadline = time.monotonic() + START_SECONDS
         while "bridge.up" not in self.log:
             if time.monotonic() > deadline or self._process is None or self._process.poll() is not None:

@@ -48,15 +48,15 @@ def emailproxy() -> Path | None:
 
 
 def mail_bridge() -> Path | None:
-    """An interpreter with what users have: what the tests' tools bring along some library would load, too. What
-    is measured is the tree at hand, by PYTHONPATH; the installed copy only brings what that needs."""
+    """An interpreter with the packages that users have: libraries would load some of the test tools' packages, too. We
+    measure the working tree, by PYTHONPATH; the installed copy only provides its dependencies."""
     return _environment("mail-bridge", [str(_ROOT)])
 
 
 def _environment(name: str, wanted: list[str]) -> Path | None:
     """An environment of its own; None where it cannot be made."""
     python, whole = _PLACE / name / "bin" / "python", _PLACE / name / "installed"
-    if not whole.exists():  # nor is one where somebody interrupted us
+    if not whole.exists():  # also if making it was interrupted
         shutil.rmtree(_PLACE / name, ignore_errors=True)
         print(f"installing {name} in an environment of its own …", file=sys.stderr)
         make = [_builder(), "-m", "venv", str(_PLACE / name)]
@@ -70,7 +70,7 @@ def _environment(name: str, wanted: list[str]) -> Path | None:
 
 def _builder() -> str:
     """The system's Python, as a user has it, if it is new enough: built with the same care by the same distribution as
-    HAProxy and Dovecot. One that somebody has compiled on the spot may take a quarter more for the same work."""
+    HAProxy and Dovecot. A locally compiled one may take a quarter more for the same work."""
     is_fit = _SYSTEM_PYTHON.exists() and _succeeds(
         _SYSTEM_PYTHON, f"import ensurepip, sys; sys.exit(sys.version_info < {_OLDEST_PYTHON})"
     )

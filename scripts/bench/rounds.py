@@ -34,7 +34,7 @@ class Figures:
         return median(ours / max(theirs, 1e-9) for ours, theirs in pairs)
 
     def is_reached(self, goal: Goal) -> bool | None:
-        """None where what it takes was not measured."""
+        """Whether the goal is reached; None if a figure that it needs was not measured."""
         if not self.by_system.get(OURS):
             return None
         figure = self.ratio(goal.beside) if goal.beside else self.median(OURS)
@@ -42,7 +42,7 @@ class Figures:
 
 
 def measured(rows: Sequence[Row], systems: Sequence[System], scale: Scale) -> list[Figures]:
-    """All rounds of all rows. What may run all the time is started once."""
+    """All rounds of all rows. A system that may keep running is started once."""
     found = {row.key: [Figures(row.key, column) for column in row.columns] for row in rows}
 
     def note(row: Row, system: System) -> None:
@@ -70,7 +70,7 @@ def measured(rows: Sequence[Row], systems: Sequence[System], scale: Scale) -> li
             try:
                 with system.running() if row.is_fresh else nullcontext():
                     note(row, system)
-            except Closed as problem:  # what another program cannot do is an answer, too
+            except Closed as problem:  # that another program cannot do it is a result, too
                 if system.name == OURS:
                     raise
                 print(f"{row.key:<12} {system.name:<12} {problem}; its log:\n{system.log}", file=sys.stderr)

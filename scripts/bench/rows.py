@@ -21,12 +21,12 @@ GB = 1e9
 MESSAGE = whole_lines(25_000_000)
 SMALL = whole_lines(4 * KIB)
 SETTLE_SECONDS = 0.1
-"""For what a system still does behind the last answer."""
+"""For the work that a system still does after the last answer."""
 LOGINS_AT_ONCE = 8
 FETCHES_AT_ONCE = 16
 NOOP_EVERY_SECONDS = 0.005
 TOKEN_SECONDS = 0.5
-"""What a provider may take for an answer on a busy morning."""
+"""How long a provider may take to answer on a busy morning."""
 
 
 @dataclass(frozen=True)
@@ -308,7 +308,7 @@ def cold_logins(system: System, scale: Scale) -> Sequence[float]:
 
 
 def morning(system: System, scale: Scale) -> Sequence[float]:
-    """An office comes back at once behind a night's restart: all tokens have ended, and the provider takes its time."""
+    """A whole office logs in at once after a restart at night: all tokens have expired, and the provider is slow."""
     assert isinstance(system, MailBridge)
     addresses = [f"person{number}@example.com" for number in range(scale.morning_accounts)]
     system.accounts = [ADDRESS, *addresses]

@@ -53,14 +53,14 @@ class Cpu:
 
 
 def memory(root: int) -> int:
-    """Octets, as PSS: what is shared among processes is counted once. As RSS where only root may know (mail-bridge
+    """Octets, as PSS: memory shared among processes is counted once. As RSS where only root may read PSS (mail-bridge
     closes that part of /proc to others)."""
     return sum(_figure(pid, ("smaps_rollup", "Pss:"), ("status", "VmRSS:")) for pid in tree(root))
 
 
 def own_memory(root: int) -> int:
-    """Octets of that which are in no file: what sessions add. A program's own pages and its libraries' weigh less while
-    another process runs the same ones: one more mail-bridge takes 6.5 MiB off memory() of one that does nothing."""
+    """Octets of that which no file backs: what sessions add. The pages of a program and its libraries count less while
+    another process uses them too: one more mail-bridge takes 6.5 MiB off memory() of an idle one."""
     return sum(_figure(pid, ("smaps_rollup", "Pss_Anon:"), ("status", "RssAnon:")) for pid in tree(root))
 
 

@@ -45,7 +45,7 @@ RATE = 50.0
 DESCRIPTORS = 1024
 """Open files for each process, where sessions are counted: some systems' limit, and soon reached."""
 FULL_SECONDS = 30.0
-"""Who gets no answer for so long is not served: the process has no descriptor left for him."""
+"""A client that gets no answer for this long is not served: the process has no descriptor left for it."""
 
 
 # --- load -----------------------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ class Logins:
     is_new: bool = False
     """Each with another spelling of the user name, so that no worker remembers it."""
     address: str = PERSON
-    """Whose mailbox; BOUND where each login hangs on whose program it is."""
+    """The mailbox; BOUND where each login depends on the user of the program."""
 
     def __call__(self, where: Sequence[Bridge]) -> None:
         """Returns when all are over."""
@@ -101,7 +101,7 @@ class Row:
     load_of_all: Callable[[Sequence[Bridge]], None] | None = None
     """Where each of several processes gets as much as the single one."""
     is_bound: bool = False
-    """It makes the bridge find out whose programs come: measured behind all that do not."""
+    """It makes the bridge look up the users of programs; measured after all rows that do not."""
     figures: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """By system: CPU of the bridge's own process, and of all, in each round."""
 
@@ -130,8 +130,8 @@ class Row:
 
 
 def most_left_out(count: int) -> int:
-    """Of so many sorted values, at each end: the rest holds the median of more of them, however they are distributed,
-    with a probability of 0.95, or, where all are too few for that, with less."""
+    """How many of `count` sorted values to leave out at each end, so that the range of the rest holds the true median,
+    whatever the distribution, with a probability of 0.95; or with less, where even all values are too few for that."""
     left_out = 0
     while 2 * sum(math.comb(count, below) for below in range(left_out + 2)) <= 0.05 * 2**count:
         left_out += 1
@@ -301,7 +301,7 @@ def report(options: argparse.Namespace) -> Report:
     with bridges(1, several, *(1,) * (several - 1)) as found:
         systems = {"one": found[:1], "several": found[1:2], "apart": [found[0], *found[2:]]}
         quiet = [others_busy()]
-        # Once a login has hung on whose program it is, that is found out about all who come, for five minutes.
+        # Once a login has depended on the program's user, the bridge looks up that of every client, for five minutes.
         for bound in (False, True):
             rounds(systems, [row for row in table if row.is_bound == bound], options.rounds, several)
         quiet.append(others_busy())

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PERSON = "alice@example.com"
 BOUND = "bob@example.com"
-"""Whose mailbox is for the programs of one user, who runs this: each login hangs on whose program it is."""
+"""Its mailbox is only for the programs of the user who runs this: each login depends on the user of the program."""
 # --- a session that stays -----------------------------------------------------------------------------------------
 
 

@@ -25,11 +25,11 @@ from bridge.ui.cli.unsaved import Save, saved
 from bridge.ui.i18n import say, tell, tell_problem
 
 LAST_SECOND = 180.0
-"""Seconds in which a browser that came back just in time is told how it went: the code is redeemed, which may take 85,
-and each mail server is tried."""
+"""Seconds to wait for the result of a sign-in whose browser came back just in time: redeeming the code may take 85, and
+each mail server is tried."""
 LOOK_SECONDS = 2.0
 WAITS = None
-"""In place of an exit code: there is a sign-in, and the store does not take it yet."""
+"""In place of an exit code: somebody has signed in, but the store does not take the grant yet."""
 Ending = tuple[int | None, str]
 """Exit code and sentence."""
 

@@ -1,4 +1,4 @@
-"""Where other commands find this process: a file for each name of its configuration, while it serves."""
+"""Lets other commands find this process: a file for each name of its configuration, while it serves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bridge.tasks import task_group
 from bridge.ui.cli.starting import ends_the_start
 
 TRY_SECONDS = 5.0
-"""Until word is left again where the disk had no room for it: mail programs are served meanwhile."""
+"""Until we try again to publish where the disk had no room for the file: mail programs are served meanwhile."""
 
 
 @asynccontextmanager

@@ -128,10 +128,10 @@ async def _invite(options: FirstRunOptions, served: Served, administrators: Admi
     with suppress(NoThread):  # then no browser: the link has been printed
         if await in_thread(browser.name) is None:
             return
-        # Not the link itself: what a browser is started with can be read in the list of processes.
+        # Not the link itself, because others can read a browser's arguments in the list of processes.
         ticket = administrators.issue_ticket(own_user_id()).reveal()
         open_it = partial(browser.show, f"{console_url(served.port)}admin/{ticket}")
-        # Not waited for, and not in a thread of the loop's: some browsers' commands return only when they are closed.
+        # Not waited for, and not in a thread of the loop: some browsers' commands return only when they are closed.
         with suppress(RuntimeError):
             threading.Thread(target=open_it, name="browser", daemon=True).start()
 

@@ -39,8 +39,8 @@ R = TypeVar("R")
 
 
 def code_of(problem: ConfigError) -> int:
-    """The exit code: FAILED, and not UNUSABLE, for a file that cannot be read just now, which nobody has to change. A
-    locked keyring must be unlocked by somebody first, and `run` waits for that."""
+    """The exit code: FAILED for a file that merely cannot be read just now, which nobody has to change. A locked
+    keyring is UNUSABLE, because somebody must unlock it first; `run` waits for that."""
     is_systems = may_pass(problem.__cause__) or (problem.may_pass and not problem.is_locked)
     return FAILED if is_systems else UNUSABLE
 

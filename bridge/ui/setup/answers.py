@@ -1,4 +1,4 @@
-"""What has been answered so far, and what is wrong with an answer: by the same models that read the file later."""
+"""The answers so far, and what is wrong with an answer: judged by the same models that read the file later."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Choice(Enum):
 
     @property
     def settings(self) -> dict[str, Value]:
-        """What stands in the file before anything is asked."""
+        """The settings that are in the file before anything is asked."""
         name, kind, flow = self.value
         has_preset = kind == "oauth2" and self is not Choice.OTHER
         return {"kind": kind, **({"preset": name} if has_preset else {}), **({"flow": flow} if flow else {})}
@@ -65,7 +65,7 @@ class Choice(Enum):
         return SecretNeed.ALWAYS if self in {Choice.GOOGLE, Choice.MICROSOFT_APP} else SecretNeed.MAYBE
 
     def section(self, taken: Mapping[str, object]) -> str:
-        """Under which it goes into the file: its own name, or the first of `gmail-2`, `gmail-3`… that is free."""
+        """The provider's name in the file: its own, or the first of `gmail-2`, `gmail-3`… that is free."""
         name: str = self.value[0]
         number = 1
         while name in taken:
@@ -89,7 +89,7 @@ class ProviderAnswer:
 
     choice: Choice
     settings: Mapping[str, Value]
-    """As they go into the file, without the secret."""
+    """The settings as they go into the file, without the secret."""
     secret_reference: str = ""
     """`${file:…}` or `${keyring:…}`; empty if there is no secret."""
 
@@ -112,9 +112,9 @@ class Answers:
     key_file: str = ""
     """Where the store's key goes; empty for the OS keyring."""
     ports: Mapping[Protocol, int] = field(default_factory=dict)
-    """For mail programs, at localhost, where they differ from the defaults."""
+    """The ports for mail programs, at localhost, where they differ from the defaults."""
     console_port: int | None = None
-    """Of the console, where it differs from the default."""
+    """The console's port, where it differs from the default."""
     store_path: str = ""
     """Where the store is; empty for the user's own directory."""
 
@@ -141,7 +141,7 @@ def setting_problem(settings: Mapping[str, Value], key: str) -> str:
 
 
 def secret_problem(choice: Choice, secret: str) -> str:
-    """What is wrong with a client secret; its text is in no sentence."""
+    """What is wrong with a client secret; no sentence quotes it."""
     if (wrong := unseen(secret) or misquoted(secret)) is not None:
         return wrong.told(say)
     if " " in secret:
@@ -151,8 +151,8 @@ def secret_problem(choice: Choice, secret: str) -> str:
 
 
 def unquoted(text: str) -> str:
-    """Without quotes around it: Windows copies a path in them, a terminal puts a file that is dropped on it into them,
-    and `"*@example.com"` has them in YAML."""
+    """The text without quotes around it: Windows copies a path with quotes, a terminal adds them to a dropped file, and
+    `"*@example.com"` has them in YAML."""
     return text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
@@ -166,12 +166,12 @@ def file_problem(text: str) -> str:
 
 
 def unreadable(error: Exception) -> str:
-    """Of a file that somebody has named."""
+    """The sentence about a named file that cannot be read."""
     return said("this file cannot be read: {reason}", reason=system_reason(error)).told(say)
 
 
 _STARTTLS_PORTS: Final = frozenset({25, 110, 143, 587})
-"""Where mail servers begin in clear (RFC 8314 section 3)."""
+"""Ports on which mail servers begin in clear text (RFC 8314 section 3)."""
 _SERVER: Final = re.compile(r"([^\s:/]+):([0-9]{1,5})(?:\s+(starttls|implicit))?")
 
 

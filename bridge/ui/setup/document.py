@@ -1,4 +1,4 @@
-"""Answers to the text of config.yaml, with comments in the language of this context."""
+"""Turns the answers into the text of config.yaml, with comments in the language of this context."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PORTS: Final = {Protocol.IMAP: 1143, Protocol.POP3: 1110, Protocol.SMTP: 1587}
 
 
 def document(answers: Answers) -> str:
-    """The file. It loads if every answer was found good and what its references name is in place."""
+    """The file's text. It can be loaded if every answer is valid and what its references name is in place."""
     return "\n".join(_lines(answers)) + "\n"
 
 
@@ -40,9 +40,9 @@ def section_problem(choice: Choice, settings: Mapping[str, Value], directory: Pa
 
 
 def section_problems(choice: Choice, settings: Mapping[str, Value], directory: Path) -> list[tuple[str, str]]:
-    """All that is wrong, each with its key; an empty key where it is none in particular.
+    """All problems, each with its key; the key is empty for a problem of no single setting.
 
-    Tried by loading them, with an account and, where there must be one, with any secret.
+    Found by loading the settings with an account and, where one is required, with a made-up secret.
     """
     secret = {"client_secret": "any"} if choice.secret is SecretNeed.ALWAYS else {}
     trial = ProviderAnswer(choice, {**settings, **secret})
@@ -55,8 +55,8 @@ def section_problems(choice: Choice, settings: Mapping[str, Value], directory: P
 
 
 def trial(text: str, references: Iterable[str], directory: Path) -> LoadedConfig:
-    """The file as `run` would read it, though what these references name is nowhere yet. Raises: ConfigError, such as
-    for too many accounts."""
+    """The file as `run` would read it, although what these references name does not exist yet. Raises: ConfigError,
+    such as for too many accounts."""
     for reference in references:
         text = text.replace(reference, "${TRIAL}")
     return parse_config(text, directory=directory, environ={"TRIAL": "any"}, read_keyring=lambda name: "any")

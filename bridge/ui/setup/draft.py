@@ -71,7 +71,7 @@ class Section:
 
     choice: Choice
     texts: dict[str, str] = field(default_factory=dict)
-    """As typed, good or bad, so that the page can show it again."""
+    """The answers as typed, valid or not, so that the page can show them again."""
     secret: Secret[str] | None = None
     reference: str = ""
     """Where the secret goes: `${keyring:…}` or `${file:…}`."""
@@ -88,7 +88,7 @@ class Section:
             self.secret, self.reference = None, ""
 
     def take(self, texts: Mapping[str, str], directory: Path) -> dict[str, str]:
-        """The fields of the form. Returns: what is wrong, by field; "" for what belongs to none of them."""
+        """Take the fields of the form. Returns: problems by field; under "" those of no single field."""
         self.texts = {name: texts.get(name, "").strip()[:LONGEST] for name in fields_of(self.choice)}
         if self.choice.kind == "microsoft" and "://" in self.texts["tenant"] and not self.texts["authorization_url"]:
             # One of the two URLs, whichever it is.
@@ -148,7 +148,7 @@ class Section:
         return problems
 
     def _own_problems(self) -> dict[str, str]:
-        """Of each field that was filled in, by itself; and of those of which one at least is needed."""
+        """Problems of each field that was filled in, by itself; and of fields of which at least one is needed."""
         problems: dict[str, str] = {}
         settings = self.settings
         for name in filter(self.texts.get, self.texts):
@@ -207,7 +207,7 @@ class Draft:
     # --- providers ----------------------------------------------------------------------------------------------
 
     def choose(self, choice: Choice) -> str:
-        """A provider to be asked about, in place of those that were chosen and never answered. Returns: its name."""
+        """Add a provider to ask about, in place of those that were chosen but never answered. Returns: its name."""
         for name in [name for name, section in self.sections.items() if not section.texts]:
             del self.sections[name]
         name = choice.section(self.sections)
@@ -232,7 +232,7 @@ class Draft:
     # --- accounts -----------------------------------------------------------------------------------------------
 
     def take_typed(self, text: str) -> list[str]:
-        """The list that was typed. Returns: what is wrong, line by line; then it is shown again, and not used."""
+        """Take the typed list. Returns: problems, line by line; if there are any, it is shown again, and not used."""
         self.typed, self.typed_accounts = text.replace("\r\n", "\n")[:TYPED], ()
         if len(text) > TYPED:
             return [say("this list is too long to be typed here; choose it as a CSV file")]
@@ -243,7 +243,7 @@ class Draft:
         return list(roster.problems)
 
     def take_file(self, name: str, content: bytes) -> list[str]:
-        """A CSV file, in place of an earlier one. Returns: what is wrong; then the earlier one stays."""
+        """Take a CSV file, in place of an earlier one. Returns: problems; if there are any, the earlier one stays."""
         roster = read_roster(content, self.sections)
         if not roster.problems:
             self.file_name, self.file_accounts, self.file_unused = name, roster.accounts, roster.unused
@@ -338,5 +338,5 @@ class Draft:
 
 
 def digest(text: str) -> str:
-    """Tells whether what is written is what was looked at."""
+    """By this one can tell whether the text that is written is the one that was shown."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

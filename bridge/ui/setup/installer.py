@@ -1,4 +1,4 @@
-"""What the first-run page has done for it: by whoever knows keyring, disk, doctor and bridge."""
+"""What the first-run page needs done, by code that knows keyring, disk, doctor and bridge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.ui.setup.draft import Draft
 
 
 class AlreadyConfigured(BridgeError):
-    """Somebody has written a configuration meanwhile. Nothing of it was changed."""
+    """Somebody has written a configuration meanwhile; it was not changed."""
 
 
 class Installer(Protocol):
@@ -29,11 +29,11 @@ class Installer(Protocol):
         ...
 
     async def place(self, scheme: str, name: str) -> str:
-        """A reference `${keyring:…}` or `${file:…}` to where nothing is yet. Raises: BridgeError."""
+        """A reference `${keyring:…}` or `${file:…}` to a place that is still free. Raises: BridgeError."""
         ...
 
     async def rehearse(self, draft: Draft) -> tuple[Finding, ...]:
-        """What can be tried before anything is written. Raises: ConfigError."""
+        """Run the checks that are possible before anything is written. Raises: ConfigError."""
         ...
 
     async def install(self, draft: Draft) -> None:
@@ -46,5 +46,5 @@ class Installer(Protocol):
 
 
 def secret_text(value: Secret[str]) -> str:
-    """As it goes into a file."""
+    """The secret as it goes into a file."""
     return value.reveal() + "\n"

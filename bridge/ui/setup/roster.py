@@ -18,7 +18,7 @@ LARGEST = 4 * 1024 * 1024
 """Bytes; the configuration that is made of it may have one MiB."""
 
 MOST_PROBLEMS = 20
-"""Lines that are told of: who has chosen the wrong file needs no thousand."""
+"""Lines that are reported: somebody who chose the wrong file does not need a thousand."""
 
 _COLUMNS = {
     "address": "address",
@@ -46,13 +46,13 @@ _ORDER = ("address", "provider", "sign_in_as")
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """What is in the file."""
+    """The content of the file."""
 
     accounts: tuple[AccountAnswer, ...]
     problems: tuple[str, ...]
     """Each with its line; if there are any, nothing of the file should be used."""
     unused: tuple[str, ...] = ()
-    """Names in its header that mean no column of ours."""
+    """Names in its header that stand for no column of ours."""
 
 
 def read_roster(content: bytes, providers: Collection[str]) -> Roster:
@@ -120,7 +120,8 @@ def _rows(text: str, providers: Collection[str]) -> Iterator[tuple[int, Mapping[
 
 
 def _separator(text: str) -> tuple[str, str, int]:
-    """What stands most often in the first line that has any, the text to read, and how many lines were taken off it."""
+    """The most frequent separator in the first line that has any, the text to read, and how many lines were removed
+    from it."""
     first, _, rest = text.partition("\n")
     if (named := first.strip()).lower().startswith("sep=") and len(named) == 5:  # Excel's own hint
         return (named[4], rest, 1) if named[4] in ";,\t" else (",", rest, 1)
@@ -138,7 +139,7 @@ def _header(cells: list[str]) -> tuple[str, ...] | None:
 
 
 def _is_header_of_others(cells: list[str], providers: Collection[str]) -> bool:
-    """True for names of columns among which ours is not: each line below would be told as a mistake of its own."""
+    """True for a header without our address column: otherwise each line below would be reported as a mistake."""
     has_provider = len(cells) > 1 and cells[1] in providers
     return sum(map(bool, cells)) > 1 and not has_provider and not any("@" in cell for cell in cells)
 

@@ -1,4 +1,4 @@
-"""What the first set-up calls the providers and their settings, and what must be there before it can begin."""
+"""The first set-up's names for providers and their settings, and what must be prepared before it can begin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bridge.ui.i18n import say, spoken
 from bridge.ui.setup.answers import Choice
 
 USUAL_PORTS: Final = {"imap": (993, 143), "pop3": (995, 110), "smtp": (465, 587)}
-"""Of a mail server with TLS from the start, and with STARTTLS (RFC 8314 section 3)."""
+"""Ports of a mail server with implicit TLS, and with STARTTLS (RFC 8314 section 3)."""
 
 
 def choice_label(choice: Choice) -> str:

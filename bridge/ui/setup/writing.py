@@ -1,4 +1,4 @@
-"""A configuration and the secrets that it names, onto the disk: for their owner alone, all of them or none."""
+"""Writes a configuration and the secrets that it names to the disk: for their owner alone, all of them or none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def is_taken(path: Path) -> bool:
 
 
 def check_writable(path: Path) -> None:
-    """Whether a file can be made there, and the directories that lead to it; leaves nothing. To be asked before the
+    """Check that a file, and the directories above it, can be made there; leaves nothing behind. Called before the
     first question. Raises: BridgeError."""
     try:
         place = above(path.absolute())
@@ -47,10 +47,10 @@ def check_writable(path: Path) -> None:
 
 
 def write_configuration(files: Mapping[Path, str], replaceable: Collection[Path] = ()) -> None:
-    """Write each file; the last is the configuration, which so never names a file that is not there yet.
+    """Write each file; the configuration comes last, so that it never names a file that is not there yet.
 
-    All are on the disk, beside their places, before the first takes its own: a full disk or Ctrl-C changes nothing.
-    Args: replaceable, those whose places may be taken; what has come to any other meanwhile is left alone.
+    All are on the disk, beside their places, before the first one is renamed: a full disk or Ctrl-C changes nothing.
+    Args: replaceable, existing files that may be replaced; any other file that has appeared meanwhile is left alone.
     Raises: BridgeError.
     """
     output = list(files)[-1]

@@ -1,4 +1,4 @@
-"""Notifications of Linux that do something when they are clicked (Desktop Notifications 1.2); pystray's do not.
+"""Linux notifications that do something when they are clicked (Desktop Notifications 1.2); pystray's do not.
 
 All of it happens in the icon's thread, in its GLib loop, and nothing waits there for an answer.
 """
@@ -16,7 +16,7 @@ from bridge.ui.tray.words import Notification
 SERVICE: Final = "org.freedesktop.Notifications"
 PATH: Final = "/org/freedesktop/Notifications"
 CLICK: Final = "default"
-"""The key of what a click on the notification itself does (section "Actions"). Xfce makes a button of it; with another
+"""The action key for a click on the notification itself (section "Actions"). Xfce makes a button of it; with another
 key GNOME and KDE would show a button, and Xfce two that look alike."""
 
 
@@ -46,7 +46,7 @@ class Bubbles:
         self._glib.idle_add(ask)  # once, since it returns nothing
 
     def take_back(self) -> None:
-        """At the program's end: nobody would hear a click any more. In the icon's thread, after its loop."""
+        """Withdraw it at the program's end, when a click would have no effect. In the icon's thread, after its loop."""
         if self._number:
             number = self._glib.Variant("(u)", (self._number,))
             none = self._gio.DBusCallFlags.NONE

@@ -34,7 +34,7 @@ TITLE_LIMIT, TEXT_LIMIT, LINE_LIMIT = (63, 255, 127) if sys.platform == "win32" 
 """Characters of a notification and of the line under the pointer: NOTIFYICONDATAW's fields, less their end."""
 
 PER_MONITOR_AWARE_V2: Final = -4
-"""DPI_AWARENESS_CONTEXT_PER_MONITOR_AWARE_V2: else Windows gives us 32 pixels and stretches them."""
+"""DPI_AWARENESS_CONTEXT_PER_MONITOR_AWARE_V2: otherwise Windows asks for 32 pixels and stretches them."""
 
 ACCESSORY: Final = 1
 """NSApplicationActivationPolicyAccessory: in the menu bar, and not in the Dock. By itself a Python that comes as an
@@ -126,7 +126,7 @@ class Icon:
         _in_main_thread(self._icon.stop)
 
     def _in_its_thread(self, call: Callable[[], object]) -> None:
-        """The one that talks to the system's bar of icons, where that has one."""
+        """Call it in the thread that talks to the taskbar, on systems with such a thread."""
         if self._taskbar is not None:
             self._taskbar.tell(call)
         else:

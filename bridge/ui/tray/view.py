@@ -11,7 +11,7 @@ from bridge.control.contract import AccountState, AccountStatus, Status
 from bridge.ui.tray.words import Words
 
 SHOWN: Final = 10
-"""Accounts that the menu lists one by one; of more, only those that need somebody, and at most this many."""
+"""Accounts that the menu lists one by one; if there are more, only those that need somebody, and at most this many."""
 PASSWORDS: Final = 25
 """Entries of the submenu of passwords, and of one's own accounts: what fits on a small screen."""
 
@@ -68,7 +68,7 @@ class Entry:
     children: tuple[Entry, ...] = ()
     is_checked: bool | None = None
     is_default: bool = False
-    """What a click on the icon itself does, where the system has that."""
+    """True for the entry that a click on the icon itself chooses, where the system supports that."""
 
 
 RULE: Final = Entry("")
