@@ -26,7 +26,7 @@ class AccountState(str, Enum):
     PENDING = "pending"
     """A sign-in is under way."""
     TROUBLE = "trouble"
-    """The grant is kept, but the last refresh, or a mail program's last log-in, failed."""
+    """The grant is kept, but the last refresh, or a mail program's last login, failed."""
 
 
 @dataclass(frozen=True, slots=True)

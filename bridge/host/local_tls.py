@@ -45,7 +45,7 @@ KEY_BITS = 2048
 """RSA, which every mail program's TLS supports; 3072 bits would make each handshake three times as expensive."""
 
 HOST_OCTETS = 36
-"""Of the machine's name within the authority's name, which may have 64 (RFC 5280 appendix A.1, ub-common-name)."""
+"""Octets of the machine's name in the authority's common name, which may have 64 (RFC 5280 appendix A.1)."""
 
 _BUNDLE, _SERVER = "made.pem", "server.pem"
 

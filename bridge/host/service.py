@@ -68,4 +68,4 @@ class ServiceManager:
 
 
 service_manager = ServiceManager(os.environ)
-"""Of this process."""
+"""The one of this process."""

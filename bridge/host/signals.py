@@ -188,7 +188,7 @@ class Relay:
 
     @contextlib.contextmanager
     def heard(self, stop: Order, reload: Order) -> Iterator[None]:
-        """On the loop in the other thread; signals that came before count, too."""
+        """Entered on the loop in the other thread; signals that came before count, too."""
         orders = _on_loop(stop), _on_loop(reload)
         with self._lock:
             self._orders = orders

@@ -18,7 +18,7 @@ LARGEST = 10 * 1024 * 1024
 KEPT = 4
 """Older files: `.1` is the latest. All of them together stay below 50 MiB."""
 LOOK_SECONDS = 1.0
-"""How long we may fail to notice that somebody else renamed the file: another process of ours, logrotate, a person."""
+"""How long somebody else may rename or remove the file unnoticed: another process of ours, logrotate, a person."""
 
 _streams: WeakValueDictionary[str, TextIO] = WeakValueDictionary()
 """By path, as long as somebody holds the stream."""

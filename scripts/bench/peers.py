@@ -88,7 +88,7 @@ def python_version(python: Path) -> str:
 
 
 def versions() -> list[str]:
-    """Of those that are there."""
+    """The versions of the systems that are installed."""
     found = []
     for name, command in (
         ("HAProxy", [PACKAGES["haproxy"], "-v"]),

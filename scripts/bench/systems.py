@@ -65,7 +65,8 @@ class System(ABC):
         return self._process.pid
 
     def start(self) -> None:
-        """Until somebody has logged in by each protocol: tokens are in memory, TLS sessions can be resumed."""
+        """Start it, and wait for a login by each protocol: then tokens are in memory, and TLS sessions can be
+        resumed."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
         self.directory.chmod(0o755)

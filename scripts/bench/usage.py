@@ -31,7 +31,7 @@ class Cpu:
     seconds: float
     """In ticks of 10 ms, with ended children and threads."""
     threads: Mapping[tuple[int, int], float]
-    """To the nanosecond, for the living threads (process, thread) only."""
+    """Exact to the nanosecond, but for the living threads (process, thread) only."""
 
     @classmethod
     def of(cls, root: int) -> Cpu:

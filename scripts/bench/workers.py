@@ -115,7 +115,7 @@ class Row:
         self.figures.setdefault(name, []).append((own * scale, whole * scale))
 
     def ratio(self, name: str) -> float:
-        """To one process; the median of the rounds' ratios."""
+        """The cost compared with one process; the median of the rounds' ratios."""
         return statistics.median(self._ratios(name))
 
     def likely(self, name: str) -> tuple[float, float]:

@@ -48,7 +48,7 @@ class Client:
         raise SystemExit(f"no {until!r} to {line.split()[:1]}")
 
     def login(self, address: str, password: str) -> None:
-        """To the mailbox."""
+        """Log in to the mailbox."""
         self.say("", b"* OK")
         self.say(f"a LOGIN {address} {password}", b"a OK")
 

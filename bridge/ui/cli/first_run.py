@@ -275,7 +275,7 @@ def _load(settings: Settings) -> LoadedConfig:
 
 
 def _stamp(output: Path) -> object:
-    """Of the configuration that is there by now; differs when it was written or replaced."""
+    """A stamp of the configuration that is there by now; it differs once the file was written or replaced."""
     found = found_config(output)
     try:
         return None if found is None else (found, found.stat().st_mtime_ns, found.stat().st_size)

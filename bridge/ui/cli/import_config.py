@@ -89,7 +89,7 @@ def _files(imported: Imported, output: Path) -> dict[Path, str]:
 
 
 def _report(imported: Imported, files: Iterable[Path]) -> None:
-    """On standard error: standard output may be the YAML."""
+    """Report on standard error, because standard output may be the YAML."""
     for path in files:
         click.echo(say("wrote {file}").format(file=path), err=True)
     counts = {"accounts": imported.accounts, "providers": imported.providers, "left_out": imported.left_out}

@@ -66,7 +66,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 """Name: module, object, one line of help."""
 
 PLAIN = {"●": "*", "◐": "~", "○": "o", "▲": "!", "→": "->", "…": "...", "’": "'", "œ": "oe", "Œ": "OE", "\u00a0": " "}
-"""Of our own sentences and marks. Anything else comes as \\u0141."""
+"""Replacements for characters in our own sentences and marks. Any other comes as \\u0141."""
 
 
 class _Commands(Group):

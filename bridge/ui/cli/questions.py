@@ -41,7 +41,7 @@ class Interview:
     """What has been said so far."""
 
     directory: Path
-    """Of the file to write."""
+    """The directory of the file to write."""
     has_keyring: bool
     is_for_service: bool = False
     providers: dict[str, ProviderAnswer] = field(default_factory=dict)

@@ -93,7 +93,7 @@ class Beside(Protocol):
         ...
 
     async def run(self, served: Callable[[], Served]) -> None:
-        """Until it is cancelled; returning stops the bridge. `served`, the console: it may move after a set-up."""
+        """Run until cancelled; returning stops the bridge. `served`, the console: it may move after a set-up."""
         ...
 
 

@@ -121,7 +121,8 @@ async def _answers(url: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def _administered_or_own(directories: Sequence[Path], url: str) -> AsyncIterator[Bridge | None]:
-    """All of the bridge for whoever runs it; for everybody else what is theirs, until it is published for them."""
+    """The whole bridge for the user who runs it; for any other user their own accounts, until it is published for
+    them."""
     before = list(map(find, directories))
     async with connect(*directories) as control:
         if control is not None:
@@ -140,7 +141,7 @@ def only_icon(files: Sequence[Path]) -> Iterator[bool]:
     """
     with contextlib.ExitStack() as stack:
         is_only = True
-        with contextlib.suppress(OSError):  # no place for the file: rather two icons than none
+        with contextlib.suppress(OSError):  # no room for the lock file: better two icons than none
             is_only = all(stack.enter_context(sole(_lock_of(file))) for file in files)
         if not is_only:
             click.echo(say("This mail-bridge has its icon on this desktop already; one is enough."), err=True)
@@ -181,11 +182,11 @@ class Companion:
         return self._relay.heard(stop, reload)
 
     async def run(self, served: Callable[[], Served]) -> None:
-        """Until Quit: for a bridge of this process, asked as any other would be."""
+        """Show the icon until Quit, for the bridge of this process, which is asked like any other."""
         await self.follow(lambda: RemoteControl.opened(served().control_url, served().token))
 
     async def follow(self, reach: Connect) -> None:
-        """Until Quit."""
+        """Follow the bridge that `reach` finds, until Quit."""
         await self._tray.run(reach)
 
     def around(self, work: Work) -> int:

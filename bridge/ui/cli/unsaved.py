@@ -16,7 +16,7 @@ Save = Callable[[str], Awaitable[AccountStatus]]
 """Tries to save what waits for this account. Raises: SignInUnsaved while the store does not take it."""
 AGAIN_SECONDS = 2.0
 WAIT_SECONDS = 3600.0
-"""To make room on a disk, or to unlock a keyring; a command in a script does not wait for ever."""
+"""Time to make room on a disk, or to unlock a keyring; a command in a script must not wait for ever."""
 
 
 async def saved(save: Save, address: str, sentence: str, *, wait: float = WAIT_SECONDS) -> AccountStatus:

@@ -187,7 +187,7 @@ class Draft:
     """All answers so far."""
 
     directory: Path
-    """Of the file to write."""
+    """The directory of the file to write."""
     has_keyring: bool
     is_for_service: bool = False
     console_port: int | None = None

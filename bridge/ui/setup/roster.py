@@ -83,7 +83,8 @@ def read_roster(content: bytes, providers: Collection[str]) -> Roster:
 
 
 def _decoded(content: bytes) -> str | None:
-    """UTF-8, else Windows-1252, in which every text file of a Western Windows can be read; None for what is no text."""
+    """Decoded as UTF-8, otherwise as Windows-1252, which fits every text file of a Western Windows; None if it is no
+    text."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # Excel's "Unicode text"
         encodings: tuple[str, ...] = ("utf-16",)
     else:

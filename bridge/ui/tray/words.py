@@ -55,7 +55,7 @@ class Words:
         ).format(count=count)
 
     def troubles(self, count: int) -> str:
-        """Something does not work that a sign-in does not mend."""
+        """Something does not work, and a sign-in does not fix it."""
         return self.say_number(
             "mail-bridge: {count} account has trouble", "mail-bridge: {count} accounts have trouble", count
         ).format(count=count)
@@ -109,11 +109,11 @@ class Words:
         return self.say("Start at login")
 
     def quit(self) -> str:
-        """Of a tray that is only attached: the bridge goes on."""
+        """For a tray that is only attached: the bridge goes on."""
         return self.say("Quit")
 
     def quit_bridge(self) -> str:
-        """Of a tray that shares a process with the bridge."""
+        """For a tray that shares a process with the bridge."""
         return self.say("Quit, and stop mail-bridge")
 
     # --- notifications ------------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ from bridge.ui.web.turns import Turns
 BODY_LIMIT = 64 * 1024
 """Octets of a request's body: a provider's form, or one call of the control interface."""
 PARTS = 8
-"""Of a path; no page of ours has more than three. For each part aiohttp's router does a lookup and copies the rest of
-the path: for a head full of slashes that took a second, in which the loop served nobody else."""
+"""Parts of a path; no page of ours has more than three. For each part aiohttp's router does a lookup and copies the
+rest of the path: for a head full of slashes that took a second, in which the loop served nobody else."""
 KEEP_ALIVE_SECONDS = 75.0
 """For a browser's next click; longer than control.remote keeps a connection."""
 LINGER_SECONDS = 1.0
