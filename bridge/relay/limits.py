@@ -11,6 +11,8 @@ from typing import Protocol as Interface
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.errors import LimitReached, UpstreamUnavailable
+from bridge.model import Protocol
+from bridge.observe.logs import event
 
 UNAUTHENTICATED_CONNECTIONS = 500
 """Connections that have not logged in yet; an office that starts all its CRMs at nine stays far below."""
@@ -22,6 +24,11 @@ CONSOLE_CONNECTIONS = 1000
 user could take every descriptor of the process, and no mail program would get in."""
 TURN_SECONDS = 20.0
 """How long a login waits for one of its mailbox's upstream connections; below a CRM's 30 s patience."""
+
+SPARE = {Protocol.SMTP.value: 7}
+"""How many logins are let in beyond the limit after they have waited for their turn in vain. The sessions that hold the
+turns may be idle, since pools keep their connections, and Exchange counts messages that are being sent. Together with
+Exchange's three this is what such pools open (nodemailer 5, vert.x 10); a larger burst is no faster than before."""
 
 
 class Place(Interface):
@@ -56,8 +63,9 @@ class Cap(Interface):
 class Budget(Interface):
     """How many upstream connections a mailbox may have."""
 
-    def turn(self, key: tuple[str, str], most: int | None) -> AbstractAsyncContextManager[None]:
-        """Hold one connection of `key`; no limit if `most` is None. Raises: UpstreamUnavailable."""
+    def turn(self, key: tuple[str, str], most: int | None, spare: int = 0) -> AbstractAsyncContextManager[None]:
+        """Hold one connection of `key`; no limit if `most` is None. Up to `spare` more at a time are let in after they
+        have waited in vain. Raises: UpstreamUnavailable."""
         ...
 
 
@@ -154,8 +162,8 @@ class Turns:
         self._lines: dict[tuple[str, str], _Line] = {}
 
     @asynccontextmanager
-    async def turn(self, key: tuple[str, str], most: int | None) -> AsyncIterator[None]:
-        """Hold one connection of `key`; no limit if `most` is None. Raises: UpstreamUnavailable after TURN_SECONDS.
+    async def turn(self, key: tuple[str, str], most: int | None, spare: int = 0) -> AsyncIterator[None]:
+        """See Budget. Raises: UpstreamUnavailable after TURN_SECONDS.
 
         If a reload has changed `most`, the new limit applies to all who wait, and counts the connections held already.
         """
@@ -175,7 +183,9 @@ class Turns:
                     number=most,
                     protocol=key[0].upper(),
                 )
-                raise UpstreamUnavailable(reason, diagnosis=Diagnosis.of("mail.crowded", reason)) from None
+                if not line.let_in_beyond(mine, spare):
+                    raise UpstreamUnavailable(reason, diagnosis=Diagnosis.of("mail.crowded", reason)) from None
+                event("turn.waived", account=key[1], reason=str(reason))
             yield
         finally:
             line.leave(mine)
@@ -191,10 +201,11 @@ class _Line:
         self._most = most
         self._held = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._beyond: set[asyncio.Future[None]] = set()
 
     @property
     def is_empty(self) -> bool:
-        return not self._held and not self._waiting
+        return not self._held and not self._waiting and not self._beyond
 
     def queue_up(self, most: int) -> asyncio.Future[None]:
         """Returns a future that is done when it is this login's turn; it must be given to leave() in any case."""
@@ -204,7 +215,15 @@ class _Line:
         self._let_in()
         return mine
 
+    def let_in_beyond(self, mine: asyncio.Future[None], spare: int) -> bool:
+        """Let in a login that has waited in vain, unless `spare` of them are in already. It takes nobody's turn."""
+        if len(self._beyond) >= spare:
+            return False
+        self._beyond.add(mine)
+        return True
+
     def leave(self, mine: asyncio.Future[None]) -> None:
+        self._beyond.discard(mine)
         if mine.done() and not mine.cancelled():  # even if its owner was cancelled before learning of it
             self._held -= 1
         elif mine in self._waiting:

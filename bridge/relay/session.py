@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, nullcontext, suppress
+from contextlib import ExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
@@ -23,7 +23,7 @@ from bridge.observe.logs import connection, detail, event, report
 from bridge.observe.metrics import BYTES, LOGINS, Counters
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend, answering
-from bridge.relay.limits import Budget, Cap
+from bridge.relay.limits import SPARE, Budget, Cap
 from bridge.relay.splice import Traffic, splice
 from bridge.relay.stopping import Stopping
 from bridge.relay.upstream import Opened, Upstream
@@ -222,7 +222,9 @@ class Session:
     async def _opened(self, account: Account, login: Login, frontend: Frontend) -> AsyncIterator[Opened]:
         """The authenticated upstream, within the mailbox's connection budget; closed at the end."""
         most = self._upstream.endpoint(account).connections
-        limited = nullcontext() if most is None else self._turn(account, most)
+        mailbox = (self._protocol.value, account.address)
+        spare = SPARE.get(self._protocol.value, 0)
+        limited = nullcontext() if most is None else self._services.turns.turn(mailbox, most, spare)
         clock = asyncio.get_running_loop().time
         came = clock()
         async with limited:
@@ -235,19 +237,6 @@ class Session:
                 yield opened
             finally:
                 opened.channel.close()
-
-    @asynccontextmanager
-    async def _turn(self, account: Account, most: int) -> AsyncIterator[None]:
-        """Raises: UpstreamUnavailable. Not by SMTP, where those who have the places may have nothing to send, since
-        pools keep their connections: Exchange counts messages that are being sent, and says so behind the fourth."""
-        async with AsyncExitStack() as held:
-            try:
-                await held.enter_async_context(self._services.turns.turn((self._protocol.value, account.address), most))
-            except UpstreamUnavailable as problem:
-                if self._protocol is not Protocol.SMTP:
-                    raise
-                event("turn.waived", conn=self._conn, account=account.address, reason=str(problem))
-            yield
 
     async def _open(self, account: Account, login: Login) -> Opened:
         """Get the token first, then dial: providers soon cut off unauthenticated connections."""

@@ -111,6 +111,37 @@ async def test_who_waits_too_long_is_told_why() -> None:
     assert caught.value.said.told(translation("fr")).startswith("a@x a déjà autant de connexions SMTP que son ")
 
 
+async def test_of_those_who_have_waited_in_vain_no_more_are_let_in_than_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A burst of hundreds would be at the mail server at once when the wait of all is over."""
+    monkeypatch.setattr(limits, "TURN_SECONDS", 0.01)
+    turns, key = Turns(), ("smtp", "a@x")
+    async with turns.turn(key, 1, 1):
+        for _ in range(2):
+            async with turns.turn(key, 1, 1):
+                with pytest.raises(UpstreamUnavailable):
+                    async with turns.turn(key, 1, 1):
+                        pass
+    assert not turns._lines
+
+
+async def test_who_is_let_in_beyond_the_limit_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TURN_SECONDS", 0.01)
+    turns, key = Turns(), ("smtp", "a@x")
+    async with AsyncExitStack() as first, AsyncExitStack() as beyond:
+        await first.enter_async_context(turns.turn(key, 1, 1))
+        await beyond.enter_async_context(turns.turn(key, 1, 1))
+        await first.aclose()
+        async with turns.turn(key, 1), asyncio.TaskGroup() as group:
+            waiting = await started(group, turns, 1, AsyncExitStack())
+            await beyond.aclose()
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            waiting.cancel()
+    assert not turns._lines
+
+
 async def test_no_limit_means_no_waiting_and_nothing_is_remembered() -> None:
     turns = Turns()
     async with turns.turn(("imap", "a@x"), None), turns.turn(("imap", "a@x"), None):
