@@ -48,7 +48,7 @@ def plain(password: str) -> bytes:
 
 
 def events(log: io.StringIO) -> list[dict[str, object]]:
-    """At INFO and above; every one has the connection's id."""
+    """The log's events at INFO and above; checks that every line has the connection's id."""
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert all(line["conn"] == "conn-1" for line in lines)
     return [line for line in lines if line["level"] != "debug"]
@@ -61,11 +61,11 @@ class Office:
         self.account = Account(ADDRESS, "own", ADDRESS, {protocol: endpoint})
         self.logins: list[Login] = []
         self.asked: list[AccessToken | None] = []
-        """For each token that was asked for, the one that had been refused."""
+        """For each request for a token: the token that the server had refused before, or None."""
         self.problem: BridgeError | None = None
-        """Raised in place of a token."""
+        """token_for() raises this instead of returning a token."""
         self.known = asyncio.Event()
-        """Set by a login that is right."""
+        """Set when a login with the right password has come."""
         self.on_login: Callable[[], None] = lambda: None
         """Called with each login."""
 
@@ -103,7 +103,7 @@ class Bridge:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[tuple[MailClient, asyncio.Task[None]]]:
-        """A mail client whose session is running; it must have ended within 30 s of leaving."""
+        """A mail client and the task of its running session, which must end within 30 s after the block."""
         with mail_client() as client:
             session = Session("conn-1", self.protocol, client.bridge, self.frontend, self.upstream, self.services)
             async with asyncio.TaskGroup() as group:
@@ -129,7 +129,7 @@ def bridge_to(
 
 
 async def greeted(client: MailClient, protocol: Protocol) -> None:
-    """Past the greeting, and SMTP's EHLO."""
+    """Read the greeting and, with SMTP, send EHLO and read its reply."""
     await client.hear()
     if protocol is Protocol.SMTP:
         await client.say(b"EHLO crm.example")
@@ -148,7 +148,7 @@ def login_lines(protocol: Protocol, password: str = PASSWORD) -> list[bytes]:
 
 
 async def log_in(client: MailClient, protocol: Protocol, password: str = PASSWORD) -> bytes:
-    """The answer's last line."""
+    """Send a login and return the last line of the answer."""
     await client.say(*login_lines(protocol, password))
     return await answered(client)
 

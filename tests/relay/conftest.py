@@ -1,4 +1,4 @@
-"""Fixtures of the relay's tests, and the loops that they run on."""
+"""Fixtures of the relay's tests, and the event loops that they run on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.relay.scripted import Trust
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The program's own; asyncio's besides where channels are what is tested: on macOS that is the program's."""
+    """The program's own loop; tests of channels run on asyncio's as well, which is what the program uses on macOS."""
     if item.path.stem in {"test_channel", "test_splice"}:
         return {"program": new_event_loop, "asyncio": asyncio.new_event_loop}
     return {"program": new_event_loop}
@@ -36,7 +36,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 @pytest.fixture(scope="module")
 def port_contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """That of a local port, as the bridge makes it, and a mail program's."""
+    """The context of a local TLS port, as the bridge makes it, and that of a mail client."""
     ca, file = trustme.CA(), str(tmp_path_factory.mktemp("port") / "both.pem")
     ca.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(file)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -46,12 +46,12 @@ def port_contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLCont
 
 @pytest.fixture(scope="module")
 def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
-    """Of the scripted servers."""
+    """The CA and the certificate of the scripted servers."""
     return Trust(tmp_path_factory.mktemp("trust"))
 
 
 @pytest.fixture(scope="module")
 def everything_is_closed() -> Iterator[None]:
-    """A socket or task that is left is reported by the garbage collector: here, not in another module's tests."""
+    """Collects garbage after the module, so that a leaked socket or task is reported here and not in another module."""
     yield
     gc.collect()

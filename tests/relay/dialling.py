@@ -1,4 +1,4 @@
-"""An upstream that dials a scripted server, and what becomes of it."""
+"""An upstream that dials a scripted server, and how the attempt ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def account_at(protocol: Protocol, endpoint: Endpoint) -> Account:
 def upstream_of(
     protocol: Protocol, *, dialer: Dialer | None = None, contexts: UpstreamContexts | None = None, seconds: float = 60.0
 ) -> Iterator[Upstream]:
-    """`seconds`: for the login up to the token, and as many more for the answer."""
+    """`seconds` is the time limit for the login up to the token, and again for the server's answer."""
     dialer, contexts = dialer or Dialer(), contexts or UpstreamContexts()
     yield Upstream(protocol, dialer, contexts, login_seconds=seconds, answer_seconds=seconds)
 
@@ -56,7 +56,7 @@ async def opened(
 async def failure(
     protocol: Protocol, script: Script, trust: Trust, mode: TlsMode, *, seconds: float = 60.0, token: str = ""
 ) -> tuple[UpstreamUnavailable | UpstreamRefused, bytes]:
-    """The error, and what the server heard. That the connection is closed is checked by leaving scripted()."""
+    """The error, and what the server heard. Leaving scripted() checks that the connection has been closed."""
     with (
         scripted(script) as server,
         upstream_of(protocol, seconds=seconds) as upstream,

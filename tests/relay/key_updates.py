@@ -1,4 +1,4 @@
-"""A TLS 1.3 client that asks for new keys as often as it likes, which Python's `ssl` cannot: OpenSSL's own library."""
+"""A TLS 1.3 client that updates its keys at will. Python's `ssl` cannot do that, so it calls OpenSSL's library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 NOT_REQUESTED: Final = 0
 REQUESTED: Final = 1
-"""SSL_key_update(3): whether the other side has to take new keys as well, and say so."""
+"""See SSL_key_update(3): whether the other side must update its keys too."""
 
 _POINTER: Final = ctypes.c_void_p
 _INT: Final = ctypes.c_int
@@ -34,7 +34,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, list[Any]]]] = {
 
 
 class KeyUpdater:
-    """A client on a blocking socket that trusts everybody. What it would say after the handshake is kept for take()."""
+    """A client on a blocking socket that accepts any certificate. After the handshake, its output waits for take()."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._library = _library()
@@ -56,13 +56,13 @@ class KeyUpdater:
         assert self._library.SSL_write(self._ssl, data, len(data)) == len(data)
 
     def take(self) -> bytes:
-        """What update_keys() and write() have made, for the wire."""
+        """The octets that update_keys() and write() have produced, to be sent."""
         place = ctypes.create_string_buffer(self._library.BIO_ctrl_pending(self._said))
         assert self._library.BIO_read(self._said, place, len(place)) == len(place)
         return place.raw
 
     def read(self, most: int) -> bytes:
-        """Blocks. b"" at the end, or where something is wrong."""
+        """Blocks. Returns b"" at the end of the connection and after an error."""
         place = ctypes.create_string_buffer(most)
         count = self._library.SSL_read(self._ssl, place, most)
         return place.raw[: max(count, 0)]
@@ -75,6 +75,6 @@ class KeyUpdater:
 def _library() -> Any:
     library = ctypes.CDLL(ctypes.util.find_library("ssl"))
     for name, (answer, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name)  # libcrypto's too: it is loaded along, and searched
+        function = getattr(library, name)  # libcrypto's too: libssl loads it, and it is searched as well
         function.restype, function.argtypes = answer, arguments
     return library

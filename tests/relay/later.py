@@ -1,4 +1,4 @@
-"""Time that goes by at once on the running loop."""
+"""A clock that tests set forward, so that no test waits for a time limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.relay.frontend import Frontend
 from tests.relay.scripted import MailClient
 
 TURNS = 20
-"""Of the loop, in which what was due has happened."""
+"""How often the loop runs after the clock was set, so that everything due has happened."""
 
 
 class Later:
@@ -24,7 +24,7 @@ class Later:
         monkeypatch.setattr(loop, "time", lambda: real() + self._seconds)
 
     async def by(self, seconds: float) -> None:
-        """Whoever was about to wait does so; then it is so much later."""
+        """Let every task reach its wait first, then set the clock forward."""
         for passing in (0.0, seconds):
             self._seconds += passing
             for _ in range(TURNS):
@@ -32,7 +32,7 @@ class Later:
 
 
 async def login_at(frontend: Frontend) -> Login | LimitReached:
-    """The next one, or that there was none in time."""
+    """The next login, or the error that none came in time."""
     try:
         return await frontend.login()
     except LimitReached as problem:
@@ -40,7 +40,7 @@ async def login_at(frontend: Frontend) -> Login | LimitReached:
 
 
 async def after_a_minute(frontend: Frontend, client: MailClient, later: Later, *lines: bytes) -> Login | LimitReached:
-    """What comes of a client that says nothing for a minute, and then this."""
+    """The result for a client that says nothing for a minute and then sends these lines."""
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(login_at(frontend))
         await later.by(60)

@@ -1,8 +1,8 @@
-"""A mail server that follows a script, one for each connection, and notes what it heard.
+"""A mail server that plays one script per connection and records what it heard.
 
-It runs in threads over blocking sockets, so that it shares neither the loop nor the channels with what it tests, and
-goes on speaking when the loop does not. A script that is at its end listens until the peer has closed: leaving the
-context manager fails if a connection is still open then.
+It runs in threads over blocking sockets. So it shares neither the event loop nor the channels with the code under
+test, and goes on when the loop is blocked. After the last step of a script it listens until the peer has closed:
+leaving the context manager fails if a connection is still open.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from bridge.relay.connected import open_channel
 from tests.relay.sockets import close_with_reset, tcp_pair
 
 PATIENCE_SECONDS = 60.0
-"""For any one step; a test that works needs milliseconds."""
+"""The limit for any one step; a test that passes needs milliseconds."""
 POLL_SECONDS = 0.02
-"""How often the accepting thread looks whether it shall end."""
+"""How often the accepting thread checks whether it is to end."""
 
 
 @dataclass(frozen=True)
 class Say:
-    """Send; `<tag>` stands for the first word of the line heard last."""
+    """Send `data`, in which `<tag>` stands for the first word of the last line heard."""
 
     data: bytes
 
@@ -48,33 +48,33 @@ class Expect:
 
 @dataclass(frozen=True)
 class StartTls:
-    """Shake hands as the server. If that fails the script is over, and `Heard.tls_error` says why."""
+    """Shake hands as the server. If that fails, the script ends and `Heard.tls_error` says why."""
 
     context: ssl.SSLContext
 
 
 @dataclass(frozen=True)
 class Close:
-    """End the connection in order (with close_notify, if TLS is on)."""
+    """Close the connection in an orderly way (with close_notify, if TLS is on)."""
 
 
 @dataclass(frozen=True)
 class Reset:
-    """End it with RST."""
+    """End the connection with a TCP reset."""
 
 
 @dataclass(frozen=True)
 class Hold:
-    """Stay silent until `until` is set or, if that comes first, until the peer has left."""
+    """Stay silent until `until` is set or the peer has closed, whichever comes first."""
 
     until: threading.Event = field(default_factory=threading.Event)
     reached: threading.Event = field(default_factory=threading.Event)
-    """Set by the server when it gets here."""
+    """The server sets this when it arrives at this step."""
 
 
 @dataclass(frozen=True)
 class Listen:
-    """Wait until the peer has said something, whatever it is."""
+    """Wait until the peer has sent something, whatever it is."""
 
 
 Step = Say | Expect | Listen | StartTls | Close | Reset | Hold
@@ -87,12 +87,12 @@ class Left(Exception):
 
 @dataclass
 class Heard:
-    """What came in by one connection."""
+    """What was received on one connection."""
 
     lines: list[bytes] = field(default_factory=list)
-    """As expected by the script, without CRLF."""
+    """The lines that the script expected, without CRLF."""
     rest: bytes = b""
-    """What came after the script's end, or in place of a handshake."""
+    """What came after the script's last step, or while it held."""
     tls_version: str | None = None
     resumed: bool = False
     """True if the peer resumed a TLS session."""
@@ -100,17 +100,17 @@ class Heard:
 
     @property
     def text(self) -> bytes:
-        """All of it, for a search."""
+        """Everything that was received, for a search."""
         return b"\r\n".join([*self.lines, self.rest])
 
 
 class ScriptedServer:
-    """See the module; made by scripted()."""
+    """Made by scripted(); see the module's docstring."""
 
     def __init__(self, scripts: Sequence[Script], host: str) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.heard: list[Heard] = []
-        """In order of the connections."""
+        """One for each connection, in the order of their arrival."""
         self._scripts = scripts
         self._listener = socket.create_server((host, 0), family=family)
         self._listener.settimeout(POLL_SECONDS)
@@ -121,11 +121,11 @@ class ScriptedServer:
         self._accepting = threading.Thread(target=self._accept, name="scripted", daemon=True)
 
     def start(self) -> None:
-        """Accept."""
+        """Start to accept connections."""
         self._accepting.start()
 
     def finish(self) -> None:
-        """Wait until every connection has ended; fails with what went wrong in them."""
+        """Wait until every connection has ended; raises the first failure in any of them."""
         self._is_ending.set()
         self._accepting.join()
         self._listener.close()
@@ -136,7 +136,7 @@ class ScriptedServer:
         assert len(self.heard) == len(self._scripts), f"{len(self.heard)} of {len(self._scripts)} connections came"
 
     def abandon(self) -> None:
-        """The test has failed already: just end."""
+        """End without a further complaint, because the test has failed already."""
         with contextlib.suppress(BaseException):
             self.finish()
 
@@ -185,7 +185,7 @@ class _Talk:
         self._buffer = b""
 
     def play(self, step: Step) -> bool:
-        """False if the connection is over."""
+        """Play one step; False if the connection is over."""
         match step:
             case Say(data):
                 tag = self._heard.lines[-1].partition(b" ")[0] if self._heard.lines else b""
@@ -212,7 +212,7 @@ class _Talk:
         return True
 
     def listen_to_the_end(self) -> None:
-        """Until the peer has closed."""
+        """Read until the peer has closed."""
         self._heard.rest += self._buffer
         with contextlib.suppress(Left):
             while True:
@@ -252,7 +252,7 @@ class _Talk:
         return True
 
     def _hold(self, until: threading.Event) -> bool:
-        """Watch both the event and the peer."""
+        """Wait for the event or the end of the connection; what comes meanwhile is kept."""
         self.sock.settimeout(POLL_SECONDS)
         for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
             if until.is_set():
@@ -271,7 +271,7 @@ class _Talk:
 
 
 class Trust:
-    """A CA that the bridge is told to trust, and a certificate of it for localhost."""
+    """A CA that the bridge is told to trust, and a certificate for localhost that it has issued."""
 
     def __init__(self, directory: Path) -> None:
         self.ca = trustme.CA()
@@ -291,7 +291,7 @@ def context_of(ca: trustme.CA, name: str, not_after: datetime.datetime | None = 
 
 @contextmanager
 def scripted(*scripts: Script, host: str = "127.0.0.1") -> Iterator[ScriptedServer]:
-    """A server that plays one script for each connection; exactly as many must come, and all must be closed."""
+    """A server that plays one script per connection: exactly as many must come, and all must be closed in the end."""
     server = ScriptedServer(scripts, host)
     server.start()
     try:
@@ -328,7 +328,7 @@ EHLO = Say(b"250-server\r\n250-8BITMIME\r\n250-SIZE 1000\r\n250 AUTH XOAUTH2\r\n
 
 
 def asks_for_tls(protocol: Protocol) -> list[Step]:
-    """In clear, from the greeting up to the STARTTLS command, which is not answered yet."""
+    """The steps in plaintext, from the greeting up to the STARTTLS command, which is not answered yet."""
     greeting = Say(CLEAR_GREETING[protocol])
     match protocol:
         case Protocol.IMAP:
@@ -347,14 +347,14 @@ GO_AHEAD = {
 
 
 def secured(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext) -> list[Step]:
-    """Up to and with the handshake."""
+    """The steps up to the TLS handshake and including it."""
     if mode is TlsMode.IMPLICIT:
         return [StartTls(context)]
     return [*asks_for_tls(protocol), Say(GO_AHEAD[protocol]), StartTls(context)]
 
 
 def asks_for_login(protocol: Protocol, mode: TlsMode) -> list[Step]:
-    """Over TLS, up to the token, which is not answered yet."""
+    """The steps over TLS up to the token, which is not answered yet."""
     is_greeted = mode is TlsMode.IMPLICIT
     token = Expect(TOKEN_LINE[protocol])
     match protocol:
@@ -372,7 +372,7 @@ def asks_for_login(protocol: Protocol, mode: TlsMode) -> list[Step]:
 
 
 def accepts(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext, *, behind: bytes = b"") -> list[Step]:
-    """A whole login that succeeds; `behind` follows the answer in the same piece."""
+    """A whole login that succeeds; `behind` is sent in the same piece as the server's answer, after it."""
     return [
         *secured(protocol, mode, context),
         *asks_for_login(protocol, mode),
@@ -381,7 +381,7 @@ def accepts(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext, *, behin
 
 
 def refuses(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext, words: bytes) -> list[Step]:
-    """A whole login that ends in `words` (IMAP: behind the tag and NO), without an error challenge."""
+    """A whole login that fails with `words` (IMAP: after the tag and NO), without an error challenge."""
     answer = b"<tag> NO " + words if protocol is Protocol.IMAP else words
     return [*secured(protocol, mode, context), *asks_for_login(protocol, mode), Say(answer + b"\r\n")]
 
@@ -390,7 +390,7 @@ def refuses(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext, words: b
 
 
 class MailClient:
-    """A mail client by hand, and the bridge's end of its connection."""
+    """A mail client that a test drives by hand, and the bridge's end of its connection."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -400,11 +400,11 @@ class MailClient:
         self._received = b""
 
     async def say(self, *lines: bytes) -> None:
-        """All lines in one piece."""
+        """Send all lines in one piece."""
         await self._channel.send(b"".join(line + b"\r\n" for line in lines))
 
     async def send(self, data: bytes) -> None:
-        """As it is."""
+        """Send the octets as they are."""
         await self._channel.send(data)
 
     async def hear(self) -> bytes:
@@ -417,38 +417,38 @@ class MailClient:
         return line
 
     async def ask(self, *lines: bytes) -> bytes:
-        """Say, then hear the next line."""
+        """Send the lines, then read the next line."""
         await self.say(*lines)
         return await self.hear()
 
     async def hear_the_end(self) -> bytes:
-        """All that comes until the bridge closes."""
+        """Everything that comes until the bridge closes."""
         while data := await self._channel.receive():
             self._received += data
         rest, self._received = self._received, b""
         return rest
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
-        """As the client."""
+        """Shake hands as the client."""
         assert not self._received
         await self._channel.start_tls(context, server_hostname="localhost")
 
     def say_no_more(self) -> None:
-        """FIN, and go on listening; on a plain connection."""
+        """Send FIN and go on listening; only on a plaintext connection."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """In order. Idempotent."""
+        """Close in an orderly way. Idempotent."""
         self._channel.close()
 
     def reset(self) -> None:
-        """RST; on a plain connection."""
+        """End with a TCP reset; only on a plaintext connection."""
         close_with_reset(self._socket)
 
 
 @contextmanager
 def mail_client() -> Iterator[MailClient]:
-    """Both ends are closed at the end."""
+    """A connected client; both ends are closed after the block."""
     client = MailClient()
     try:
         yield client

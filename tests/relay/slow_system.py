@@ -1,4 +1,4 @@
-"""An operating system that takes its time to say whose a connection is."""
+"""An operating system that takes its time to say which user a connection belongs to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GONE = Caller(unknown="the connection is closed already")
 
 
 class SlowSystem:
-    """Its answer is `caller`, once `answer` is set; of a connection that has ended it is GONE, at once."""
+    """Answers with `caller` once `answer` is set; for a connection that has ended it answers GONE at once."""
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller

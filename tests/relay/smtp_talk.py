@@ -21,7 +21,7 @@ WORD = base64.b64encode(b"s3cret").decode()
 
 
 class Talk:
-    """The mail client's end, and the frontend's."""
+    """The mail client's end of a connection, and the frontend at the other."""
 
     def __init__(self, client: Channel, frontend: SmtpFrontend, bridge: Channel) -> None:
         self.client = client
@@ -58,7 +58,7 @@ class Talk:
 async def talking(
     *extensions: str, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[Talk, asyncio.Future[Login]]]:
-    """A client that has been greeted; the future is its login, or why there was none."""
+    """A client that has read the greeting; the future holds its login, or the error that ended the wait for one."""
     loop = asyncio.get_running_loop()
     left, right = (open_channel(sock, loop) for sock in tcp_pair())
     frontend = SmtpFrontend(right, extensions=lambda: extensions, context=context)

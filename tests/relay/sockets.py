@@ -18,14 +18,14 @@ from bridge.relay.readiness import ReadinessChannel
 KINDS: Final[list[type[ReadinessChannel] | type[CompletionChannel]]] = (
     [ReadinessChannel, CompletionChannel] if sys.platform != "win32" else [CompletionChannel]
 )
-"""The channels that the loops of this system can drive, its own first: Windows' tells of no readiness."""
+"""The channels that this system's event loops can drive, its own first. On Windows the loop has no readiness events."""
 
 SETTLED_SECONDS: Final = 0.05
-"""For what is on its way through a busy machine's loopback: the room that it held is free once it has arrived."""
+"""How long to wait for data in transit on a busy machine's loopback: on arrival it frees room in the send buffer."""
 
 
 def close_with_reset(sock: socket.socket) -> None:
-    """As a program that is killed, or a firewall that has had enough."""
+    """End the connection with RST, as when a program is killed or a firewall gives up on it."""
     linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     sock.close()
@@ -36,7 +36,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         left = socket.create_connection(server.getsockname())
         right, _ = server.accept()
     for sock in (left, right):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else the last small piece dies in a reset
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # otherwise a reset loses the last small piece
     return left, right
 
 
@@ -53,7 +53,7 @@ async def shake_hands(
 def shaken_in_memory(
     client: ssl.SSLContext, server: ssl.SSLContext, name: str, session: ssl.SSLSession | None = None
 ) -> ssl.SSLObject:
-    """The client's side of a handshake without sockets, which may resume a session. Raises: ssl.SSLError."""
+    """The client's side of a handshake in memory, which may resume a session. Raises: ssl.SSLError."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = server.wrap_bio(to_server, to_client, server_side=True)
     theirs = client.wrap_bio(to_client, to_server, server_hostname=name, session=session)
@@ -76,7 +76,7 @@ async def receive_exactly(channel: Channel, count: int) -> bytes:
 
 
 def fill(channel: Channel) -> None:
-    """Until the kernel takes nothing more, since nobody reads: not one octet."""
+    """Send until the kernel takes not one more octet, because nobody reads."""
     raw: socket.socket = channel._socket  # type: ignore[attr-defined]  # each kind has one
     while _took_some(raw):
         select.select([], [raw], [], SETTLED_SECONDS)

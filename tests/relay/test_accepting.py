@@ -1,4 +1,4 @@
-"""Mail clients of a listening socket, by loops that watch descriptors and by loops that do not."""
+"""How a listening socket accepts clients, on loops that watch descriptors and on loops that cannot."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_meanwhile_it_does_not_try_again_and_again(monkeypatch: pytest.Mon
 
 
 class WindowsError(OSError):
-    """As Windows has it: errno is EINVAL, and only `winerror` tells."""
+    """An error as Windows raises it: errno is EINVAL, and only `winerror` tells the cause."""
 
     def __init__(self, winerror: int) -> None:
         super().__init__(errno.EINVAL, "what Windows says")
@@ -129,7 +129,7 @@ async def _is_taken_after(problem: OSError, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio drops his socket on Windows
 async def test_one_who_has_left_before_being_taken_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same without a script; Windows and wine say it each in their own way."""
+    """The same with a client that really leaves; Windows and Wine each report this in their own way."""
     monkeypatch.setattr(accepting, "PAUSE_SECONDS", 3600)
     clients: asyncio.Queue[socket.socket] = asyncio.Queue()
     troubles: list[OSError] = []
@@ -146,7 +146,7 @@ async def test_one_who_has_left_before_being_taken_delays_nobody(monkeypatch: py
 
 
 class OfXnu(socket.socket):
-    """Like macOS it gives a socket without an address for one who has gone, where others say ECONNABORTED."""
+    """For a client that has left, it returns a socket without an address, as macOS does; others report ECONNABORTED."""
 
     def accept(self) -> tuple[socket.socket, Any]:
         client, address = super().accept()
@@ -160,7 +160,7 @@ class OfXnu(socket.socket):
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing is watched there")
 @pytest.mark.parametrize("gather", [0.0, 1.0])
 async def test_one_who_comes_without_an_address_has_left(monkeypatch: pytest.MonkeyPatch, gather: float) -> None:
-    """In the middle of a crowd, too."""
+    """Also in the middle of a crowd."""
     loop, taken, troubles, ours = asyncio.get_running_loop(), list[int](), list[OSError](), list[socket.socket]()
     tracebacks = list[Any]()
     loop.set_exception_handler(lambda _, context: tracebacks.append(context))
@@ -182,7 +182,7 @@ async def test_one_who_comes_without_an_address_has_left(monkeypatch: pytest.Mon
 
         def take(client: socket.socket, address: Any) -> None:
             client.close()
-            taken.append(address[1])  # as Listener does
+            taken.append(address[1])  # as Listener does: an address of None would be an error
 
         async with clients_of(sock, take, troubles.append, gather):
             for is_gone in (True, False, False, True, True, False, True, False):
@@ -196,7 +196,7 @@ async def test_one_who_comes_without_an_address_has_left(monkeypatch: pytest.Mon
 
 
 async def test_a_copy_of_a_socket_takes_clients_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So is a port opened anew in the same place (Ports); Windows and wine say it each time."""
+    """As when Ports opens a port anew in the same place; Windows and Wine then report an error every time."""
     monkeypatch.setattr(accepting, "PAUSE_SECONDS", 3600)
     clients: asyncio.Queue[socket.socket] = asyncio.Queue()
     troubles: list[OSError] = []
@@ -224,7 +224,7 @@ def _is_of(theirs: socket.socket, ours: socket.socket) -> bool:
 
 
 class Scarce(socket.socket):
-    """Of a process that can hold only so many more."""
+    """A listening socket of a process that can hold only `left` more descriptors."""
 
     left = 1000
 

@@ -1,4 +1,4 @@
-"""Whom we believe to be a mail server: CA files that change, cannot be used, or do not answer while the bridge runs."""
+"""Which CAs we trust for mail servers: CA files that change, cannot be used, or do not answer while the bridge runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def authority() -> trustme.CA:
 
 
 def looking() -> UpstreamContexts:
-    """By whose clock the time of the next look has come with each question."""
+    """Contexts whose clock moves so far with each call that the files are checked every time."""
     return UpstreamContexts(now=count(0.0, LOOK_SECONDS).__next__)
 
 
@@ -50,7 +50,7 @@ def trust(company: Endpoint, authority: trustme.CA) -> None:
 
 
 async def is_believed(contexts: UpstreamContexts, company: Endpoint, authority: trustme.CA) -> bool:
-    """What a server that has its certificate from this authority would hear."""
+    """Whether a server whose certificate this CA has issued is trusted."""
     try:
         shaken_in_memory(await contexts.context(company), context_of(authority, "localhost"), "localhost")
     except ssl.SSLCertVerificationError:
@@ -61,13 +61,13 @@ async def is_believed(contexts: UpstreamContexts, company: Endpoint, authority: 
 async def test_a_ca_file_that_has_changed_is_read_anew(
     company: Endpoint, authority: trustme.CA, log: io.StringIO
 ) -> None:
-    """The company's authority has come to its end, and the administrator has put the new one in its place."""
+    """The company's CA has expired, and the administrator has replaced its file."""
     contexts, successor = looking(), trustme.CA()
     trust(company, authority)
     assert await is_believed(contexts, company, authority)
     assert await contexts.context(company) is await contexts.context(company)
     trust(company, successor)
-    os.utime(company.ca_file or "", (0, 0))  # made long before it was put here
+    os.utime(company.ca_file or "", (0, 0))  # an old file that was only now put here
     assert await is_believed(contexts, company, successor)
     assert not await is_believed(contexts, company, authority)
     assert log.getvalue().count("authorities.renewed") == 1
@@ -76,7 +76,7 @@ async def test_a_ca_file_that_has_changed_is_read_anew(
 async def test_each_server_is_judged_by_the_authorities_of_its_own_file(
     company: Endpoint, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    """Whoever is asked first: nobody of one company pretends to be the other one's server."""
+    """Whichever is asked first: a server of one company cannot pass for the other's."""
     contexts, other = looking(), trustme.CA()
     partner = Endpoint(company.host, company.port, company.tls, str(tmp_path / "partner.pem"))
     trust(company, authority)
@@ -102,14 +102,14 @@ async def test_a_session_under_the_authorities_of_before_is_not_resumed(
     trust(company, trustme.CA())
     await contexts.context(company)
     assert contexts.session(company) is None
-    contexts.keep_session(company, before)  # of a login that was under way meanwhile
+    contexts.keep_session(company, before)  # from a login that was under way meanwhile
     assert contexts.session(company) is None
 
 
 async def by_the_clock(
     company: Endpoint, authority: trustme.CA
 ) -> tuple[list[float], UpstreamContexts, ssl.SSLContext, ssl.SSLContext]:
-    """Seconds to be set; contexts that go by them, their own for this server, and the server's."""
+    """A clock to be set; contexts that use it; the client context for this server; and the server's context."""
     clock = [100.0]
     contexts = UpstreamContexts(now=lambda: clock[0])
     trust(company, authority)
@@ -117,7 +117,7 @@ async def by_the_clock(
 
 
 async def test_a_session_is_looked_at_once_in_a_minute(company: Endpoint, authority: trustme.CA) -> None:
-    """Some Pythons lose 7 KiB by each look."""
+    """Because some Python versions leak 7 KiB with each look."""
     clock, contexts, ours, theirs = await by_the_clock(company, authority)
     kept = []
     for _ in range(3):
@@ -131,7 +131,7 @@ async def test_a_session_is_looked_at_once_in_a_minute(company: Endpoint, author
 async def test_of_a_server_that_resumes_nothing_a_session_is_looked_at_ever_more_seldom(
     company: Endpoint, authority: trustme.CA
 ) -> None:
-    """Once a minute that would be 10 MB a day, in a bridge that runs for months."""
+    """Once a minute would leak 10 MB a day, in a bridge that runs for months."""
     clock, contexts, ours, theirs = await by_the_clock(company, authority)
     tls = shaken_in_memory(ours, theirs, "localhost")
     looked_at = []
@@ -149,10 +149,10 @@ async def test_where_sessions_are_resumed_again_the_end_of_one_is_made_good_at_o
     company: Endpoint, authority: trustme.CA
 ) -> None:
     clock, contexts, ours, theirs = await by_the_clock(company, authority)
-    theirs.maximum_version = ssl.TLSVersion.TLSv1_2  # its sessions come with the handshake
+    theirs.maximum_version = ssl.TLSVersion.TLSv1_2  # because its sessions come with the handshake
 
     def log_in(*, resumes: bool) -> bool:
-        """True if there is another session than before."""
+        """True if the kept session is another one than before."""
         before = contexts.session(company)
         tls = shaken_in_memory(ours, theirs, "localhost", before if resumes else None)
         assert tls.session_reused == resumes
@@ -232,7 +232,7 @@ async def test_a_ca_file_that_can_be_read_at_last_and_is_no_good_is_told_of_too(
 async def test_this_machines_authorities_are_read_anew_when_their_file_has_changed(
     tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A company has put its own among them, and the bridge runs."""
+    """The company has added its own CA while the bridge runs."""
     contexts, bundle, company = looking(), tmp_path / "bundle.pem", trustme.CA()
     endpoint = Endpoint("mail.example", 993, TlsMode.IMPLICIT)
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
@@ -242,14 +242,14 @@ async def test_this_machines_authorities_are_read_anew_when_their_file_has_chang
     assert not await is_believed(contexts, endpoint, company)
     company.cert_pem.write_to_path(bundle, append=True)
     assert await is_believed(contexts, endpoint, company)
-    bundle.unlink()  # as it may be for a moment
+    bundle.unlink()  # the file may be missing for a moment while it is replaced
     assert await is_believed(contexts, endpoint, authority)
 
 
 async def test_where_the_system_has_no_authorities_the_public_ones_count_for_mail_servers_too(
     tmp_path: Path, company: Endpoint, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Mac's Python; and Windows, which shows only those that have been used before."""
+    """As with Python on a Mac, and on Windows, which shows only the CAs that have been used before."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "empty"))
@@ -265,7 +265,7 @@ async def test_where_the_system_has_no_authorities_the_public_ones_count_for_mai
 async def test_where_the_system_has_authorities_no_others_count(
     tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An administrator has taken some out of it."""
+    """An administrator may have removed some CAs from the system's store."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
     authority.cert_pem.write_to_path(tmp_path / "bundle.pem")
@@ -276,7 +276,7 @@ async def test_where_the_system_has_authorities_no_others_count(
 async def test_an_authority_without_a_key_usage_is_believed_by_every_python(
     company: Endpoint, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of programs that inspect TLS are often such; Python 3.13 refuses them unless it is told not to."""
+    """The CAs of programs that inspect TLS often lack it; Python 3.13 refuses them unless told not to."""
     as_before = ssl.create_default_context
 
     def as_python_3_13_does(cafile: str | None = None) -> ssl.SSLContext:
@@ -317,15 +317,15 @@ async def test_a_ca_file_that_does_not_answer_costs_one_short_wait_and_its_autho
     believed = await asyncio.gather(*(is_believed(contexts, company, authority) for _ in range(3)))
     assert believed == [True] * 3
     assert log.getvalue().count("no answer within 0.05 s") == 1
-    clock[0] += LOOK_SECONDS  # no reason to ask again so soon: that would be a wait for each login
+    clock[0] += LOOK_SECONDS  # not asked again so soon, since each login would have to wait
     assert await is_believed(contexts, company, authority)
-    clock[0] += REST_SECONDS  # the first thread still waits for it
+    clock[0] += REST_SECONDS  # the first thread still waits for the file
     assert await is_believed(contexts, company, authority)
     assert log.getvalue().count("no answer within 0.05 s") == 2
     release(pipe)
     trust(company, successor)
     clock[0] += REST_SECONDS
-    monkeypatch.setattr("bridge.relay.authorities.WAIT_SECONDS", FIRST_SECONDS)  # on a busy machine it takes a while
+    monkeypatch.setattr("bridge.relay.authorities.WAIT_SECONDS", FIRST_SECONDS)  # a busy machine takes a while to read
     assert await is_believed(contexts, company, successor)
 
 
@@ -358,7 +358,7 @@ async def test_a_first_login_is_told_of_the_ca_file_that_does_not_answer(
             await contexts.context(company)
     release(pipe)
     trust(company, authority)
-    monkeypatch.setattr("bridge.relay.authorities.WAIT_SECONDS", 0.0)  # is for who has something to go by
+    monkeypatch.setattr("bridge.relay.authorities.WAIT_SECONDS", 0.0)  # only for a server that has a context already
     assert await is_believed(contexts, company, authority)
 
 
@@ -388,7 +388,7 @@ async def test_a_first_look_serves_the_next_login_where_its_own_has_not_waited(
 async def test_who_waits_behind_the_first_look_is_told_with_it(
     company: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A morning's worth of logins: one after the other, each would have its mail server blamed for the wait."""
+    """If a morning's logins waited one after the other, each of them would blame its mail server for the delay."""
     monkeypatch.setattr("bridge.relay.authorities.FIRST_SECONDS", 0.2)
     contexts = UpstreamContexts()
     pipe = fall_silent(Path(company.ca_file or ""))
@@ -403,7 +403,7 @@ async def test_who_waits_behind_the_first_look_is_told_with_it(
 async def test_without_a_thread_to_look_in_the_authorities_of_before_are_believed_on(
     company: Endpoint, authority: trustme.CA, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system has no more of them just now: no reason to let nobody log in."""
+    """If no more threads can be started just now, logins still go on."""
     contexts = looking()
     trust(company, authority)
     assert await is_believed(contexts, company, authority)

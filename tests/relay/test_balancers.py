@@ -1,4 +1,4 @@
-"""Who may introduce a connection, and what is left of it behind the header."""
+"""Who may introduce a connection by a PROXY header, and what remains of the connection's data after the header."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BALANCER = "10.1.2.3:40000"
 
 @pytest.fixture(params=KINDS)
 async def accepted(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Channel, socket.socket]]:
-    """Our side of a connection, and the balancer's socket."""
+    """Our channel of a connection, and the balancer's socket."""
     ours, theirs = tcp_pair()
     channel = request.param(ours, asyncio.get_running_loop(), BALANCER)
     yield channel, theirs
@@ -62,7 +62,7 @@ async def test_a_header_is_read_from_the_wire_and_leaves_the_handshake_whole(
         tls = contexts[1].wrap_bio(incoming, outgoing, server_hostname="localhost")
         with pytest.raises(ssl.SSLWantReadError):
             tls.do_handshake()
-        balancer.sendall(HEADER + outgoing.read())  # in one piece
+        balancer.sendall(HEADER + outgoing.read())  # header and ClientHello in one piece
         while True:
             incoming.write(balancer.recv(65536))
             try:
@@ -94,7 +94,7 @@ async def test_a_health_check_keeps_the_balancers_own_address(accepted: tuple[Ch
 async def test_nobody_becomes_a_user_of_this_machine_by_a_header(
     accepted: tuple[Channel, socket.socket], said: str
 ) -> None:
-    """A colleague who may connect as a balancer would name the port of somebody else's program."""
+    """Otherwise a colleague who may connect as a balancer could name the port of somebody else's program."""
     channel, balancer = accepted
     balancer.sendall(f"PROXY {said}{'' if said == 'UNKNOWN' else ' 50000 143'}\r\n".encode())
     await Balancers(["10.1.2.3"]).introduce("imap-1", channel)
@@ -114,7 +114,7 @@ async def test_a_stranger_is_not_even_listened_to(networks: list[str], accepted:
 async def test_who_says_nothing_is_waited_for_ten_seconds(
     accepted: tuple[Channel, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that only this test moves."""
+    """On a clock that only this test moves."""
     loop, now = asyncio.get_running_loop(), [1000.0]
     monkeypatch.setattr(loop, "time", lambda: now[0])
     channel, balancer = accepted

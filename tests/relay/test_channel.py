@@ -1,4 +1,4 @@
-"""The channel contract, over both implementations."""
+"""The channel contract, tested with both implementations."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_both_directions_work_at_once(
 async def test_a_peer_that_takes_nothing_is_still_heard(
     channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext], with_tls: bool
 ) -> None:
-    """A server that refuses a message in the middle of it, or one that answers before it reads on."""
+    """As when a server refuses a message before it has all come, or answers before it reads on."""
     left, right = await shake_hands(channels, contexts) if with_tls else channels
     sending = asyncio.ensure_future(left.send(b"x" * 32_000_000))  # noqa: TID251  more than the kernel keeps
     await asyncio.sleep(0)
@@ -101,7 +101,7 @@ async def test_close_gives_end_of_file_after_the_last_byte(
 async def test_the_end_of_tls_is_said_before_that_of_the_connection(
     channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:
-    """RFC 8446 section 6.1: else OpenSSL 3 tells a mail program of an unexpected end."""
+    """RFC 8446 section 6.1: without close_notify, OpenSSL 3 reports an unexpected end to the mail client."""
     left, right = await shake_hands(channels, contexts)
     async with asyncio.TaskGroup() as group:
         group.create_task(left.finish())
@@ -134,7 +134,7 @@ async def test_a_reset_is_peer_gone(channels: tuple[Channel, Channel]) -> None:
 async def test_what_ends_one_connection_is_no_error_of_another(
     kind: Callable[..., Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext], end: str
 ) -> None:
-    """OpenSSL has one queue of errors for all of a thread, and CPython leaves some in it (from OpenSSL 3.4 on)."""
+    """OpenSSL has one error queue per thread, and CPython leaves errors in it (from OpenSSL 3.4 on)."""
     ours, theirs = await shake_hands(pair(kind), contexts)
     left, right = await shake_hands(pair(kind), contexts)
     for here, there in ((ours, theirs), (left, right)):
@@ -143,7 +143,7 @@ async def test_what_ends_one_connection_is_no_error_of_another(
     leave = close_with_reset if "reset" in end else socket.socket.close
     leave(left._socket)  # type: ignore[attr-defined]  # rude on purpose
     if "read" in end:
-        with contextlib.suppress(PeerGone):  # as the one Python says it, or end of file, as the other does
+        with contextlib.suppress(PeerGone):  # some Python versions raise, others report end of file
             await right.receive()
     if "write" in end:
         with pytest.raises(PeerGone):
@@ -153,7 +153,7 @@ async def test_what_ends_one_connection_is_no_error_of_another(
     for here, there in ((ours, theirs), (theirs, ours)):
         async with asyncio.TaskGroup() as group:
             received = group.create_task(receive_exactly(here, 5))
-            await asyncio.sleep(0)  # it has looked, and found nothing
+            await asyncio.sleep(0)  # let it look first, and find nothing
             await there.send(b"+OK\r\n")
         assert received.result() == b"+OK\r\n"
     for channel in (ours, theirs, left):
@@ -194,10 +194,10 @@ async def test_who_was_reset_has_left(channels: tuple[Channel, Channel]) -> None
 async def test_a_broken_record_is_peer_gone(
     channels: tuple[Channel, Channel], port_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:
-    """Although a local port takes a FIN without close_notify for the end."""
+    """Although a local port accepts a FIN without close_notify as the end."""
     left, right = await shake_hands(channels, port_contexts)
     raw: socket.socket = left._socket  # type: ignore[attr-defined]  # on purpose
-    socket.socket.sendall(raw, b"\x17\x03\x03\x00\x40" + bytes(64))  # past an SSLSocket's own
+    socket.socket.sendall(raw, b"\x17\x03\x03\x00\x40" + bytes(64))  # past the SSLSocket's own sendall()
     socket.socket.shutdown(raw, socket.SHUT_WR)
     with pytest.raises(PeerGone):
         await right.receive()
@@ -251,7 +251,7 @@ async def test_plaintext_behind_starttls_breaks_the_handshake_and_is_never_taken
 
 
 class ResetsFirst(ssl.SSLContext):
-    """Its peer's reset comes between the last look at the connection and Python's own."""
+    """Resets the connection between our last look at it and Python's own."""
 
     peer: socket.socket
 
@@ -262,7 +262,7 @@ class ResetsFirst(ssl.SSLContext):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asyncio's own TLS has no look at the connection")
 async def test_a_reset_in_the_moment_in_which_tls_begins_leaves_no_socket() -> None:
-    """Which Python has made of ours by then, and does not close."""
+    """By then Python has made an SSLSocket of ours, which it does not close."""
     left, right = tcp_pair()
     context = ResetsFirst(ssl.PROTOCOL_TLS_CLIENT)
     context.peer = right
@@ -279,7 +279,7 @@ async def test_a_reset_in_the_moment_in_which_tls_begins_leaves_no_socket() -> N
 async def test_tls_on_a_connection_whose_reset_has_been_told_is_none(
     channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:
-    """Python takes it for one that is to be connected yet."""
+    """Python would take the socket for one that is not connected yet."""
     left, right = channels
     close_with_reset(right._socket)  # type: ignore[attr-defined]
     with pytest.raises(PeerGone):
@@ -316,7 +316,7 @@ async def test_a_session_can_be_resumed(contexts: tuple[ssl.SSLContext, ssl.SSLC
         async with asyncio.TaskGroup() as group:
             group.create_task(left.start_tls(contexts[1], server_hostname="localhost", session=session))
             group.create_task(right.start_tls(contexts[0]))
-        await right.send(b"hello")  # the ticket comes with the first bytes
+        await right.send(b"hello")  # the session ticket comes with the first data
         await receive_exactly(left, 5)
         assert left.tls is not None
         session = left.tls.session
@@ -335,7 +335,7 @@ async def test_finish_lets_the_peer_read_the_last_words_although_it_is_still_sen
     await right.send(b"421 too much\r\n")
     async with asyncio.TaskGroup() as group:
         group.create_task(right.finish())
-        for _ in range(10):  # a program that sends on finds out by an error, and then reads nothing, if it is reset
+        for _ in range(10):  # after a reset its sends would fail, and it would not read our answer
             await asyncio.sleep(0)
             await left.send(b"x" * 1000)
         assert await receive_exactly(left, 14) == b"421 too much\r\n"

@@ -1,4 +1,4 @@
-"""Turns of mail clients that come all at once."""
+"""The order in which clients get their turns when many connect at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its loop takes 
 
 @contextmanager
 def connected(number: int) -> Iterator[tuple[list[socket.socket], list[socket.socket]]]:
-    """Clients as they are taken, and their other ends."""
+    """The clients' sockets as they are accepted, and their other ends."""
     with ExitStack() as stack:
         pairs = [socket.socketpair() for _ in range(number)]
         for pair in pairs:
@@ -54,7 +54,7 @@ def test_callers_take_turns_and_each_ones_clients_keep_their_order(monkeypatch: 
 
 
 def test_while_few_wait_nobody_asks_whose_they_are() -> None:
-    """Sixteen mail programs that log in side by side would pay for each other's answers."""
+    """Because sixteen mail programs that log in side by side would have to wait for each other's look-ups."""
     begun: list[Any] = []
     asked: list[socket.socket] = []
     with connected(10) as (clients, _):
@@ -121,7 +121,7 @@ def test_where_no_room_is_left_all_who_have_hung_up_make_some(monkeypatch: pytes
 
 
 def test_who_comes_alone_and_hangs_up_is_let_in() -> None:
-    """A balancer's look at the port, for one, of which the log tells."""
+    """As with a balancer's health check, which the log is to mention."""
     begun: list[Any] = []
     with connected(1) as (clients, theirs):
         crowd = Crowd(lambda _, address: begun.append(address), lambda _: str(pytest.fail("it is asked whose it is")))
@@ -182,7 +182,7 @@ async def test_those_whom_nobody_has_begun_are_left_to_the_kernel(monkeypatch: p
 async def test_behind_each_eighth_client_that_comes_alone_we_look_who_else_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An accept that finds nobody costs a twentieth of a login; where somebody is found, the crowd is taken."""
+    """An accept() that finds nobody costs a twentieth of a login; where it finds somebody, the crowd is gathered."""
     begun = asyncio.Queue[socket.socket]()
     looked = 0
 

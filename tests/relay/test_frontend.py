@@ -70,7 +70,7 @@ def frontend_of(
 
 
 async def last_words(client: MailClient) -> bytes:
-    """What the client hears until the end, as a session ends it."""
+    """All that the client receives up to the end, when its session ends the connection as usual."""
     async with asyncio.TaskGroup() as group:
         group.create_task(client.bridge.finish())
         heard = await client.hear_the_end()
@@ -173,7 +173,7 @@ async def test_the_time_is_for_all_logins_of_a_connection(
 async def test_a_client_that_stalls_in_starttls_is_let_go_without_a_word_in_clear(
     client: MailClient, contexts: Contexts, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between our answer and the end of the handshake nothing can be said; trying to would never end."""
+    """Between our answer and the end of the handshake nothing can be sent; an attempt to would never end."""
     frontend, later = frontend_of(client, protocol, contexts[0], seconds=100), Later(monkeypatch)
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(login_at(frontend))
@@ -342,7 +342,7 @@ async def test_a_client_that_leaves_early_is_gone(
 async def test_a_client_that_begins_with_tls_and_hears_no_answer_is_told_of_all_the_same(
     client: MailClient, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It resets the connection when it reads the greeting; the log is where somebody looks for the reason."""
+    """It resets the connection on reading the greeting, so the log is the only place to look for the reason."""
 
     async def send(channel: Channel, data: bytes) -> None:
         if b"mail-bridge ready" not in data:
@@ -422,7 +422,7 @@ async def test_the_dialogue_is_shown_at_debug_with_nothing_of_what_the_client_sa
 
 @pytest.mark.parametrize("line", [b"CANARY-password", b"CANARY-password and more of it", b"CANARY-password CAPABILITY"])
 async def test_a_password_in_the_place_of_a_tag_is_not_shown(client: MailClient, log: io.StringIO, line: bytes) -> None:
-    """A client that has lost its place sends its password as a command, and IMAP's answers repeat the first word."""
+    """A client that is out of step sends its password as a command, and IMAP's answers repeat the first word."""
     frontend = frontend_of(client, Protocol.IMAP)
     await client.say(b"a1 AUTHENTICATE CRAM-MD5", line, b"a2 LOGOUT")
     with pytest.raises(BridgeError):

@@ -1,4 +1,4 @@
-"""Caps refuse, turns wait."""
+"""Caps refuse a connection, turns make it wait."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_full_cap_refuses_and_a_freed_place_is_good_again() -> None:
 
 
 def test_who_gives_one_place_back_still_has_the_others() -> None:
-    """And who has given all back is not remembered: other machines are without number."""
+    """A user without places left is forgotten, since there may be any number of other machines."""
     cap = ConnectionCap(most=20, share=3)
     with ExitStack() as stack:
         for _ in range(3):
@@ -86,7 +86,7 @@ async def test_trap_34_the_fourth_smtp_session_of_a_mailbox_waits_for_its_turn()
         await asyncio.sleep(0)
         assert order == [0, 1, 2]
         async with turns.turn(("smtp", "bob@contoso.com"), 3):
-            pass  # another mailbox does not wait
+            pass  # does not wait, since it is another mailbox
         gates[1].set()
         while 3 not in order:
             await asyncio.sleep(0)
@@ -114,7 +114,7 @@ async def test_who_waits_too_long_is_told_why() -> None:
 async def test_of_those_who_have_waited_in_vain_no_more_are_let_in_than_may_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A burst of hundreds would be at the mail server at once when the wait of all is over."""
+    """Otherwise a burst of hundreds would reach the mail server at once when all of them have waited long enough."""
     monkeypatch.setattr(limits, "TURN_SECONDS", 0.01)
     turns, key = Turns(), ("smtp", "a@x")
     async with turns.turn(key, 1, 1):
@@ -156,7 +156,7 @@ async def holding(turns: Turns, most: int, stack: AsyncExitStack) -> None:
 
 
 async def started(group: asyncio.TaskGroup, turns: Turns, most: int, stack: AsyncExitStack) -> asyncio.Task[None]:
-    """A login that has got its turn already, or waits for it."""
+    """The task of a login that has its turn already or waits for it."""
     task = group.create_task(holding(turns, most, stack))
     await asyncio.sleep(0)
     return task
@@ -216,7 +216,7 @@ async def test_whoever_leaves_in_the_moment_of_his_turn_gives_it_to_the_next() -
             gone = await started(group, turns, 1, stack)
             last = await started(group, turns, 1, stack)
             gone.cancel()
-        leaving.cancel()  # it has its turn, and has not run since
+        leaving.cancel()  # it has been given its turn, but has not run since
         await last
         assert leaving.cancelled()
     assert not turns._lines
@@ -253,7 +253,7 @@ async def test_whoever_gives_up_as_the_last_one_leaves_takes_nothing_of_the_next
     async with asyncio.TaskGroup() as group:
         sessions = [group.create_task(session(number)) for number in range(2)]
         await asyncio.sleep(0)
-        for one in sessions:  # as at a stop, or when their worker has died
+        for one in sessions:  # as when the bridge stops, or when their worker has died
             one.cancel()
         for number in (2, 3):
             sessions.append(group.create_task(session(number)))
@@ -280,7 +280,7 @@ def test_one_caller_gets_a_share_of_the_second_half_and_leaves_the_rest_to_other
             assert cap.count == 17, "held while somebody is asked whose it is"
             place.give_to("user 1001")
         for _ in range(4):
-            stack.enter_context(cap.place()).give_to("")  # nobody knows whose: they share the whole
+            stack.enter_context(cap.place()).give_to("")  # no user is known for them: all of them share this limit
         with pytest.raises(LimitReached, match="20 connections wait"):
             stack.enter_context(cap.place())
     assert (cap.count, cap.is_busy) == (0, False)

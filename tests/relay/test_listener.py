@@ -1,4 +1,4 @@
-"""Accept, supervise, drain."""
+"""Listeners accept clients, supervise their sessions and let them end."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not(monkeypatc
 
     async with listening(serve) as (listener, address):
         reader, writer = await asyncio.open_connection(*address)
-        while not listener.sessions:  # connected is not yet taken
+        while not listener.sessions:  # a connection is established before it is accepted
             await asyncio.sleep(0)
         listener.stop()
         writer.write(b"last\n")
@@ -147,7 +147,7 @@ async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not(monkeypatc
 async def test_with_the_last_session_a_closed_port_is_over(
     how: Callable[[Listener], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After stop() it need not have all of its time; after retire() there is no other end."""
+    """stop() need not use up its time then; after retire() nothing else would end the port."""
     monkeypatch.setattr(listener_module, "DRAIN_SECONDS", 3600)
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
@@ -158,13 +158,13 @@ async def test_with_the_last_session_a_closed_port_is_over(
         while not listener.sessions:
             await asyncio.sleep(0)
         writer.close()
-        while listener.sessions:  # once it had none already
+        while listener.sessions:  # wait until it has none any more
             await asyncio.sleep(0)
         streams = [await asyncio.open_connection(*sock.getsockname()) for _ in range(3)]
         for reader, writer in streams:
             writer.write(b"x\n")
             await reader.readline()
-        for reader, writer in streams[:2]:  # while it is open yet
+        for reader, writer in streams[:2]:  # while the port is still open
             writer.close()
             await reader.read()
         reader, writer = streams[2]
@@ -188,7 +188,7 @@ async def test_a_client_that_leaves_before_it_is_served_disturbs_nobody() -> Non
 
 
 async def test_a_client_that_arrives_in_the_moment_of_the_stop_is_no_bug_in_the_log() -> None:
-    """Found as "invalid state" in the log of a bridge: asyncio accepts for a future that has been cancelled already."""
+    """Once logged as "invalid state": asyncio accepted a client for a future that was cancelled already."""
     problems: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     async with listening(echo) as (listener, address):
@@ -198,7 +198,7 @@ async def test_a_client_that_arrives_in_the_moment_of_the_stop_is_no_bug_in_the_
         writer.close()
         client = socket.create_connection(address)
         listener.stop()
-        client.close()  # else its session has all of the drain's time
+        client.close()  # otherwise its session takes all the time of the drain
     assert problems == []
 
 
@@ -213,7 +213,7 @@ def test_a_socket_is_named_as_a_person_writes_it() -> None:
 async def test_who_never_ends_the_handshake_takes_his_share_of_places_and_no_more(
     authority: Authority, tmp_path: Path, log: io.StringIO
 ) -> None:
-    """The next one of the same user is sent away at once; another user's handshake goes on."""
+    """The same user's next connection is closed at once; another user's handshake goes on."""
     certificate, key = authority.write_pair(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
@@ -325,7 +325,7 @@ async def test_a_client_that_gives_up_waiting_for_a_greeting_is_not_told_of_the_
     monkeypatch: pytest.MonkeyPatch,
     kind: type[ReadinessChannel | CompletionChannel],
 ) -> None:
-    """It has waited less long than we do, as a scanner does, and has not seen the certificate at all."""
+    """It has waited less long than we do, as a scanner does, and has never seen the certificate."""
     monkeypatch.setattr(welcome_module, "open_channel", kind)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -360,7 +360,7 @@ def without_our_authority(client: socket.socket) -> None:
 
 
 def without_a_word(client: socket.socket) -> None:
-    """As .NET's SslStream and asyncio do where they do not trust a certificate."""
+    """Close at once, as .NET's SslStream and asyncio do when they do not trust a certificate."""
     with client:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
@@ -388,7 +388,7 @@ async def test_a_handshake_that_the_mail_program_lets_fail_is_explained_in_the_l
     client: Callable[[socket.socket], None],
     meaning: str,
 ) -> None:
-    """A scanner that knows no TLS 1.2 (JustinIven/smtp-oauth-relay#70), programs that refuse a certificate of one's own
+    """A scanner that knows no TLS 1.2 (JustinIven/smtp-oauth-relay#70), programs that refuse a self-signed certificate
     (ProtonMail/proton-bridge#232): all that they show is that sending, or the connection, has failed."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -399,7 +399,7 @@ async def test_a_handshake_that_the_mail_program_lets_fail_is_explained_in_the_l
 
 
 async def test_a_client_whose_socket_is_no_good_ends_nobody_elses_session(log: io.StringIO) -> None:
-    """What its task raised would end the port, and with that the bridge."""
+    """An exception in its task would end the port, and with it the bridge."""
     ours, theirs = socket.socketpair()
     with theirs:
         ours.close()
@@ -428,12 +428,12 @@ async def test_behind_a_balancer_only_introduced_clients_are_served(log: io.Stri
 async def test_a_health_check_that_ends_before_tls_is_no_mail_program_that_hung_up(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: io.StringIO
 ) -> None:
-    """HAProxy's ends by a reset, which is no word of anybody's; others say FIN."""
+    """HAProxy ends its check with a reset, which is nobody's answer; other checks end with FIN."""
     async with listening(echo, TlsMode.IMPLICIT, contexts[0], balancers=["127.0.0.0/8"]) as (_, address):
         reader, writer = await asyncio.open_connection(*address)
         writer.write(b"PROXY UNKNOWN\r\n")
         writer.write_eof()
-        await reader.read()  # an alert, until the end
+        await reader.read()  # read the alert, up to the end
         writer.close()
     assert "session.gone" in log.getvalue()
     assert "session.refused" not in log.getvalue()
