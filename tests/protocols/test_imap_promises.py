@@ -1,4 +1,4 @@
-"""Which capabilities our greeting may name for the upstreams."""
+"""Which capabilities our greeting may promise on behalf of the upstreams."""
 
 from __future__ import annotations
 

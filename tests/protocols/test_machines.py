@@ -1,4 +1,4 @@
-"""What a transcript cannot show: limits, what is left over, what a log may see."""
+"""What a transcript cannot show: limits, leftover data, and what a log may show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for any bytes in any cut."""
+"""Properties that hold for any bytes, divided in any way."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ ANSWERS = st.sampled_from(
         b"421 bye\r\n",
     ]
 )
-"""Lines in the order of which a login may come about."""
+"""Lines in an order in which a login can succeed."""
 STREAMS = st.lists(st.one_of(WORDS, st.binary(max_size=40)), max_size=30).map(b"".join)
 CUTS = st.lists(st.integers(1, 50), max_size=60)
 
@@ -110,7 +110,7 @@ def pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def server_says(machine: ServerMachine, chunks: list[bytes]) -> list[str]:
-    """Bytes sent, logins and the end; each login is refused, so that the dialogue goes on."""
+    """The bytes sent, the logins and the end; each login is refused, so that the dialogue goes on."""
     said: list[str] = []
 
     def take(events: list[Event]) -> None:
@@ -145,7 +145,7 @@ def test_a_server_machine_says_the_same_for_any_cut(
     whole = server_says(server_machine(protocol, starttls=starttls), [stream] if stream else [])
     cut = server_says(server_machine(protocol, starttls=starttls), pieces(stream, cuts))
     if "StartTLS" in cut or any("plaintext" in line for line in whole):
-        return  # what is behind STARTTLS must not be there at all: with it, the whole stream is a violation
+        return  # nothing may come directly after STARTTLS: with it in one piece, the whole stream is a violation
     assert whole == cut
 
 
@@ -167,7 +167,7 @@ def test_random_bytes_make_a_client_machine_raise_nothing_but_protocol_violation
 
 
 def client_says(machine: ClientMachine, chunks: list[bytes]) -> list[str]:
-    """Bytes sent and facts reported, up to the end; what is behind the end belongs to the mail client."""
+    """The bytes sent and the facts reported, up to the end; what comes after the end belongs to the mail client."""
     said: list[str] = []
     events = machine.start()
     for number, chunk in enumerate([*chunks, b""]):
@@ -212,8 +212,8 @@ def test_a_client_machine_says_the_same_for_any_cut(
     whole = client_says(machine(), [stream] if stream else [])
     cut = client_says(machine(), pieces(stream, cuts))
     if "StartTLS" in cut and "plaintext" in whole[-1]:
-        return  # behind STARTTLS nothing may be there yet: in one piece it is a violation
-    if whole[-1].startswith("Violation"):  # and what would have been said before, in the same piece, is not
+        return  # nothing may come directly after the STARTTLS answer: in one piece it is a violation
+    if whole[-1].startswith("Violation"):  # and its answers to earlier lines of the same piece are missing then
         whole, cut = whole[-1:], cut[-1:]
     assert whole == cut
 
@@ -263,7 +263,7 @@ def test_an_endless_line_is_looked_at_once_however_it_is_cut() -> None:
     buffer = LineBuffer(1_000_000)
     for _ in range(999_999):
         buffer.append(b"x")
-        assert buffer.next_line() is None  # quadratic, this would take minutes
+        assert buffer.next_line() is None  # would take minutes if it were quadratic
     with pytest.raises(ProtocolViolation):
         buffer.append(b"x")
         buffer.next_line()
@@ -311,7 +311,7 @@ PRINTABLE = st.text(st.characters(min_codepoint=0x20, exclude_categories=["Cs", 
 @given(address=PRINTABLE, token=PRINTABLE, host=PRINTABLE, port=st.integers(1, 65535))
 @example(address="a=2Cb,c=@example.com", token="t", host="h", port=1)
 def test_oauthbearer_gives_back_what_was_put_in(address: str, token: str, host: str, port: int) -> None:
-    """Read as a server does: the header ends at its third comma, whatever the mailbox is called."""
+    """Parsed as a server does: the header ends at its third comma, whatever characters the mailbox's name has."""
     credentials = Credentials(address, Secret(token), Mechanism.OAUTHBEARER, host, port)
     header, *pairs = base64.b64decode(sasl.initial_response(credentials)).decode().split("\x01")
     binding, authzid, nothing = header.split(",")

@@ -84,7 +84,7 @@ BAD = [
 
 
 def read(stream: bytes, piece: int = 1 << 16) -> tuple[ProxyHeader, int]:
-    """As a socket would give it: at most `piece` octets, and never more than are wanted. Returns: octets read, too."""
+    """Reads as from a socket: at most `piece` octets, and no more than wanted. Returns the number of octets, too."""
     header, at = ProxyHeader(), 0
     while header.wanted and at < len(stream):
         data = stream[at : at + min(piece, header.wanted)]
@@ -110,7 +110,7 @@ def test_what_is_no_header_is_refused(stream: bytes, piece: int) -> None:
 
 
 def test_no_more_than_107_or_4112_octets_are_read_of_anybody() -> None:
-    """Before it is known who that is; docs/security.md has the numbers."""
+    """These limits hold before the peer is known; docs/security.md names the numbers."""
     line, body = ProxyHeader(), ProxyHeader()
     line.take(b"PROXY UNKNOWN ".ljust(106, b"f"))
     assert line.wanted > 0
@@ -139,7 +139,7 @@ def test_a_mail_program_without_a_header_is_found_out_by_its_first_octets() -> N
 @given(st.binary(max_size=300) | st.sampled_from([b"PROXY ", SIGNATURE]).flatmap(
     lambda start: st.binary(max_size=300).map(lambda rest: start + rest)
 ), st.integers(1, 20))  # fmt: skip
-@example(b"PROXY \r\n\x00", 1)  # its end comes before it may
+@example(b"PROXY \r\n\x00", 1)  # the line ends before it may
 def test_any_octets_raise_only_violations_in_any_cut_and_all_cuts_agree(stream: bytes, piece: int) -> None:
     outcomes = []
     for size in (piece, 1 << 16):

@@ -1,4 +1,4 @@
-"""What each of our errors is answered with: the table of docs/architecture.md is the program's."""
+"""The answer to each of our errors: the table of docs/architecture.md matches the program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOGIN = {Protocol.IMAP: b"a LOGIN alice pw\r\n", Protocol.POP3: b"USER alice\r\n
 
 
 def reply(protocol: Protocol, name: str) -> str:
-    """Without its tag and its sentence."""
+    """The reply without its tag and its sentence."""
     if protocol is Protocol.SMTP:
         return " ".join(refusal_reply(PROBLEMS[name]).split()[:2])
     machine = server_machine(protocol, starttls=False)

@@ -1,4 +1,4 @@
-"""Which extensions an EHLO of ours may offer."""
+"""Which extensions our EHLO reply may offer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_size_without_a_limit_leaves_the_others_limit() -> None:
 
 @pytest.mark.parametrize("limit", ["9" * 21, "9" * 8000, "\u0661\u0662", "a lot"])
 def test_a_size_that_is_none_is_no_limit(limit: str) -> None:
-    """RFC 1870 section 3: twenty digits at most. Python reads no more than 4,300, and the line may be longer."""
+    """RFC 1870 section 3: twenty digits at most. Python parses no more than 4,300, and the line may be longer."""
     assert offered_extensions([frozenset({f"SIZE {limit}"})]) == ("SIZE",)
     assert offered_extensions([frozenset({f"SIZE {limit}"}), frozenset({"SIZE 1000"})]) == ("SIZE 1000",)
 

@@ -1,11 +1,11 @@
-"""Plays the dialogues of tests/transcripts: whole, byte by byte, and cut at random.
+"""Plays the dialogues of tests/transcripts: as a whole, byte by byte, and cut at random.
 
-A file's comment lines name the machine: `# machine: imap server`, `# machine: imap client`, either with `starttls`;
-a server with `tls` has TLS from the start, with `promises=IDLE,MOVE` it names those before a login; a client with
-`oauthbearer` shows its token so, else by XOAUTH2.
+Comment lines of a file name the machine: `# machine: imap server` or `# machine: imap client`, either with `starttls`;
+a server with `tls` has TLS from the start, and with `promises=IDLE,MOVE` it names those before the login; a client
+with `oauthbearer` sends its token by that mechanism, otherwise by XOAUTH2.
 `C:` is what the mail client (or we, towards an upstream) says, `S:` the server; each ends in CRLF, `C~`/`S~` do not.
-Escapes as in Python. The machine's side is what it must send; the other side is what it is fed. Besides:
-`=> …` is a fact that the machine must report, `<= …` a decision that it is given.
+Escapes are Python's. The machine must send the lines of its own side, and is fed those of the other side. Besides,
+`=> …` is a fact that the machine must report, and `<= …` a decision that it is given.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DIRECTORY = Path(__file__).parent.parent / "transcripts"
 ADDRESS = "alice@example.com"
 TOKEN = "ya29.CANARY-token"
 HOST, PORT = "mail.example.com", 993
-"""Repeated by OAUTHBEARER."""
+"""OAUTHBEARER sends them along with the token."""
 
 Cut = Callable[[bytes], Iterator[bytes]]
 
@@ -102,13 +102,13 @@ def all_of(kind: str = "*") -> list[Path]:
 
 
 class Player:
-    """Feeds one machine, and compares what it says with the transcript, in the order in which it says it."""
+    """Feeds one machine and compares its output with the transcript, in order."""
 
     def __init__(self, transcript: Transcript, cut: Cut) -> None:
         self.transcript = transcript
         self.cut = cut
         self.said = ""
-        """Bytes sent and facts reported, in one text, as the transcript has them."""
+        """The bytes sent and the facts reported so far, in the transcript's notation."""
         self.is_over = False
         self.server: ServerMachine | None = None
         self.client: ClientMachine | None = None
