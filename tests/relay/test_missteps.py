@@ -1,4 +1,4 @@
-"""A mail program that is set up wrongly leaves without a login, and the log says what is wrong with it."""
+"""A mail program with wrong settings leaves without a login, and the log says which setting is wrong."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ BEFORE_TLS = [
     (IMAP, [b"a1 AUTHENTICATE PLAIN"]),
     (POP3, LOGIN[POP3]),
     (POP3, [b"AUTH PLAIN"]),
-    (POP3, [b"CAPA", b"STAT"]),  # Aspose.Email, which finds no way to log in there
+    (POP3, [b"CAPA", b"STAT"]),  # Aspose.Email, which finds no way to log in here
     (SMTP, LOGIN[SMTP]),
     (SMTP, [b"EHLO crm", b"MAIL FROM:<alice@example.com>"]),
 ]
@@ -57,7 +57,7 @@ BEFORE_TLS = [
 WANTS_TLS = {IMAP: [b"a1 STARTTLS"], POP3: [b"CAPA", b"STLS"], SMTP: [b"EHLO crm", b"STARTTLS"]}
 
 FOR_ANOTHER = base64.b64encode(b"office@example.com\0alice@example.com\0s3cret")
-"""ICS says the sender's address there."""
+"""ICS sends the sender's address as the authorization identity."""
 ON_BEHALF = {
     IMAP: [b"a1 AUTHENTICATE PLAIN " + FOR_ANOTHER],
     POP3: [b"AUTH PLAIN", FOR_ANOTHER],
@@ -69,7 +69,7 @@ TOO_EARLY = {
     POP3: [b"USER alice@example.com", b"STLS"],
     SMTP: [b"MAIL FROM:<alice@example.com>", b"STARTTLS"],
 }
-"""A login, or mail, and then STARTTLS all the same."""
+"""A login or a message first, and STARTTLS only after it."""
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def frontend_of(
 
 
 async def encrypted(client: MailClient, contexts: Contexts, protocol: Protocol) -> Frontend:
-    """At a port that begins with TLS, behind the handshake."""
+    """A frontend at a port with implicit TLS, after the handshake."""
     async with asyncio.TaskGroup() as group:
         group.create_task(client.bridge.start_tls(contexts[0]))
         await client.start_tls(contexts[1])
@@ -99,7 +99,7 @@ async def encrypted(client: MailClient, contexts: Contexts, protocol: Protocol) 
 
 
 async def reason(client: MailClient, frontend: Frontend, *lines: bytes) -> str:
-    """Why the session ends, after these lines and no more."""
+    """The reason in the log when the session ends after these lines."""
     await client.say(*lines)
     client.say_no_more()
     return await reason_of(frontend)
@@ -107,7 +107,7 @@ async def reason(client: MailClient, frontend: Frontend, *lines: bytes) -> str:
 
 @asynccontextmanager
 async def greeted(client: MailClient, frontend: Frontend) -> AsyncIterator[asyncio.Task[str]]:
-    """The client has heard the greeting, and hangs up behind the block. The task's result is reason_of()."""
+    """The client has read the greeting, and hangs up when the block ends. The task's result is that of reason_of()."""
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(reason_of(frontend))
         await client.hear()
@@ -121,7 +121,7 @@ async def reason_of(frontend: Frontend) -> str:
             await frontend.login()
     finally:
         frontend.close()
-    assert gone.value.__cause__ is not gone.value  # else it waits for the collector, with all that its frames hold
+    assert gone.value.__cause__ is not gone.value  # such a cycle would keep all its frames hold until it is collected
     return str(gone.value)
 
 
@@ -130,7 +130,7 @@ async def reason_of(frontend: Frontend) -> str:
 async def test_it_wants_another_way_to_log_in(
     client: MailClient, protocol: Protocol, lines: list[bytes], is_polite: bool
 ) -> None:
-    """An "encrypted password", SPA, APOP."""
+    """SPA, APOP or "encrypted password" is switched on."""
     said = await reason(client, frontend_of(client, protocol), *lines, *[GOODBYE[protocol]] * is_polite)
     how = "the client has taken its leave" if is_polite else "the client has left"
     assert said.startswith(f"{how}; {PASSWORD}")
@@ -144,7 +144,7 @@ async def test_it_wants_to_log_in_before_starttls(client: MailClient, protocol: 
 
 @pytest.mark.parametrize("line", [b"a1 LOGIN alice@example.com my old password", b"a1 login Alice Martin s3cret"])
 async def test_it_does_not_quote_what_has_a_space(client: MailClient, line: bytes) -> None:
-    """Apache Commons Net; it may say no more than that the login failed."""
+    """Apache Commons Net; its own message may be no more than that the login failed."""
     said = await reason(client, frontend_of(client, IMAP), line)
     assert said.startswith(f"the client has left; {QUOTES}")
 
@@ -186,7 +186,7 @@ async def test_who_begins_with_tls_in_the_end_has_found_that(
 async def test_whose_handshake_fails_has_starttls_switched_on(
     client: MailClient, contexts: Contexts, protocol: Protocol
 ) -> None:
-    """The reason is the handshake's: to look for that switch would lead astray."""
+    """The handshake is the reason: advice about the STARTTLS switch would mislead."""
     async with greeted(client, frontend_of(client, protocol, starttls=True, context=contexts[0])) as waiting:
         for line in TOO_EARLY[protocol]:
             await client.ask(line)
@@ -196,7 +196,7 @@ async def test_whose_handshake_fails_has_starttls_switched_on(
 
 @pytest.mark.parametrize("protocol", Protocol)
 async def test_it_wants_starttls_where_there_is_none(client: MailClient, protocol: Protocol) -> None:
-    """Chilkat, whether that is offered or not."""
+    """As Chilkat does, whether STARTTLS is offered or not."""
     said = await reason(client, frontend_of(client, protocol), *WANTS_TLS[protocol])
     assert said.startswith(f"the client has left; {ENCRYPTION}")
 
@@ -206,7 +206,7 @@ async def test_it_wants_starttls_where_there_is_none(client: MailClient, protoco
 async def test_it_leaves_when_it_has_seen_the_certificate(
     client: MailClient, contexts: Contexts, protocol: Protocol, has_heard: bool
 ) -> None:
-    """msmtp, wget and Chilkat look at it behind the handshake, and send no alert."""
+    """msmtp, wget and Chilkat check the certificate after the handshake, and send no alert."""
     frontend = await encrypted(client, contexts, protocol)
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(reason_of(frontend))
@@ -260,7 +260,7 @@ async def test_it_sends_without_a_login(client: MailClient) -> None:
 async def test_one_that_has_tried_to_log_in_has_authentication_switched_on(
     client: MailClient, words: list[bytes]
 ) -> None:
-    """A scanner whose user name was left empty, and which sends all the same."""
+    """A scanner with an empty user name, which sends the message all the same."""
     lines = [b"EHLO scanner", *words, b"MAIL FROM:<alice@example.com>"]
     assert await reason(client, frontend_of(client, SMTP), *lines) == "the client has left"
 
@@ -277,7 +277,7 @@ async def test_of_one_that_only_looks_nothing_is_said(client: MailClient, protoc
 async def test_whose_login_was_refused_at_first_tries_whatever_is_left(
     client: MailClient, protocol: Protocol, lines: list[bytes]
 ) -> None:
-    """Gambas. What was wrong is in the line of the refusal, and a normal password is set."""
+    """As Gambas does. The log line of the refusal has the reason, and a normal password is set."""
     frontend = frontend_of(client, protocol)
     await client.say(*LOGIN[protocol])
     await frontend.login()
@@ -289,7 +289,7 @@ async def test_whose_login_was_refused_at_first_tries_whatever_is_left(
 async def test_whose_login_was_refused_in_the_end_has_found_the_way(
     client: MailClient, protocol: Protocol, lines: list[bytes]
 ) -> None:
-    """Many try the best that they know first; the refusal has its own line in the log."""
+    """Many programs try the strongest method first; the refusal has its own line in the log."""
     frontend = frontend_of(client, protocol)
     await client.say(*lines, *LOGIN[protocol])
     await frontend.login()

@@ -1,4 +1,4 @@
-"""The configured ports, while the configuration changes."""
+"""The configured ports when the configuration changes."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from tests.turns import until
 
 
 class Last(socket.socket):
-    """Of a process that has no descriptor left for another one."""
+    """A socket of a process that has no descriptor left."""
 
     def dup(self) -> Self:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 async def assert_refused(ports: Ports, before: ConfiguredListener, after: ConfiguredListener, words: str) -> None:
-    """The change from one to the other, in these words; and nothing has changed."""
+    """Checks that the change from one to the other is refused in these words and leaves everything as it was."""
     ports.open([before])
     (listener,) = ports.listeners
     try:
@@ -55,7 +55,7 @@ async def assert_refused(ports: Ports, before: ConfiguredListener, after: Config
 
 
 async def test_a_port_that_is_to_be_had_at_another_address_of_the_machine_needs_a_restart() -> None:
-    """The kernel gives it to nobody, ourselves included, as long as the old one is open; that is no other program."""
+    """While the old port is open the kernel gives it to nobody, us included; no other program is to blame."""
     number = free_ports(1)[0]
     service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
     ports = Ports(
@@ -69,7 +69,7 @@ async def test_a_port_that_is_to_be_had_at_another_address_of_the_machine_needs_
 
 
 async def test_a_port_that_cannot_be_opened_anew_for_want_of_descriptors_stays_as_it_is() -> None:
-    """A reload that the system has no room for changes nothing, and says why; it used to end the bridge."""
+    """When descriptors run out, a reload changes nothing and says why; it used to end the bridge."""
     bound = [socket.create_server(("127.0.0.1", 0)), Last(fileno=socket.create_server(("127.0.0.1", 0)).detach())]
     service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
     ports = Ports(lambda host, port, what: bound, lambda listener, certificate: service, no_certificate)
@@ -81,7 +81,7 @@ async def test_a_port_that_cannot_be_opened_anew_for_want_of_descriptors_stays_a
 
 
 class System:
-    """Gives out sockets, and can have a port that somebody else has."""
+    """Creates sockets, and can have one port that another program holds."""
 
     def __init__(self) -> None:
         self.bound: dict[int, socket.socket] = {}
@@ -113,7 +113,7 @@ def configured(port: int, *balancers: str) -> ConfiguredListener:
 
 
 async def test_of_a_change_only_a_port_in_the_same_place_keeps_its_socket(system: System) -> None:
-    """No mail program finds it shut in between; what is elsewhere is opened, and what stays is left alone."""
+    """So no mail program finds it closed meanwhile. A port elsewhere is opened, and an unchanged one is left alone."""
     ports = ports_of(system)
     stays, moves, changes = (configured(port) for port in (1143, 1144, 1145))
     await ports.change((), (stays, moves, changes))
@@ -162,7 +162,7 @@ async def test_sessions_of_a_closed_port_go_on_and_a_stop_ends_them_too(
 
 
 async def test_a_closed_port_is_forgotten_with_its_last_session(system: System) -> None:
-    """A bridge that runs for a year, and whose configuration is another one each day, is no larger for it."""
+    """A bridge that runs for a year with a new configuration each day must not grow."""
     told, is_over = list[Welcome](), asyncio.Event()
 
     async def welcome(conn: str, client: socket.socket, peer: str) -> None:
@@ -180,7 +180,7 @@ async def test_a_closed_port_is_forgotten_with_its_last_session(system: System) 
             assert told == []
             is_over.set()
             await until(lambda: told == [welcome])
-        for _ in range(3):  # the task that has served it goes with the next turns of the loop
+        for _ in range(3):  # the task that has served it ends within the next turns of the loop
             await asyncio.sleep(0)
         gc.collect()
         assert [listener() for listener in old] == [None]
@@ -259,7 +259,7 @@ async def test_a_look_at_the_certificates_tells_of_new_ones_only_also_while_none
 async def test_the_certificate_that_is_made_has_the_names_of_all_ports_that_are_open_by_then(
     system: System, tmp_path: Path
 ) -> None:
-    """Also of those that a change leaves alone: their programs look for their names in the same file."""
+    """Also of ports that the change leaves alone, because their programs look for their names in the same file."""
     file, asked = tmp_path / "made.pem", []
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(file))
 
@@ -305,7 +305,7 @@ async def test_the_certificates_are_looked_at_after_each_pause(system: System, m
 
 
 async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(system: System, tmp_path: Path) -> None:
-    """It is on a network drive whose server is gone; once that is back, what was renewed there is taken up."""
+    """The file is on a network drive whose server is gone; once the drive is back, the renewed file is loaded."""
     file, threads, looks = tmp_path / "server.pem", list[object](), 0
     renewed = asyncio.Event()
 
@@ -333,7 +333,7 @@ async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(system
         assert not renewed.is_set()
         before = looks
         await asyncio.sleep(0.1)
-        assert looks == before  # one look, which is not over
+        assert looks == before  # a single look, which has not ended
         release(file)
         issue()
         await renewed.wait()
@@ -345,7 +345,7 @@ async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(system
 async def test_nobody_stands_still_for_the_certificate_of_a_port_that_is_to_be_opened(
     system: System, tmp_path: Path
 ) -> None:
-    """A reload names one on a network drive whose server is gone."""
+    """A reload names a certificate on a network drive whose server is gone."""
     file = fall_silent(tmp_path / "server.pem")
     ports = ports_of(system)
     address = ListenAddress(address="localhost:1143", tls=TlsMode.IMPLICIT, certificate=str(file), key=str(file))
@@ -363,7 +363,7 @@ async def test_nobody_stands_still_for_the_certificate_of_a_port_that_is_to_be_o
 
 
 class Workshop:
-    """Makes certificates, and takes its time."""
+    """Makes certificates, and waits for `goes_on` each time."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "made.pem"
@@ -392,7 +392,7 @@ def with_made_certificate(port: int) -> ConfiguredListener:
 
 
 async def test_for_a_port_that_is_taken_no_certificate_is_made(system: System, tmp_path: Path) -> None:
-    """With other names it would come with another authority, and the ports that stay would be trusted by nobody."""
+    """For other names it would come from a new CA, and then no program would trust the ports that stay."""
     workshop = Workshop(tmp_path)
     workshop.goes_on.set()
     ports = workshop.ports(system)
@@ -407,7 +407,7 @@ async def test_for_a_port_that_is_taken_no_certificate_is_made(system: System, t
 
 
 async def test_the_certificate_is_never_made_by_two_at_once(system: System, tmp_path: Path) -> None:
-    """Each would make an authority, and one half of the files would be the other one's."""
+    """Each would make its own CA, and the files would be a mixture of both."""
     workshop = Workshop(tmp_path)
     ports = workshop.ports(system)
     workshop.goes_on.set()
@@ -429,7 +429,7 @@ async def test_the_certificate_is_never_made_by_two_at_once(system: System, tmp_
 
 
 class Turn:
-    """A lock that says when somebody waits for it."""
+    """A lock that sets an event when somebody has to wait for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -447,11 +447,11 @@ class Turn:
 async def test_a_look_beside_a_change_of_names_makes_no_authority_of_its_own(
     system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes by the ports that are still open. The one that people import would be another one in a moment."""
+    """Otherwise it would go by the names of the ports still open, and its CA would replace the one people import."""
     workshop, turn, made = Workshop(tmp_path), Turn(), [set[str]()]
 
     def ensure(names: Iterable[str]) -> str:
-        if not (wanted := set(names)) <= made[-1]:  # as bridge.host.local_tls
+        if not (wanted := set(names)) <= made[-1]:  # as bridge.host.local_tls does
             made.append(wanted)
         return workshop.ensure(wanted)
 
@@ -481,7 +481,7 @@ async def test_a_look_beside_a_change_of_names_makes_no_authority_of_its_own(
 async def test_a_change_with_a_certificate_that_cannot_be_used_makes_none_beside_it(
     system: System, tmp_path: Path
 ) -> None:
-    """It would be of another authority, and a look would give it to the ports that have stayed."""
+    """It would come from a new CA, and the next look would give it to the ports that have stayed."""
     workshop, asked, missing = Workshop(tmp_path), list[set[str]](), str(tmp_path / "missing.pem")
 
     def ensure(names: Iterable[str]) -> str:
@@ -527,7 +527,7 @@ async def test_what_has_nothing_to_read_waits_for_no_look(system: System, tmp_pa
 async def test_a_certificate_that_is_taken_up_for_nobody_is_told_of_by_the_next_look(
     system: System, tmp_path: Path
 ) -> None:
-    """Who asked for the first has waited long enough, as a reload does; workers have to know all the same."""
+    """Whoever began the first look, such as a reload, has given up waiting; workers have to be told all the same."""
     told = list[str]()
     workshop = Workshop(tmp_path)
     ports = workshop.ports(system, lambda: told.append("renewed"))

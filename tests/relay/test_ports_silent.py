@@ -1,4 +1,4 @@
-"""The configured ports, where the file of a certificate does not answer: a network drive whose server is gone."""
+"""The configured ports when a certificate's file does not answer: it is on a network drive whose server is gone."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def with_given_certificate(port: int, file: Path) -> ConfiguredListener:
 
 @pytest.fixture
 def drive(tmp_path: Path) -> Path:
-    """A certificate that answers for now."""
+    """A certificate that can be read for now."""
     return issue(tmp_path / "drive.pem")
 
 
 @pytest.fixture
 def ports(system: System, tmp_path: Path, drive: Path) -> Iterator[Ports]:
-    """One with the certificate on the drive, and one with the certificate that we make, which is on a disk."""
+    """A port with the certificate on the drive, and one with the certificate that we make, which is on a local disk."""
     workshop = Workshop(tmp_path)
     workshop.goes_on.set()
     ports = workshop.ports(system)
@@ -53,7 +53,7 @@ def ports(system: System, tmp_path: Path, drive: Path) -> Iterator[Ports]:
 async def test_a_change_does_not_wait_for_the_certificate_of_another_port(
     ports: Ports, drive: Path, tmp_path: Path, opened: str
 ) -> None:
-    """Also of the one that it does away with: that is the remedy."""
+    """Nor for that of the port it removes, because removing that port is the remedy."""
     new = {
         "nothing": [],
         "plain": [configured(1145)],
@@ -108,7 +108,7 @@ async def test_want_of_a_thread_is_no_certificate_that_does_not_answer(
 async def test_a_certificate_is_taken_up_while_another_ports_does_not_answer(
     system: System, tmp_path: Path, drive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long that lasts: the renewed one may end meanwhile."""
+    """However long that lasts, because the certificate in use may expire meanwhile."""
     monkeypatch.setattr("bridge.relay.ports.ANSWER_SECONDS", 1.0)  # enough for the other, on a busy machine too
     told, here = list[str](), issue(tmp_path / "here.pem")
     ports = Workshop(tmp_path).ports(system, lambda: told.append("renewed"))

@@ -1,4 +1,4 @@
-"""A mail client whose TLS says nothing, at length: it must not hold up everybody else."""
+"""A mail client that sends many TLS records without content must not hold up everybody else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ with_openssl = pytest.mark.skipif(sys.platform == "win32", reason="OpenSSL's lib
 
 @pytest.fixture
 def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """The client's, which blocks for ten seconds at most; and ours."""
+    """The client's socket, which blocks for ten seconds at most, and ours."""
     theirs, ours = tcp_pair()
     theirs.settimeout(10)
     with theirs, ours:
@@ -49,7 +49,7 @@ async def channel(
 async def updater(
     sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
 ) -> AsyncIterator[KeyUpdater]:
-    sockets[0].settimeout(None)  # OpenSSL takes the descriptor, whose time limit would be Python's alone
+    sockets[0].settimeout(None)  # OpenSSL uses the descriptor itself; the time limit is Python's alone
     updater = KeyUpdater(sockets[0])
     async with asyncio.TaskGroup() as group:
         group.create_task(channel.start_tls(contexts[0]))
@@ -59,7 +59,7 @@ async def updater(
 
 
 async def send_all(sock: socket.socket, data: bytes) -> bool:
-    """True if somebody took all of it."""
+    """True if the peer took all of it."""
     try:
         await asyncio.to_thread(sock.sendall, data)
     except OSError:
@@ -71,7 +71,7 @@ async def send_all(sock: socket.socket, data: bytes) -> bool:
 async def test_a_flood_of_key_updates_ends_the_connection(
     sockets: tuple[socket.socket, socket.socket], channel: Channel, updater: KeyUpdater
 ) -> None:
-    """300,000 of them held everybody up for 4.6 seconds, in one call of OpenSSL's."""
+    """300,000 of them held everybody up for 4.6 seconds, in a single call of OpenSSL."""
     for _ in range(20_000):
         updater.update_keys(NOT_REQUESTED)
     updater.write(b"x")
@@ -99,7 +99,7 @@ async def test_new_keys_now_and_then_are_in_order(
 async def test_answers_that_nobody_takes_are_not_kept_without_end(
     sockets: tuple[socket.socket, socket.socket], channel: Channel, updater: KeyUpdater
 ) -> None:
-    """The client downloads and does not read, says something now and then, and wants new keys all the time."""
+    """The client downloads without reading, sends something now and then, and asks for new keys all the time."""
     downloading = asyncio.ensure_future(channel.send(b"y" * 30_000_000))  # noqa: TID251  more than the kernel keeps
     await asyncio.sleep(0)
     for _ in range(20_000):
@@ -108,7 +108,7 @@ async def test_answers_that_nobody_takes_are_not_kept_without_end(
     sending = asyncio.ensure_future(send_all(sockets[0], updater.take()))  # noqa: TID251
     receiving = asyncio.ensure_future(receive_exactly(channel, 20_000))  # noqa: TID251
     async with asyncio.timeout(30):
-        if isinstance(channel, CompletionChannel):  # waits, and reads nothing more
+        if isinstance(channel, CompletionChannel):  # it waits, and reads nothing more
             while channel._outgoing.pending <= UNSENT_OCTETS:
                 await asyncio.sleep(0)
             for _ in range(100):
@@ -123,13 +123,13 @@ async def test_answers_that_nobody_takes_are_not_kept_without_end(
     downloading.cancel()
     await asyncio.wait([downloading])
     channel.close()
-    with contextlib.suppress(OSError):  # reset already
+    with contextlib.suppress(OSError):  # it may have been reset already
         sockets[0].shutdown(socket.SHUT_RDWR)
     await sending
 
 
 def is_hello(said: bytes) -> bool:
-    """A client's first word (RFC 8446 section 4)."""
+    """True for a ClientHello (RFC 8446 section 4)."""
     return said[:1] == b"\x16" and said[5:6] == b"\x01"
 
 
@@ -142,7 +142,7 @@ def in_pieces(record: bytes, size: int) -> bytes:
 async def test_a_hello_in_more_pieces_than_anybody_makes_is_refused(
     sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
 ) -> None:
-    """131,000 octets in as many records: OpenSSL would read for 0.2 seconds before it found something wrong."""
+    """131,000 octets in as many records: OpenSSL would read for 0.2 seconds before it found an error."""
     hello = b"\x01" + (131_000).to_bytes(3, "big") + b"\x03\x03" + bytes(131_000 - 2)
     async with asyncio.TaskGroup() as group:
         group.create_task(send_all(sockets[0], in_pieces(b"\x16\x03\x01\0\0" + hello, 1)))
@@ -152,7 +152,7 @@ async def test_a_hello_in_more_pieces_than_anybody_makes_is_refused(
 
 
 class Client:
-    """The client's side of TLS by hand, so that what it says can be cut anew before it goes out."""
+    """The client's side of TLS, driven by hand, so that its output can be cut into other pieces before it is sent."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, cut: Callable[[bytes], Iterable[bytes]]) -> None:
         self._sock = sock
@@ -161,12 +161,12 @@ class Client:
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
 
     def tell(self) -> None:
-        """Blocks."""
+        """Send what TLS has produced. Blocks."""
         for piece in self._cut(self._outgoing.read()):
             self._sock.sendall(piece)
 
     def hear(self) -> bytes:
-        """What is said until the connection ends; blocks. Raises: SSLError for an end without close_notify."""
+        """What is received until the connection ends; blocks. Raises: SSLError for an end without close_notify."""
         said = b""
         while data := self._sock.recv(65536):
             self._incoming.write(data)
@@ -176,7 +176,7 @@ class Client:
         return said
 
     def shake_hands(self, behind: bytes = b"") -> None:
-        """Blocks. `behind` goes out along with the last word of it."""
+        """Blocks. `behind` is sent along with the last message of the handshake."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -192,7 +192,7 @@ class Client:
 async def test_a_hello_in_some_pieces_is_in_order(
     sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
 ) -> None:
-    """So do programs whose network would not let the name in it pass."""
+    """Some programs send it so, because their network would not let the server's name in it pass."""
     client = Client(sockets[0], contexts[1], lambda said: [in_pieces(said, 100) if is_hello(said) else said])
     async with asyncio.TaskGroup() as group:
         group.create_task(channel.start_tls(contexts[0]))
@@ -203,10 +203,10 @@ async def test_a_hello_in_some_pieces_is_in_order(
 async def test_a_client_with_whom_nothing_can_be_agreed_is_told_by_an_alert(
     sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
 ) -> None:
-    """RFC 5246 section 7.2.2: else it knows no more than that the connection has ended."""
+    """RFC 5246 section 7.2.2: otherwise it learns only that the connection has ended."""
     theirs = ssl.create_default_context()
     theirs.maximum_version = ssl.TLSVersion.TLSv1_2
-    theirs.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # the certificate has no such key
+    theirs.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # needs an RSA key, which the certificate does not have
     client = Client(sockets[0], theirs, lambda said: [said])
 
     def told() -> str:
@@ -226,7 +226,7 @@ def extension(kind: int, content: bytes) -> bytes:
 
 
 def long_hello(groups: int, shares: int) -> bytes:
-    """Of TLS 1.3: groups that nobody knows, and keys of the last one (RFC 8446 section 4.2.8)."""
+    """A ClientHello of TLS 1.3 with unknown groups, and key shares for the last of them (RFC 8446 section 4.2.8)."""
     names = b"".join(number.to_bytes(2, "big") for number in range(groups - 1)) + b"\xfe\x00"
     keys = b"\xfe\x00\x00\x01x" * shares
     extensions = extension(43, b"\x02\x03\x04") + extension(13, b"\x00\x04\x08\x04\x04\x03")
@@ -239,7 +239,7 @@ def long_hello(groups: int, shares: int) -> bytes:
 async def test_a_hello_that_is_longer_than_anybodys_is_refused(
     sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
 ) -> None:
-    """OpenSSL 3.0 compares each of 6,400 keys with 16,000 groups: a tenth of a second, and then wants another one."""
+    """OpenSSL 3.0 compares each of 6,400 keys with 16,000 groups for a tenth of a second, then wants another hello."""
     async with asyncio.TaskGroup() as group:
         group.create_task(send_all(sockets[0], long_hello(16_000, 6_400)))
         with pytest.raises(PeerGone, match="octets"):
@@ -250,7 +250,7 @@ async def test_a_hello_that_is_longer_than_anybodys_is_refused(
 async def test_a_long_hello_is_in_order(
     sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
 ) -> None:
-    """Keys against quantum computers, a long ticket."""
+    """As with post-quantum key shares or a long session ticket."""
     client = open_channel(sockets[0].dup(), asyncio.get_running_loop(), "server")
     contexts[1].set_alpn_protocols([f"{number:0200}" for number in range(60)])
     try:
@@ -258,7 +258,7 @@ async def test_a_long_hello_is_in_order(
             group.create_task(channel.start_tls(contexts[0]))
             group.create_task(client.start_tls(contexts[1], server_hostname="localhost"))
     finally:
-        contexts[1].set_alpn_protocols([])  # all tests of the module have it
+        contexts[1].set_alpn_protocols([])  # all tests of the module share this context
     await client.send(b"a1 NOOP\r\n")
     assert await channel.receive() == b"a1 NOOP\r\n"
     client.close()
@@ -267,7 +267,7 @@ async def test_a_long_hello_is_in_order(
 async def test_what_a_client_says_right_behind_its_handshake_is_no_part_of_that(
     sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
 ) -> None:
-    """A whole record of it, in one piece with the last one of the handshake (TLS 1.3)."""
+    """A full record of data, sent in one piece with the last record of the handshake (TLS 1.3)."""
     sent = random.Random(5).randbytes(RECORD_SIZE)
     client = Client(sockets[0], contexts[1], lambda said: [said])
     async with asyncio.TaskGroup() as group:
@@ -280,7 +280,7 @@ async def test_what_a_client_says_right_behind_its_handshake_is_no_part_of_that(
 async def test_what_comes_in_parts_is_put_together(
     sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts, size: int
 ) -> None:
-    """Not records in parts, but octets: the header too."""
+    """The octets come in parts, so that a record's header is divided too."""
     client = Client(
         sockets[0], contexts[1], lambda said: (said[start : start + size] for start in range(0, len(said), size))
     )
@@ -297,7 +297,7 @@ async def test_what_comes_in_parts_is_put_together(
 
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 6, 7])
 def test_each_part_is_put_to_the_one_before_as_it_comes(contexts: Contexts, size: int) -> None:
-    """One after the other, where a thread that sends is quicker than who reads; and the last word is said."""
+    """As when a thread sends more slowly than we read; close_notify comes through as well."""
     theirs, ours = tcp_pair()
     with theirs, ours:
         theirs.settimeout(10)
@@ -354,7 +354,7 @@ async def test_what_is_no_tls_is_refused_at_once_and_by_its_name(
 
 @st.composite
 def records(draw: st.DrawFn) -> bytes:
-    """Something like one: its length may be a lie."""
+    """Something like a TLS record: its length field may be wrong."""
     content = draw(st.binary(max_size=100))
     length = draw(st.sampled_from([len(content)] * 4 + [0, 5, 16_384, 18_433, 65_535]))
     return (
@@ -367,7 +367,7 @@ def records(draw: st.DrawFn) -> bytes:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=st.lists(st.one_of(records(), st.binary(min_size=1, max_size=50)), min_size=1, max_size=40))
 def test_whatever_a_stranger_says_a_handshake_waits_or_fails(contexts: Contexts, pieces: list[bytes]) -> None:
-    """And with his last word it is over: nothing that came is left lying in the socket."""
+    """After the peer's last data it has failed: nothing that came is left unread in the socket."""
     theirs, ours = tcp_pair()
     with theirs, ours:
         ours.setblocking(False)

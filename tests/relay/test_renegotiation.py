@@ -1,4 +1,4 @@
-"""A server that wants a new handshake in the middle of an upload (TLS 1.2): rare, and no reason to end a session."""
+"""A server that renegotiates in the middle of an upload (TLS 1.2): rare, and no reason to end a session."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.servers
 
 
 class Server:
-    """`openssl s_server`: prints what it gets, which is tildes; a line that is only an `r` is an order."""
+    """`openssl s_server`: prints what it receives, which is tildes; an input line that is only an `r` renegotiates."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self.port = port
         self.said = b""
-        """Apart from what it was sent."""
+        """Its output without the tildes."""
         self.received = 0
         self._stdin, self._stdout = process.stdin, process.stdout
         self._is_ready = threading.Event()
@@ -44,11 +44,11 @@ class Server:
 
     @property
     def handshakes(self) -> int:
-        """New ones that are done."""
+        """How many renegotiations have completed."""
         return self.said.count(b"SSL_do_handshake -> 1")
 
     def wait(self) -> None:
-        """For its end."""
+        """Wait until the server has ended."""
         self._reader.join(30)
 
     def _read(self) -> None:
@@ -61,7 +61,7 @@ class Server:
 
 @contextmanager
 def s_server(directory: Path, authority: Authority) -> Iterator[Server]:
-    """For one connection."""
+    """A server for one connection."""
     needs("openssl")
     certificate, key = authority.write_pair(directory)
     (port,) = free_ports(1)
@@ -90,7 +90,7 @@ TIMES = 5
 async def test_an_upload_goes_on_behind_it(
     kind: type[ReadinessChannel | CompletionChannel], tmp_path: Path, authority: Authority
 ) -> None:
-    """Where openssl is behind with reading, a ReadinessChannel ends: see try_receive()."""
+    """With unread data waiting at openssl, a ReadinessChannel ends: see try_receive()."""
     piece = b"~" * (1000 if kind is ReadinessChannel else 64 * 1024)
     sent = 0
     with s_server(tmp_path, authority) as server:
@@ -107,7 +107,7 @@ async def test_an_upload_goes_on_behind_it(
                     while kind is ReadinessChannel and server.received < sent and server.handshakes == done:
                         await asyncio.sleep(0)
             async with asyncio.timeout(30):
-                while server.received < sent:  # a close with something unread, such as a ticket, would reset
+                while server.received < sent:  # closing with something unread, such as a ticket, would reset
                     await asyncio.sleep(0.01)
             assert not listening.done()
             listening.cancel()
@@ -120,7 +120,7 @@ async def test_an_upload_goes_on_behind_it(
 
 @pytest.mark.skipif(len(KINDS) == 1, reason="a channel that waits for readiness")
 async def test_while_the_answer_is_awaited_nobody_asks_whether_the_socket_takes_more() -> None:
-    """It does, all the while: the loop would turn without rest for as long as the server is silent."""
+    """The socket is writable all the while, so the loop would spin for as long as the server is silent."""
     left, right = tcp_pair()
     answer: Exception | None = ssl.SSLWantReadError()
 
@@ -149,7 +149,7 @@ async def test_while_the_answer_is_awaited_nobody_asks_whether_the_socket_takes_
 
 @pytest.mark.skipif(len(KINDS) == 1, reason="a channel that waits for readiness")
 async def test_what_tls_has_to_answer_while_the_socket_is_full_ends_no_session() -> None:
-    """TLS 1.3's new keys, asked for in the middle of an upload; the loop tells of nothing more to read."""
+    """TLS 1.3's peer asks for new keys in the middle of an upload; the loop reports nothing more to read after that."""
     left, right = tcp_pair()
     answers: list[bytes | Exception] = [ssl.SSLWantWriteError(), b"* OK"]
 

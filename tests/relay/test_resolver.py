@@ -1,4 +1,4 @@
-"""Lookups in threads of their own."""
+"""Name lookups, each in a thread of its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_lookups_that_hang_leave_room_for_others_until_there_are_too_many(
         late = group.create_task(resolver.addresses("late", 1))
         while len(started) < AT_ONCE + 1:
             await asyncio.sleep(0)
-        for task in hanging:  # given up: the threads still count
+        for task in hanging:  # nobody waits for them any more, but their threads still count
             task.cancel()
         await asyncio.sleep(0)
         assert "late" not in started
@@ -68,7 +68,7 @@ async def test_an_answer_is_good_for_a_while_and_a_failure_is_not() -> None:
 
 
 class Slow:
-    """A name server that answers when it is told to; by default it finds 127.0.0.1."""
+    """A name server that answers once `gate` is set; by default it finds 127.0.0.1."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -84,7 +84,7 @@ class Slow:
 
 
 async def test_a_storm_of_logins_asks_once_and_has_one_of_the_places() -> None:
-    """As when the first name server is away and each lookup takes five seconds."""
+    """As when the first name server is down and each lookup takes five seconds."""
     server = Slow()
     resolver = Resolver(server)
     async with asyncio.TaskGroup() as group:
@@ -140,7 +140,7 @@ async def test_who_gives_up_before_there_was_a_thread_leaves_the_question_to_the
 
 
 async def test_a_lookup_that_takes_too_long_is_asked_anew_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be asking the name server of a network that the machine has left."""
+    """The first lookup may be asking the name server of a network that the machine has left."""
     monkeypatch.setattr(resolver_module, "JOINED_SECONDS", 0.0)
     server = Slow()
     resolver = Resolver(server)

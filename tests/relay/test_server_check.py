@@ -1,4 +1,4 @@
-"""Every mail server is tried, and each that does not open becomes: who must do what."""
+"""Each mail server is tried, and each failure is reported with what has to be done and by whom."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def upstream(protocol: Protocol, dialer: Dialer) -> Upstream:
 async def checks(
     trust: Trust, refusals: dict[Protocol, bytes | None], subject: str = ADDRESS
 ) -> tuple[ServerCheck, ...]:
-    """Against servers that refuse in these words, or accept (None); a protocol that is not named has a closed port."""
+    """Checks servers that refuse with these words or accept (None); a protocol not named here has a closed port."""
     with ExitStack() as stack:
         dialer = Dialer()
         endpoints: dict[Protocol, Endpoint] = {}

@@ -153,7 +153,7 @@ async def test_how_the_mail_server_took_each_login_is_told_once_and_only_what_it
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_session_that_is_over_leaves_no_channel_to_the_collector(trust: Trust, protocol: Protocol) -> None:
-    """Two channels, one of them with TLS, are 40 KiB: a hundred logins a second would be 4 MiB."""
+    """Two channels, one of them with TLS, take 40 KiB: at a hundred logins a second that would be 4 MiB a second."""
 
     def channels() -> int:
         return sum(isinstance(each, Channel) for each in gc.get_objects())
@@ -221,7 +221,7 @@ async def test_an_upstream_that_is_lost_ends_the_client_too(trust: Trust, log: i
             await client.say(b"die")
             assert await client.hear_the_end() == b""
         assert alone()
-    # Older Pythons' ssl takes a reset inside TLS for the end of file (CPython gh-115627).
+    # Older Python versions' ssl takes a reset inside TLS for the end of file (CPython gh-115627).
     assert events(log)[-1]["ended_by"] in {"upstream lost", "upstream"}
 
 
@@ -235,7 +235,7 @@ WRONG = {
 
 
 def prompts(bridge: Bridge) -> list[str]:
-    """The addresses for which somebody is told to sign in, as it happens."""
+    """The addresses for which a user is prompted to sign in; the list grows as that happens."""
     found: list[str] = []
 
     async def asked(address: str, ends: Ends | None, caller_of: AskCaller) -> None:
@@ -268,7 +268,7 @@ async def test_a_wrong_password_dials_nobody_and_asks_for_no_token(
 async def test_of_a_name_that_is_nobodys_for_its_length_the_log_has_the_beginning(
     trust: Trust, log: io.StringIO
 ) -> None:
-    """Each line of the log takes time, to search it for secrets, and room on the disk."""
+    """Each line of the log takes up disk space, and time to be searched for secrets."""
     with scripted() as server, bridge_to(server, Protocol.IMAP, trust) as bridge:
         async with bridge.serving() as (client, _):
             await greeted(client, Protocol.IMAP)
@@ -294,7 +294,7 @@ TOO_MANY = {
     Protocol.POP3: b"",
     Protocol.SMTP: b"421 4.7.0 Too many refused logins\r\n",
 }
-"""RFC 9051 section 3.4 and RFC 5321 section 3.8 want a word before the end; POP3 knows answers only."""
+"""RFC 9051 section 3.4 and RFC 5321 section 3.8 ask for a message before the end; POP3 has only answers to commands."""
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -343,7 +343,7 @@ async def test_once_half_of_the_places_are_taken_a_newcomer_says_who_he_is(trust
 
 
 async def test_who_could_not_be_looked_up_for_a_place_is_looked_up_again_for_the_login(trust: Trust) -> None:
-    """And then no more: it costs something."""
+    """And then not a third time, since a look-up has its cost."""
     answers = [Caller("bob", "1001"), Caller(unknown="not now", is_for_now=True)]
     found: list[str] = []
 
@@ -532,7 +532,7 @@ async def test_a_busy_upstream_is_said_to_be_temporary_and_costs_no_second_token
 async def test_a_mailbox_with_too_many_connections_is_not_called_a_server_that_cannot_be_reached(
     trust: Trust, protocol: Protocol
 ) -> None:
-    """Who reads that looks for a firewall."""
+    """That message would make people look for a firewall."""
     script = refuses(protocol, IMPLICIT, trust.good, CROWDED[protocol])
     with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
         async with bridge.serving() as (client, _):
@@ -599,7 +599,7 @@ async def test_an_upstream_that_is_somebody_else_gets_no_token_and_the_client_ma
 
 
 def held(protocol: Protocol, trust: Trust, hold: Hold) -> Sequence[Step]:
-    """The upstream hesitates with its greeting, then lets us in and leaves."""
+    """The upstream holds back its greeting, then accepts the login and closes."""
     whole = accepts(protocol, IMPLICIT, trust.good)
     return [whole[0], hold, *whole[1:], Close()]
 
@@ -609,7 +609,7 @@ def held(protocol: Protocol, trust: Trust, hold: Hold) -> Sequence[Step]:
 async def test_a_client_that_leaves_while_the_upstream_is_dialled_leaves_nothing_behind(
     trust: Trust, protocol: Protocol, leave: Callable[[MailClient], None]
 ) -> None:
-    """Nobody reads from the client meanwhile, so this is noticed when the answer is sent: a login's time at most."""
+    """Nobody reads from the client meanwhile, so its end is noticed only with the answer, within a login's time."""
     hold = Hold()
     with scripted(held(protocol, trust, hold)) as server, bridge_to(server, protocol, trust) as bridge:
         async with bridge.serving() as (client, running):
@@ -685,7 +685,7 @@ async def test_trap_34_where_one_connection_is_allowed_the_second_login_waits_fo
             bridge.office.known.clear()
             await second.say(*login_lines(protocol))
             await bridge.office.known.wait()
-            assert await first.ask(b"ping") == b"pong"  # many rounds of the loop
+            assert await first.ask(b"ping") == b"pong"  # many turns of the loop
             assert bridge.office.asked == [None], "no token, and so no dial, for the second yet"
             await first.say(b"bye")
             assert await first.hear_the_end() == b"farewell\r\n"
@@ -702,7 +702,7 @@ async def test_trap_34_where_one_connection_is_allowed_the_second_login_waits_fo
 async def test_trap_34_whoever_has_waited_long_behind_those_who_send_nothing_may_send(
     trust: Trust, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pool of nodemailer's keeps its connections open, and Exchange counts messages that are being sent."""
+    """nodemailer's pool keeps idle connections open, while Exchange counts only messages that are being sent."""
     monkeypatch.setattr(limits, "TURN_SECONDS", 0.01)
     script = [*accepts(Protocol.SMTP, IMPLICIT, trust.good), *BYE]
     with scripted(script, script) as server, bridge_to(server, Protocol.SMTP, trust, connections=1) as bridge:
@@ -718,7 +718,7 @@ async def test_trap_34_whoever_has_waited_long_behind_those_who_send_nothing_may
 async def test_whoever_has_waited_long_for_a_mailbox_that_is_full_is_told_so(
     trust: Trust, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Gmail counts connections, and would call the login wrong."""
+    """Gmail limits connections, and its own answer would say that the login is wrong."""
     monkeypatch.setattr(limits, "TURN_SECONDS", 0.01)
     script = [*accepts(protocol, IMPLICIT, trust.good), *BYE]
     with scripted(script) as server, bridge_to(server, protocol, trust, connections=1) as bridge:
@@ -733,7 +733,7 @@ async def test_whoever_has_waited_long_for_a_mailbox_that_is_full_is_told_so(
 
 
 async def test_a_client_that_leaves_while_it_waits_does_not_keep_the_turn(trust: Trust) -> None:
-    """Its login is carried out and then found to be for nobody; the next one in the queue gets its turn."""
+    """Its login is carried out and then turns out to be for nobody, so the next in the queue gets its turn."""
     script = [*accepts(Protocol.IMAP, IMPLICIT, trust.good), *BYE]
     lonely = [*accepts(Protocol.IMAP, IMPLICIT, trust.good), Close()]
     with (
@@ -760,7 +760,7 @@ async def test_a_client_that_leaves_while_it_waits_does_not_keep_the_turn(trust:
 async def test_whoever_gave_up_while_it_waited_is_not_logged_in(
     trust: Trust, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of programs that give up sooner than the line moves, each would find its place taken for one who has gone."""
+    """Otherwise, with programs that give up sooner than the queue moves, each place would go to one that has left."""
     monkeypatch.setattr(session, "SHORT_SECONDS", 0.0)
     script = [*accepts(protocol, IMPLICIT, trust.good), *BYE]
     with scripted(script, script) as server, bridge_to(server, protocol, trust, connections=1) as bridge:
@@ -807,7 +807,7 @@ async def test_a_login_that_waited_ends_when_its_program_gives_up_meanwhile(
 async def test_who_has_said_all_and_listens_on_is_served_after_its_wait(
     trust: Trust, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Commands in one piece, then the end of what it sends: it wants the answers."""
+    """It sends its commands in one piece and half-closes: it still wants the answers."""
     monkeypatch.setattr(session, "SHORT_SECONDS", 0.0)
     script = [*accepts(protocol, IMPLICIT, trust.good), *BYE]
     with scripted(script) as server, bridge_to(server, protocol, trust, connections=1) as bridge:
@@ -885,7 +885,7 @@ async def test_a_client_that_begins_with_tls_on_a_plain_port_is_sent_away_and_na
 
 
 HELLO_OF_SSL_2 = bytes.fromhex("802e01030100150000001000000400000500000a000009") + bytes(25)
-"""What OpenSSL 0.9.8 and Java 6 begin with, whatever they agree on in the end."""
+"""OpenSSL 0.9.8 and Java 6 begin with this hello, whichever version they agree on in the end."""
 PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x05\x0a\0\0\x0b\x9c\x40\x05\xdb"
 PROXY_1 = b"PROXY TCP4 10.0.0.5 10.0.0.11 40000 1499\r\n"
 FORM = b"POST /?x HTTP/1.1\r\nHost: localhost:1143\r\nContent-Type: text/plain\r\n\r\n"
@@ -905,7 +905,7 @@ FORM = b"POST /?x HTTP/1.1\r\nHost: localhost:1143\r\nContent-Type: text/plain\r
 async def test_who_begins_with_what_is_no_mail_is_sent_away_and_named_in_the_log(
     protocol: Protocol, first: bytes, told: str, trust: Trust, log: io.StringIO
 ) -> None:
-    """PROXY headers where none are expected: simonrob/email-oauth2-proxy#232 and #234, "QUIT" in a printer's log."""
+    """Unexpected PROXY headers: simonrob/email-oauth2-proxy#232 and #234, where a printer's log shows "QUIT"."""
     with scripted() as server, bridge_to(server, protocol, trust) as bridge:
         async with bridge.serving() as (client, running):
             await client.send(first[:3])
@@ -920,8 +920,8 @@ async def test_who_begins_with_what_is_no_mail_is_sent_away_and_named_in_the_log
 async def test_what_a_web_page_has_a_browser_say_is_no_login(
     protocol: Protocol, trust: Trust, log: io.StringIO
 ) -> None:
-    """A form of any site goes to any port, with lines of the page's choice behind its headers, and as a program of the
-    user who looks at that page."""
+    """Any website can post a form to any port, with lines of its choice after the headers; the request comes from a
+    program of the user who visits that page."""
     with scripted() as server, bridge_to(server, protocol, trust) as bridge:
         async with bridge.serving() as (client, running):
             await client.send(FORM + b"\r\n".join([*login_lines(protocol), b""]))

@@ -1,4 +1,4 @@
-"""What is left of aiosmtpd and of the login once a session has ended, or has been handed over: nothing."""
+"""Once a session has ended or has been handed over, nothing is left of aiosmtpd and of the login."""
 
 from __future__ import annotations
 

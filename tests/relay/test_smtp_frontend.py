@@ -1,4 +1,4 @@
-"""aiosmtpd behind our frontend: dialogues over a real socket, and the traps of the library."""
+"""aiosmtpd behind our frontend: dialogues over a real socket, and the library's pitfalls."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_trap_35_auth_login_in_lower_case_gets_the_challenges_of_outlook()
 
 
 async def test_a_client_that_says_helo_may_log_in_too() -> None:
-    """As at Postfix: programs of the nineties say HELO, and send AUTH all the same."""
+    """Postfix allows it: programs from the nineties say HELO, and send AUTH all the same."""
     async with talking("PIPELINING") as (talk, waiting):
         await talk.say("HELO crm.example")
         assert await talk.hear() == ["250 localhost"]
@@ -74,7 +74,7 @@ async def test_a_client_that_says_helo_may_log_in_too() -> None:
 
 @pytest.mark.parametrize("greeting", ["EHLO", "EHLO ", "ehlo", "HELO", "HELO "])
 async def test_a_client_that_does_not_say_its_name_may_log_in_too(greeting: str) -> None:
-    """As at Exchange, for which such programs were set up."""
+    """Exchange allows it, and such programs were set up for Exchange."""
     async with talking() as (talk, waiting):
         assert (await talk.ask(greeting)).startswith("250")
         await talk.say(f"AUTH PLAIN {PLAIN}")
@@ -90,7 +90,7 @@ async def test_auth_login_with_the_name_at_once() -> None:
 
 
 async def test_a_response_of_12288_octets_is_taken() -> None:
-    """All that RFC 4954 section 4 lets a client say, in one line with the command."""
+    """The most that RFC 4954 section 4 allows, in one line with the command."""
     word = b"x" * (12288 // 4 * 3 - len(b"\0alice\0"))
     async with talking() as (talk, waiting):
         await talk.ask("EHLO crm")
@@ -134,7 +134,7 @@ async def test_a_login_that_is_cancelled_half_way_gets_one_reply_too(steps: list
     ],
 )
 async def test_each_reply_of_the_librarys_has_the_status_of_rfc_2034(command: str, reply: str) -> None:
-    """All but the greeting and what answers EHLO and HELO (section 4)."""
+    """All but the greeting and the replies to EHLO and HELO (section 4)."""
     async with talking("ENHANCEDSTATUSCODES") as (talk, waiting):
         assert await talk.ask("EHLO crm") == "250 AUTH=PLAIN LOGIN"
         assert await talk.ask(command) == reply
@@ -156,7 +156,7 @@ async def test_auth_without_a_mechanism_is_501() -> None:
 
 @pytest.mark.parametrize("space", ["\x1c", "\x1d\x1f", "\x85", "\u00a0", "\u2003"])
 async def test_what_is_space_to_python_alone_is_neither_nothing_nor_a_gap(space: str) -> None:
-    """aiosmtpd cuts what it gets as text, and takes what is left for a mechanism: it fell over there being none."""
+    """aiosmtpd splits the line as text and takes the rest for a mechanism; without a rest it used to fail."""
     async with talking() as (talk, waiting):
         await talk.ask("EHLO crm")
         assert await talk.ask(f"AUTH {space}") == "504 5.5.4 Use AUTH with PLAIN or LOGIN"
@@ -167,7 +167,7 @@ async def test_what_is_space_to_python_alone_is_neither_nothing_nor_a_gap(space:
 
 
 async def test_an_empty_name_is_said_by_its_sign() -> None:
-    """RFC 4954 section 4; nobody has it, and the password is asked for all the same."""
+    """RFC 4954 section 4: "=" is an empty response. No user has an empty name; the password is asked for as usual."""
     async with talking() as (talk, waiting):
         await talk.ask("EHLO crm")
         assert await talk.ask("AUTH LOGIN =") == "334 UGFzc3dvcmQ6"
@@ -200,7 +200,7 @@ async def test_what_is_for_after_the_login_is_530_before_it_however_often() -> N
 
 
 async def test_what_changes_nothing_is_done_before_the_login() -> None:
-    """Programs ask for help, or begin with a reset."""
+    """Some programs ask for HELP, or begin with RSET."""
     async with talking() as (talk, _):
         for command in ("HELP", "RSET", "NOOP"):
             assert (await talk.ask(command)).startswith("250 ")
@@ -244,7 +244,7 @@ async def test_each_refusal_has_its_reply_and_the_client_may_try_again(problem: 
 async def test_a_program_that_goes_on_after_a_refused_auth_is_told_why_there(
     problem: errors.BridgeError, reply: str
 ) -> None:
-    """Nobody sees the answer that it did not look at; and "later" is not to become a "never" that loses the mail."""
+    """It has ignored the first answer; and a temporary failure must not become a permanent one that loses the mail."""
     async with talking() as (talk, waiting):
         await talk.ask("EHLO crm")
         await talk.say(f"AUTH PLAIN {PLAIN}")
@@ -256,7 +256,7 @@ async def test_a_program_that_goes_on_after_a_refused_auth_is_told_why_there(
 
 
 async def test_a_refused_login_is_not_taken_for_another_one_by_what_follows() -> None:
-    """Else any command would be a second wrong password, and count as one."""
+    """Otherwise any command would repeat the wrong password, and count as another attempt."""
     async with talking() as (talk, waiting):
         await talk.ask("EHLO crm")
         await talk.say(f"AUTH PLAIN {PLAIN}")
@@ -337,7 +337,7 @@ async def test_an_endless_line_is_refused_and_the_connection_ends() -> None:
 
 @pytest.mark.parametrize("before", [[], ["AUTH PLAIN"], ["auth login"]])
 async def test_a_line_that_is_too_long_for_a_login_is_told_apart(before: list[str]) -> None:
-    # RFC 4954 section 4: 5.5.6, for the exchange and for the response that comes with the command
+    # RFC 4954 section 4: 5.5.6, for a line of the exchange and for the initial response
     beginning = b"" if before else b"auth plain "
     async with talking() as (talk, waiting):
         await talk.ask("EHLO crm")
@@ -358,10 +358,10 @@ async def test_a_long_command_that_is_not_auth_is_500_and_the_connection_goes_on
 
 @pytest.mark.parametrize("refused", ["AUTH LOGIN", "AUTH CRAM-MD5", "AUTH LOGIN a b c"])
 async def test_a_client_that_looks_at_no_answer_tells_the_log_no_password(refused: str) -> None:
-    """It sends name and password behind an AUTH that was refused; to aiosmtpd both are commands, and it logs them."""
+    """It sends name and password after a refused AUTH; aiosmtpd takes both for commands, and would log them."""
     with captured("debug", "text") as log:
         async with talking() as (talk, _):
-            if refused != "AUTH LOGIN":  # that one is refused since nobody has said EHLO
+            if refused != "AUTH LOGIN":  # AUTH LOGIN is refused here because no EHLO came before
                 await talk.ask("EHLO crm")
             assert (await talk.ask(refused))[0] == "5"
             for word in (USER, WORD, "s3cret", "s3cret word"):
@@ -381,7 +381,7 @@ async def test_the_time_is_for_all_logins_of_a_connection(monkeypatch: pytest.Mo
         await frontend.refuse(errors.LoginRefused("wrong password"))
         assert isinstance(await after_a_minute(frontend, client, later, plain), errors.LimitReached)
         frontend.close()
-        await later.by(0)  # else aiosmtpd's own end finds the loop closed
+        await later.by(0)  # otherwise aiosmtpd ends only when the loop is closed
 
 
 async def test_without_another_word_it_is_two_minutes() -> None:
@@ -399,7 +399,7 @@ async def test_fifty_commands_without_a_login_are_enough() -> None:
 
 
 async def test_after_five_commands_that_are_none_the_next_one_is_the_last() -> None:
-    """What talks something else is gone before it comes to what was hidden in it; HTTP is even before that."""
+    """A client of another protocol is gone before it reaches what is hidden in its lines; HTTP ends even sooner."""
     async with talking() as (talk, waiting):
         for line in ("REGISTER sip:localhost SIP/2.0", "Host: localhost:1587", "Accept: */*", "Origin: null", ""):
             assert (await talk.ask(line)).startswith("500")
@@ -419,10 +419,10 @@ async def test_a_computer_name_with_accents_is_taken() -> None:
 async def test_a_client_that_reads_nothing_does_not_hold_its_place_for_ever(
     says: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither when its time is over nor by an endless line: our last words wait for it only so long."""
+    """Neither after its time is up nor after an endless line: our last reply waits for it only so long."""
     monkeypatch.setattr(frontend_module, "FAREWELL_SECONDS", 0.05)
     loop = asyncio.get_running_loop()
-    left, right = (open_channel(sock, loop) for sock in socket.socketpair())  # TCP finds room after a while
+    left, right = (open_channel(sock, loop) for sock in socket.socketpair())  # TCP would find more room after a while
     frontend = SmtpFrontend(right, extensions=tuple, login_seconds=0.2)
     try:
         async with asyncio.TaskGroup() as group:

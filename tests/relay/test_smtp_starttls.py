@@ -1,4 +1,4 @@
-"""STARTTLS before aiosmtpd: demanded, and forgetting all that was before."""
+"""STARTTLS in the SMTP frontend: it is required before the login, and all that came before it is forgotten."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ async def test_starttls_is_demanded_and_forgets_what_was_before(
         assert await talk.hear() == ["250-localhost", "250-SIZE 1", "250 STARTTLS"]
         assert await talk.ask(f"AUTH PLAIN {PLAIN}") == "530 5.7.0 Must issue a STARTTLS command first"
         assert await talk.ask("MAIL FROM:<a@b.c>") == "530 5.7.0 Must issue a STARTTLS command first"
-        for command in ("HELO crm", "NOOP", "RSET"):  # RFC 3207 section 4 lets them be
+        for command in ("HELO crm", "NOOP", "RSET"):  # RFC 3207 section 4 allows these
             assert (await talk.ask(command)).startswith("250 ")
         assert (await talk.ask("STARTTLS")).startswith("220")
         await talk.client.start_tls(client, server_hostname="localhost")
-        assert (await talk.ask(f"AUTH PLAIN {PLAIN}"))[0] == "5"  # EHLO is forgotten
+        assert (await talk.ask(f"AUTH PLAIN {PLAIN}"))[0] == "5"  # the EHLO is forgotten
         assert await talk.ask("MAIL FROM:<a@b.c>") == "530 5.7.0 Authentication required"
         await talk.say("EHLO crm", f"AUTH PLAIN {PLAIN}")
         assert "250-AUTH PLAIN LOGIN" in await talk.hear()
@@ -83,7 +83,7 @@ async def test_starttls_without_tls_configured_is_502() -> None:
 async def test_a_client_that_stalls_in_starttls_is_let_go_without_a_word_in_clear(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between our answer and the end of the handshake nothing can be said; trying to would never end."""
+    """Between our answer and the end of the handshake nothing can be sent; an attempt to would never end."""
     later = Later(monkeypatch)
     async with talking(context=contexts[0]) as (talk, waiting):
         assert await talk.ask("STARTTLS") == "220 2.0.0 Go ahead"

@@ -1,4 +1,4 @@
-"""Bytes both ways, over both kinds of channel."""
+"""The splice passes bytes both ways, over both kinds of channel."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TLS_VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
 @dataclass(frozen=True)
 class MailProgram:
-    """How it is connected, and half-closes."""
+    """How a mail program is connected, and how it half-closes."""
 
     version: ssl.TLSVersion | None
     says_so: bool = False
@@ -160,7 +160,7 @@ async def test_a_client_that_half_closes_gets_the_whole_download_at_its_own_pace
     port_contexts: Contexts,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A script that pipes its commands in, FETCH and LOGOUT, and reads what comes: Dovecot gives it all of it."""
+    """A script pipes in its commands, FETCH and LOGOUT, and reads the answers: Dovecot too sends all of them."""
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.2)
     scene = await (await Scene(kind).with_tls(contexts)).with_client(client, port_contexts)
     sent = random.Random(8).randbytes(1 << 20) * 24  # more than the kernel keeps
@@ -176,7 +176,7 @@ async def test_a_client_that_half_closes_gets_the_whole_download_at_its_own_pace
         group.create_task(answer())
         await scene.client.send(b"FETCH\r\n")
         client.half_close(scene.client)
-        await asyncio.wait([session], timeout=3 * splice_module.HALF_CLOSE_SECONDS)  # reads nothing meanwhile
+        await asyncio.wait([session], timeout=3 * splice_module.HALF_CLOSE_SECONDS)  # the client reads nothing
         assert await receive_to_the_end(scene.client) == sent
     assert session.result().to_client == len(sent)
     scene.close()
@@ -220,7 +220,7 @@ async def test_a_client_that_is_reset_ends_the_session_at_once(
 async def test_a_client_that_has_gone_behind_its_last_word_ends_the_session(
     kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full close looks like a half-close, until what the upstream says is answered by a reset."""
+    """A full close looks like a half-close until a reset answers the upstream's data."""
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 3600.0)
     scene = await Scene(kind).with_tls(contexts)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
@@ -243,7 +243,7 @@ async def test_a_client_that_has_gone_behind_its_last_word_ends_the_session(
 async def test_a_client_that_is_lost_while_the_upstream_takes_nothing_of_it_ends_the_session(
     kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is read from it meanwhile: it is found by what the upstream says."""
+    """The client is not read meanwhile, so its end shows only when the upstream's data is sent to it."""
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.05)
     scene, sent = await Scene(kind).with_tls(contexts), 0
 
@@ -279,7 +279,7 @@ async def test_an_upstream_that_is_reset_ends_the_session_at_once(
         await receive_exactly(scene.upstream, 1)
         close_with_reset(scene.upstream._socket)
         assert await scene.client.receive() == b""
-    assert session.result().ended_by in {"upstream lost", "upstream"}  # OpenSSL may take a reset for the end
+    assert session.result().ended_by in {"upstream lost", "upstream"}  # OpenSSL may report a reset as the end
     scene.client.close()
 
 
@@ -288,7 +288,7 @@ async def test_an_upstream_that_is_reset_ends_the_session_at_once(
 async def test_what_came_before_a_reset_is_passed_on(
     kind: Callable[..., Channel], contexts: Contexts, size: int
 ) -> None:
-    """A whole record leads to one more read of the same piece, and that one meets the reset."""
+    """After a full record the channel reads once more in the same piece, and that read meets the reset."""
     scene = await Scene(kind).with_tls(contexts)
     sent = random.Random(size).randbytes(size)
     await scene.upstream.send(sent)
@@ -302,11 +302,11 @@ async def test_what_came_before_a_reset_is_passed_on(
 
 def say_goodbye(server: ReadinessChannel) -> None:
     assert server._records is not None
-    server._records.unwrap()  # and no FIN
+    server._records.unwrap()  # but no FIN
 
 
 def break_a_record(server: ReadinessChannel) -> None:
-    server._socket.sendall(b"\x17\x03\x03\x00\x40" + bytes(64))  # past TLS
+    server._socket.sendall(b"\x17\x03\x03\x00\x40" + bytes(64))  # bypasses TLS
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there each record is asked for by itself")
@@ -319,8 +319,8 @@ async def test_an_end_that_was_read_behind_the_last_records_ends_the_session(
     ended_by: str,
     is_full: bool,
 ) -> None:
-    """No FIN follows, since the server waits for our close_notify: nothing is left that the loop could tell of."""
-    monkeypatch.setattr(readiness_module, "BURST_SECONDS", math.inf)  # all that is there is read in one go
+    """No FIN follows, because the server waits for our close_notify: the loop has nothing left to report."""
+    monkeypatch.setattr(readiness_module, "BURST_SECONDS", math.inf)  # reads all that is there in one go
     scene, sent = await Scene(KINDS[0]).with_tls(contexts), random.Random(10).randbytes(2 * RECORD_SIZE)
     if is_full:
         fill(scene.client_side)
@@ -345,8 +345,8 @@ async def test_a_client_whose_end_was_read_behind_its_last_records_is_let_go(
     monkeypatch: pytest.MonkeyPatch,
     version: ssl.TLSVersion,
 ) -> None:
-    """No FIN follows, since it waits for our close_notify."""
-    monkeypatch.setattr(readiness_module, "BURST_SECONDS", math.inf)  # all that is there is read in one go
+    """No FIN follows, because the client waits for our close_notify."""
+    monkeypatch.setattr(readiness_module, "BURST_SECONDS", math.inf)  # reads all that is there in one go
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.05)
     scene = await (await Scene(KINDS[0]).with_tls(contexts)).with_client(MailProgram(version), port_contexts)
     sent = random.Random(11).randbytes(2 * RECORD_SIZE)
@@ -370,7 +370,7 @@ async def test_a_client_whose_end_was_read_behind_its_last_records_is_let_go(
 async def test_the_last_words_of_an_upstream_that_takes_no_more_reach_the_client(
     kind: Callable[..., Channel], contexts: Contexts, is_tls: bool
 ) -> None:
-    """A server says why it hangs up, and closes with something unread; the client is just sending more of it."""
+    """A server says why it hangs up, and closes with data unread, while the client is sending more."""
     scene = Scene(kind)
     if is_tls:
         await scene.with_tls(contexts)
@@ -389,7 +389,7 @@ async def test_the_last_words_of_an_upstream_that_takes_no_more_reach_the_client
 async def test_what_a_client_sent_before_it_was_lost_reaches_the_upstream(
     kind: Callable[..., Channel], contexts: Contexts
 ) -> None:
-    """A program that sends, and ends without a look at the answers."""
+    """A program that sends and exits without reading the answers."""
     scene = await Scene(kind).with_tls(contexts)
     await scene.client.send(b".\r\nQUIT\r\n")
     close_with_reset(scene.client._socket)
@@ -415,7 +415,7 @@ async def test_a_session_ends_when_nothing_passes_and_not_before(
     scene, later = await Scene(kind).with_tls(contexts), Later(monkeypatch)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice(idle_seconds=600))
-        for _ in range(10):  # the server's "* OK Still here", which an IDLE sees every few minutes, and as much back
+        for _ in range(10):  # the server's "* OK Still here", which comes every few minutes in IDLE, and as much back
             await scene.upstream.send(b"*")
             await receive_exactly(scene.client, 1)
             await scene.client.send(b".")
@@ -437,7 +437,7 @@ def test_an_imap_client_in_idle_is_no_idle_session() -> None:
 async def test_a_mail_program_that_is_lost_in_the_middle_of_a_message_ends_the_session(
     kind: Callable[..., Channel], contexts: Contexts
 ) -> None:
-    """What it has not read is dropped, and the upstream is not read any further."""
+    """What the client has not read is dropped, and the upstream is read no further."""
     scene = await Scene(kind).with_tls(contexts)
     sent = asyncio.Event()
 
@@ -450,7 +450,7 @@ async def test_a_mail_program_that_is_lost_in_the_middle_of_a_message_ends_the_s
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice())
         flooding = group.create_task(flood())
-        while True:  # until nothing goes any more
+        while True:  # until nothing more can be sent
             sent.clear()
             try:
                 async with asyncio.timeout(0.2):
@@ -466,7 +466,7 @@ async def test_a_mail_program_that_is_lost_in_the_middle_of_a_message_ends_the_s
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_slow_reader_stops_its_writer(kind: Callable[..., Channel], contexts: Contexts) -> None:
-    """What is sent while nobody reads ends up in kernel buffers, which are bounded; then the sender stands still."""
+    """What is sent while nobody reads fills kernel buffers, which are bounded; then the sender has to wait."""
     scene = await Scene(kind).with_tls(contexts)
     sent = 0
 
@@ -495,12 +495,12 @@ async def test_a_slow_reader_stops_its_writer(kind: Callable[..., Channel], cont
 async def test_a_session_for_whose_bytes_there_is_no_memory_ends(
     contexts: Contexts, monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
-    """What was read and cannot be kept is lost: whatever came behind it would be taken for what follows."""
+    """What was read and cannot be kept is lost; if the session went on, later data would be taken for what follows."""
     scene = await Scene(KINDS[0]).with_tls(contexts)
     sent = random.Random(9).randbytes(20_000_000)
 
     def no_memory(*_: object) -> bytes:
-        monkeypatch.undo()  # once: there is some a moment later
+        monkeypatch.undo()  # only once: a moment later there is memory again
         raise problem
 
     if isinstance(problem, MemoryError):
@@ -525,7 +525,7 @@ async def test_a_session_for_whose_bytes_there_is_no_memory_ends(
 
 
 async def ended(work: Coroutine[Any, Any, object]) -> BaseException | None:
-    """How it did: by an error, or well."""
+    """The error by which it ended, or None."""
     try:
         await work
     except (PeerGone, MemoryError, OSError) as problem:
@@ -574,7 +574,7 @@ async def test_a_busy_session_gives_way_to_others(kind: Callable[..., Channel]) 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there nobody tells of it again and again")
 async def test_whose_end_was_read_is_asked_no_more(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end stays readable: the loop would turn without rest until the session ends."""
+    """The end stays readable, so the loop would spin until the session ends."""
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.05)
     reads = 0
 
@@ -597,7 +597,7 @@ async def test_whose_end_was_read_is_asked_no_more(contexts: Contexts, monkeypat
 async def test_a_session_that_has_ended_leaves_nothing_to_timers_and_the_collector(
     contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They would hold both channels with their TLS, for half an hour or until the collector comes."""
+    """Otherwise they would keep both channels with their TLS for half an hour or until the next garbage collection."""
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 3600.0)
     scene = await Scene(ReadinessChannel).with_tls(contexts)
     gc.disable()
@@ -634,7 +634,7 @@ async def test_what_a_slow_reader_has_taken_at_last_is_held_no_more(contexts: Co
 
 
 def ways_from(*sources: Channel) -> list[splice_module._Direction]:
-    """Those in memory, whoever holds them."""
+    """The directions in memory with one of these sources, whoever holds them."""
     ways = [held for held in gc.get_objects() if isinstance(held, splice_module._Direction)]
     return [way for way in ways if way.source in sources]
 

@@ -1,4 +1,4 @@
-"""What mail clients hear when the bridge stops: before their login, with their login under way, and after it."""
+"""What mail clients are told when the bridge stops: before their login, during it, and after it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_login_whose_time_ends_in_the_moment_of_the_stop_does_not_end_th
     with stopping.told(patience.end), pytest.raises(TimeoutError):
         async with patience.running():
             asyncio.get_running_loop().call_later(0.02, begin)
-            time.sleep(0.05)  # both are due in the loop's next turn
+            time.sleep(0.05)  # both timers are due in the loop's next turn
             await asyncio.Event().wait()
     assert told.is_set()
     assert patience.has_ended
@@ -67,7 +67,7 @@ async def test_a_client_without_a_login_is_told_and_not_waited_for(
         async with bridge.serving() as (client, running):
             await greeted(client, protocol)
             await client.send(half)
-            for _ in range(half.count(b"\r\n")):  # what the client is told on the way
+            for _ in range(half.count(b"\r\n")):  # what the client is answered on the way
                 await client.hear()
             stop(bridge)
             assert await client.hear_the_end() == LAST_WORDS[protocol]
@@ -141,7 +141,7 @@ async def test_a_login_that_waits_for_its_mailboxs_turn_is_told_to_come_again(tr
                 while not line._waiting:
                     await asyncio.sleep(0)
             stop(bridge)
-            for session in (inside, waiting):  # whoever is inside leaves in the same moment
+            for session in (inside, waiting):  # the session in the mailbox ends in the same moment
                 session.cancel()
             assert (await second.hear_the_end()).removeprefix(b"+OK And the password?\r\n") == LAST_WORDS[protocol]
             for client in (first, second):
@@ -156,7 +156,7 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_the_stop(
     trust: Trust, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.relay.session.LAST_WORDS_SECONDS", 0.01)
-    monkeypatch.setattr("bridge.relay.frontend.FAREWELL_SECONDS", 3600)  # which farewells have otherwise
+    monkeypatch.setattr("bridge.relay.frontend.FAREWELL_SECONDS", 3600)  # the limit for other farewells
     hold = Hold()
     script: list[Step] = [StartTls(trust.good), hold]
     with scripted(script) as server, bridge_to(server, Protocol.IMAP, trust) as bridge:

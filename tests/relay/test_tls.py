@@ -1,4 +1,4 @@
-"""Certificates that are renewed while the bridge runs: of local ports, and those by which mail servers are judged."""
+"""Certificates that are renewed while the bridge runs: those of local ports, and the CAs that verify mail servers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Pair:
         self._issued = issued
 
     def finish(self) -> None:
-        """The key that belongs to the certificate that was issued last."""
+        """Write the key that belongs to the certificate issued last."""
         self._issued.private_key_pem.write_to_path(self.key)
 
 
@@ -61,7 +61,7 @@ def pair(tmp_path: Path, authority: trustme.CA) -> Pair:
 
 
 def serial(context: ssl.SSLContext, authority: trustme.CA) -> str:
-    """Of the certificate that a client meets."""
+    """The serial number of the certificate that a client gets."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(client)
     theirs = shaken_in_memory(client, context, "localhost")
@@ -111,7 +111,7 @@ def test_a_file_that_is_gone_for_a_moment_changes_nothing(pair: Pair, authority:
 def test_a_renewed_certificate_that_cannot_be_read_yet_is_taken_up_once_it_can(
     pair: Pair, authority: trustme.CA, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its owner and mode are put right when it is there already, which changes neither its content nor its time."""
+    """Its owner and mode are corrected only after it was written, which changes neither its content nor its time."""
     listener = ListenerCertificate(str(pair.certificate), str(pair.key))
     first = serial(listener.context(), authority)
     pair.issue("certificate", "key")
@@ -128,7 +128,7 @@ def test_a_renewed_certificate_that_cannot_be_read_yet_is_taken_up_once_it_can(
 def test_a_renewed_certificate_that_can_be_read_at_last_and_is_no_good_is_told_of_too(
     pair: Pair, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the log's last word is of a mode that somebody has put right."""
+    """Otherwise the log's last word would be about a mode that somebody has corrected."""
     listener = ListenerCertificate(str(pair.certificate), str(pair.key))
     pair.issue("key")
     with monkeypatch.context() as patch:
@@ -229,12 +229,12 @@ def test_a_pair_that_cannot_be_used_is_named_at_start_in_any_language(
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFO in a directory")
 def test_a_file_that_goes_before_it_is_known_what_was_wrong_with_it_is_no_fault_of_ours(pair: Pair) -> None:
-    """It was half written, and its successor is being put in its place."""
+    """A half-written file is being replaced by its successor."""
     pair.certificate.unlink()
     os.mkfifo(pair.certificate)
 
     def say() -> None:
-        with pair.certificate.open("w") as writing:  # once it is read
+        with pair.certificate.open("w") as writing:  # blocks until it is read
             writing.write("hello\n")
             pair.certificate.unlink()
 
@@ -252,7 +252,7 @@ def test_what_is_replaced_while_it_is_read_is_read_once_more(pair: Pair) -> None
     os.mkfifo(pair.certificate)
 
     def say() -> None:
-        with pair.certificate.open("w") as writing:  # once it is read
+        with pair.certificate.open("w") as writing:  # blocks until it is read
             writing.write(text)
             pair.certificate.unlink()
             pair.certificate.write_text(text)
@@ -265,14 +265,14 @@ def test_what_is_replaced_while_it_is_read_is_read_once_more(pair: Pair) -> None
 
 
 def ssl_2_hello(version: bytes) -> bytes:
-    """In SSL 2.0's own form, by which programs with SSL 3.0 and TLS 1.0 began as well (RFC 5246 appendix E.2)."""
+    """A hello in the format of SSL 2.0, which programs with SSL 3.0 and TLS 1.0 also used (RFC 5246 appendix E.2)."""
     ciphers = bytes.fromhex("010080 00002f 00000a")
     said = b"\x01" + version + bytes([0, len(ciphers), 0, 0, 0, 16]) + ciphers + bytes(16)
     return bytes([0x80, len(said)]) + said
 
 
 def hello(version: bytes, cipher: str, extensions: str = "") -> bytes:
-    """With one cipher."""
+    """A ClientHello with a single cipher."""
     told = bytes.fromhex(extensions)
     said = version + bytes(33) + bytes([0, 2]) + bytes.fromhex(cipher) + bytes([1, 0])
     said += len(told).to_bytes(2, "big") + told if told else b""

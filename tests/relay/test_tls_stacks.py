@@ -1,4 +1,4 @@
-"""Other libraries than OpenSSL at a port with TLS: a mail program brings its own, and cuts its records its own way."""
+"""TLS libraries other than OpenSSL at our port: mail programs bring their own, which divide records differently."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINE = 70
 
 
 def text(octets: int) -> bytes:
-    """Lines, which no program of these takes for a command."""
+    """Lines that none of these programs takes for a command."""
     dice = random.Random(octets)
     return b"".join(dice.randbytes(LINE // 2).hex().encode() + b"\n" for _ in range(octets // (LINE + 1)))
 
@@ -55,7 +55,7 @@ def openssl_small_records(port: int, directory: Path) -> list[str]:
 
 
 def openssl_small_answers(port: int, directory: Path) -> list[str]:
-    """RFC 6066 section 4: it asks for small records from us, too."""
+    """RFC 6066 section 4: it asks us to send small records, too."""
     needs("openssl")
     return ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-quiet", "-maxfraglen", "512"]
 

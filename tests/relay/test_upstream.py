@@ -1,4 +1,4 @@
-"""TLS and login at a scripted server over real sockets: what works, and every way in which it fails."""
+"""TLS and login at a scripted server over real sockets: success, and every kind of failure."""
 
 from __future__ import annotations
 
@@ -127,10 +127,10 @@ async def test_the_second_connection_resumes_the_tls_session_of_the_first(
 
 
 async def test_a_session_is_taken_from_a_connection_no_more_often_than_each_minute(trust: Trust) -> None:
-    """Python loses 7 KiB whenever one is: found by a soak, 3 MB a minute."""
+    """Python leaks 7 KiB whenever one is taken: a soak test found 3 MB a minute."""
     clock = [1000.0]
     contexts = UpstreamContexts(now=lambda: clock[0])
-    scripts = [accepts(Protocol.IMAP, IMPLICIT, context_of(trust.ca, "localhost")) for _ in range(3)]  # none resumes
+    scripts = [accepts(Protocol.IMAP, IMPLICIT, context_of(trust.ca, "localhost")) for _ in range(3)]  # cannot resume
     scripts[1:1] = [scripts[0]]
     taken = []
     with scripted(*scripts) as server, upstream_of(Protocol.IMAP, contexts=contexts) as upstream:
@@ -140,13 +140,13 @@ async def test_a_session_is_taken_from_a_connection_no_more_often_than_each_minu
                 taken.append(contexts.session(endpoint))
             clock[0] += 31.0
     assert [heard.resumed for heard in server.heard] == [False, True, False, False]
-    assert taken[0] is taken[1]  # it was good still
+    assert taken[0] is taken[1]  # it was still valid
     assert taken[2] is not taken[1]
     assert taken[3] is taken[2]
 
 
 async def test_a_session_made_under_one_ca_file_does_not_serve_another(trust: Trust, tmp_path: Path) -> None:
-    """Two providers of one configuration may name the same server with different CA files."""
+    """Two providers in one configuration may name the same server with different CA files."""
     same, other = tmp_path / "same.pem", tmp_path / "other.pem"
     trust.ca.cert_pem.write_to_path(same)
     trustme.CA().cert_pem.write_to_path(other)
@@ -269,7 +269,7 @@ async def test_plaintext_in_one_piece_with_the_starttls_answer_ends_the_login(tr
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_plaintext_after_the_starttls_answer_breaks_the_handshake(trust: Trust, protocol: Protocol) -> None:
-    """Sent as a piece of its own, it may arrive with the answer or after it: neither way is it taken for TLS."""
+    """Sent as a separate piece, it may arrive with the answer or after it; in neither case is it taken for TLS."""
     script = [*asks_for_tls(protocol), Say(GO_AHEAD[protocol]), Say(b"250 INJECTED\r\n")]
     problem, heard = await failure(protocol, script, trust, STARTTLS)
     assert problem.temporary
@@ -277,7 +277,7 @@ async def test_plaintext_after_the_starttls_answer_breaks_the_handshake(trust: T
 
 
 async def test_nobody_waits_for_the_end_of_a_flood_before_tls(trust: Trust) -> None:
-    """Of which there is more whenever more is read: no other session had a turn, nor had the time limit."""
+    """While more kept arriving, no other session had a turn, and not even the time limit took effect."""
     script = [*asks_for_tls(Protocol.IMAP), Say(b"* x\r\n" * 30_000)]
     problem, heard = await failure(Protocol.IMAP, script, trust, STARTTLS)
     assert problem.temporary
@@ -335,7 +335,7 @@ GREETINGS = [
 async def test_a_greeting_that_turns_everybody_away_is_no_refused_login(
     trust: Trust, protocol: Protocol, greeting: bytes, key: str
 ) -> None:
-    """The mail program would ask for a password that is right; and an address on a block list waits for somebody."""
+    """Otherwise the mail program asks for a new password; and an address on a block list needs somebody to act."""
     script: list[Step] = [StartTls(trust.good), Say(greeting + b"\r\n")]
     problem, _ = await failure(protocol, script, trust, IMPLICIT)
     assert type(problem) is UpstreamUnavailable
@@ -344,7 +344,7 @@ async def test_a_greeting_that_turns_everybody_away_is_no_refused_login(
 
 
 LONG_TOKEN = "CANARY" + "a" * 6200
-"""Some 8,300 octets as XOAUTH2 sends it. Dovecot 2.3 reads 8,192, and hangs up without a word."""
+"""Some 8,300 octets when sent as XOAUTH2. Dovecot 2.3 reads 8,192, and hangs up without an answer."""
 
 
 @pytest.mark.parametrize("end", [Close(), Reset()])
@@ -374,7 +374,7 @@ async def test_who_hangs_up_on_an_ordinary_token_or_before_a_long_one_has_other_
 
 
 async def test_a_word_for_a_token_that_is_too_long_is_known(trust: Trust) -> None:
-    """Postfix; the number is RFC 4954's."""
+    """Postfix sends it; the code is from RFC 4954."""
     words = b"500 5.5.6 SASL response limit exceeded"
     problem, _ = await failure(Protocol.SMTP, refuses(Protocol.SMTP, IMPLICIT, trust.good, words), trust, IMPLICIT)
     assert problem.diagnosis is not None
@@ -403,7 +403,7 @@ async def test_the_error_challenge_is_answered_by_an_empty_line_and_the_token_is
 async def test_a_server_that_repeats_what_it_was_told_does_not_make_us_tell_the_token(
     trust: Trust, protocol: Protocol, repeated: bytes
 ) -> None:
-    """Its words go to the mail program, to the pages and to the log."""
+    """The server's words go to the mail program, to the web pages and to the log."""
     no = {Protocol.IMAP: b"B1 NO ", Protocol.POP3: b"-ERR ", Protocol.SMTP: b"535 5.7.8 "}[protocol]
     login = [*secured(protocol, IMPLICIT, trust.good), *asks_for_login(protocol, IMPLICIT)]
     problem, _ = await failure(protocol, [*login, Say(no + b"bad: " + repeated + b" of you\r\n")], trust, IMPLICIT)
@@ -459,7 +459,7 @@ async def test_the_dialogue_is_shown_at_debug_without_the_token(
 
 
 def oauthbearer(protocol: Protocol, *, verdict: bytes) -> list[Step]:
-    """A dialogue of a server that knows OAUTHBEARER only, up to its answer to the token."""
+    """The dialogue of a server that knows only OAUTHBEARER, up to its answer to the token."""
     token = Expect(rb"(?:\w+ AUTHENTICATE OAUTHBEARER )?[\w+/=]+")
     asked: list[Step]
     match protocol:

@@ -1,4 +1,4 @@
-"""The way to an upstream: names, addresses, and servers that stop; over real sockets."""
+"""The way to an upstream: names, addresses, and servers that stop answering; over real sockets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("everything_is_closed")
 
 @contextmanager
 def unused_port(host: str = "127.0.0.1") -> Iterator[int]:
-    """Bound and not listening: connections are refused, and nobody else can take it meanwhile."""
+    """The port is bound but not listening: connections are refused, and no other program can take it meanwhile."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.bind((host, 0))
@@ -65,7 +65,7 @@ async def test_a_refused_connection_names_the_server(trust: Trust) -> None:
 
 
 async def test_addresses_that_fail_in_different_ways_are_told_of_in_any_language(trust: Trust) -> None:
-    """As an office without IPv6 has them."""
+    """As in an office without IPv6."""
     with unused_port() as port:
         places = addresses(("127.0.0.1", port), ("fe80::1", port))  # the second lacks its interface
         dialer = Dialer(lookup=lambda host, port: places)
@@ -84,7 +84,7 @@ async def test_addresses_that_fail_in_different_ways_are_told_of_in_any_language
 async def test_so_they_are_where_windows_has_one_number_for_all_of_them(
     trust: Trust, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Overlapped calls say EINVAL of whatever it was, and then aiohappyeyeballs gives that to the whole."""
+    """Overlapped calls report EINVAL for any failure, and aiohappyeyeballs then gives that number to the whole."""
 
     async def nowhere(*_: object, **__: object) -> socket.socket:
         reasons = "[WinError 1225] Connection refused, [WinError 1231] Network unreachable, even here"
@@ -171,7 +171,7 @@ async def test_a_name_server_that_hangs_costs_the_connect_time_and_no_more(trust
 
 
 async def lookups_of_two_logins(trust: Trust, port: int, words: str, seconds: float) -> int:
-    """Both in vain, at a server there, within so much time; its name is looked up so many times."""
+    """Two logins that both fail with `words`; returns how often the server's name was looked up."""
     lookups = 0
 
     def count(host: str, _: int) -> Sequence[AddressInfo]:
@@ -188,7 +188,7 @@ async def lookups_of_two_logins(trust: Trust, port: int, words: str, seconds: fl
 
 
 async def test_a_server_that_could_not_be_reached_is_looked_up_anew(trust: Trust) -> None:
-    """It may have moved."""
+    """It may have moved to another address."""
     with unused_port() as port:
         assert await lookups_of_two_logins(trust, port, "cannot be reached", 20.0) == 2
 
@@ -234,7 +234,7 @@ def in_french(problem: BridgeError) -> str:
 
 
 def stages(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext) -> list[list[Step]]:
-    """The login up to each point where it is the server's turn."""
+    """The login up to each point where it is the server's turn to send."""
     whole = accepts(protocol, mode, context)
     return [whole[:n] for n in turns_of(whole)]
 

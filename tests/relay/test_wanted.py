@@ -1,4 +1,4 @@
-"""Work for a mail program: it goes on while that one is there, and ends with it."""
+"""Work for a mail program goes on while the program is connected, and ends when it leaves."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def looked_at_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Watched:
-    """How often somebody has looked whether the mail program is there."""
+    """Counts the checks whether the mail program is still connected."""
 
     looks = 0
 
 
 @contextmanager
 def connected(kind: type[Channel]) -> Iterator[tuple[socket.socket, Channel, Watched]]:
-    """A mail program, and our channel to it."""
+    """A mail program, our channel to it, and the count of checks."""
     watched = Watched()
 
     class Counting(kind):  # type: ignore[misc, valid-type]
