@@ -1,4 +1,4 @@
-"""What one OS user's programs can do to the memory of who wants which mailbox: nothing to another's."""
+"""The memory of which caller asked for which mailbox: one OS user's programs cannot displace another's entries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def made_up(number: int) -> str:
 
 def test_made_up_addresses_push_out_those_of_who_has_made_them_up() -> None:
     asks = Asks(ManualClock())
-    asks.note(OFFICE, BOB, PASSWORD)  # beside another's, and as old
+    asks.note(OFFICE, BOB, PASSWORD)  # beside another user's entry, and as old
     for address in (MINE, OFFICE):
         asks.note(address, ALICE, PASSWORD)
     for number in range(asking.ADDRESSES + 1):
@@ -33,7 +33,7 @@ def test_made_up_addresses_push_out_those_of_who_has_made_them_up() -> None:
 
 
 class Counted(Caller):
-    """A caller who can be counted: each look at whose program it is is."""
+    """A caller that counts how often its key is read."""
 
     looks = 0
 
@@ -60,7 +60,7 @@ def test_what_a_person_has_answered_is_nobodys_share_any_more() -> None:
         if number % 2:
             asks.forget(made_up(number))
     for number in range(asking.ADDRESSES // 2 + 1):
-        asks.note(f"a{number}@pattern.example", ALICE, PASSWORD)  # one too many, and she has the most
+        asks.note(f"a{number}@pattern.example", ALICE, PASSWORD)  # one too many, and most of the entries are hers
     assert asks.of("a0@pattern.example") == []
     assert [ask.caller for ask in asks.of(made_up(0))] == [BOB]
 
@@ -99,7 +99,7 @@ def test_of_callers_who_are_not_known_everybody_is_told() -> None:
 
 
 def test_of_what_is_over_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other machines, and addresses below a pattern, are without number."""
+    """There can be any number of other machines, and of addresses that match a pattern."""
     monkeypatch.setattr(asking, "ADDRESSES", 3)
     clock = ManualClock()
     asks = Asks(clock)

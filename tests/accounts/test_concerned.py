@@ -1,4 +1,4 @@
-"""Whose prompt it is: a user's own programs decide what that user is told, and nothing else does."""
+"""Who is prompted: each OS user is told only of what that user's own programs have asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ONE, OTHER = "1000", "1001"
 
 @dataclass
 class Office:
-    """Accounts in states that a test sets: as in Concerned, None for one that needs nobody."""
+    """Accounts in states that a test sets. As in Concerned, None means that nobody has to sign in."""
 
     clock: ManualClock = field(default_factory=ManualClock)
     states: dict[str, bool | None] = field(default_factory=lambda: {ALICE: False, BOB: False})

@@ -45,8 +45,8 @@ def directory(text: str = TEXT) -> Directory:
         (" alice@example.com\t", "alice@example.com", "gmail"),
         ("Alice", "alice@example.com", "gmail"),
         (r"office\ALICE", "alice@example.com", "gmail"),
-        ("boss@contoso.com", "alice@example.com", "gmail"),  # an alias comes before a pattern
-        ("sales@contoso.com", "sales@contoso.com", "office365"),  # and a line of its own before both
+        ("boss@contoso.com", "alice@example.com", "gmail"),  # an alias takes precedence over a pattern
+        ("sales@contoso.com", "sales@contoso.com", "office365"),  # and an account's own line over both
         ("Bob@Contoso.com", "bob@contoso.com", "office365"),
         (" Bob.O'Neil+crm@contoso.com ", "bob.o'neil+crm@contoso.com", "office365"),
         ("straße@example.com", "straße@example.com", "company"),

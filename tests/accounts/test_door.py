@@ -1,4 +1,4 @@
-"""Who is let in, by user name, local password, OS user and first use; and that all who are not look alike."""
+"""Who is let in, by user name, local password, OS user and first use; all refusals look alike."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ CONSOLE = "http://localhost:3017"
 
 @dataclass
 class House:
-    """A door, and what is behind it."""
+    """A door and everything behind it."""
 
     clock: ManualClock = field(default_factory=ManualClock)
     account: Account = field(default_factory=lambda: Account(ADDRESS, "own", ADDRESS, {}))
     caller: Caller = ALICE
     asked: int = 0
-    """How often the operating system was asked who it is."""
+    """How often the operating system was asked for the user."""
     looked_at: int = 0
-    """How often it was asked which program it is."""
+    """How often it was asked for the program."""
 
     def __post_init__(self) -> None:
         self.store = SealedStore(MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
@@ -77,14 +77,14 @@ class House:
         return f"crm-of-{self.caller.user}"
 
     async def log_in(self, password: str, username: str = ADDRESS, caller: Caller | None = None) -> Account:
-        """The clock goes on until there is an answer."""
+        """Log in, moving the clock until there is an answer."""
         self.caller = caller or self.caller
         login = Login(Protocol.IMAP, username, Secret(password.encode()))
         work = asyncio.ensure_future(self.door.admit(login, self.caller_of))  # noqa: TID251  a test drives the clock
         while not work.done():
             await asyncio.sleep(0)
             self.clock.advance(0.5)
-            await asyncio.sleep(0)  # who is woken by that may be at the end
+            await asyncio.sleep(0)  # what that wakes may run last
         return work.result()
 
     async def refused(self, password: str, username: str = ADDRESS, caller: Caller | None = None) -> BridgeError:
@@ -147,9 +147,9 @@ async def test_a_replaced_password_opens_for_its_week_to_who_has_shown_it_before
 async def test_the_time_of_a_no_does_not_tell_that_a_record_was_read(
     caller: Caller, answer: type[BridgeError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which happens for an account alone: the one of all names that mean none is in memory."""
+    """A record is read only for a real account; the record for all unknown names is in memory."""
     house, judge = House(caller=caller), LocalPasswords.judge
-    house.clock.advance(BEAT / 3)  # it counts from the login on, not from some beat of the clock
+    house.clock.advance(BEAT / 3)  # the beat counts from the login on, not from a tick of the clock
 
     async def slow(passwords: LocalPasswords, address: str | None, password: Secret[bytes]) -> Verdict:
         house.clock.advance(0.0002 if address is None else 0.0015)
@@ -174,7 +174,7 @@ async def test_the_time_of_a_no_does_not_tell_that_a_record_was_read(
 
 @pytest.mark.parametrize("name", [ADDRESS, NOBODY])
 async def test_a_no_that_took_no_time_by_the_clock_waits_for_its_beat_too(house: House, name: str) -> None:
-    """Windows moves that clock every 16 ms, before Python 3.13; who measures has a better one."""
+    """Before Python 3.13, Windows moves that clock only every 16 ms; somebody who measures has a better one."""
     login = Login(Protocol.IMAP, name, Secret(b"CANARY-wrong"))
     work = asyncio.ensure_future(house.door.admit(login, house.caller_of))  # noqa: TID251  as in log_in()
     for passed in (0.0, 0.9 * BEAT):
@@ -202,12 +202,12 @@ async def test_a_name_that_means_no_account_is_answered_like_one_that_does(monke
 
 @pytest.mark.parametrize(("name", "word"), [("\u0301\u0316" * 60_000, "x"), (ADDRESS, "\u0301\u0316" * 60_000)])
 async def test_what_takes_long_to_spell_holds_up_nobody(house: House, name: str, word: str) -> None:
-    """Accents in the wrong order, each of which passes by all others: of minutes the limits of a port leave 0.3 s."""
+    """Each of these accents has to pass all others to be put in order: minutes in all, 0.3 s within a port's limits."""
     assert isinstance(await house.refused(word, name), LoginRefused)
 
 
 async def test_two_names_of_one_account_are_counted_apart() -> None:
-    """If they slowed each other down, or used up each other's guesses, that would tell that they are one."""
+    """If they shared delays or guesses, that would reveal that both names mean one account."""
     for tried, other in ((ADDRESS, ALIAS), (ALIAS, ADDRESS)):
         house = House(caller=BOB)
         await house.passwords.set(ADDRESS, Secret(CHOSEN))
@@ -236,7 +236,7 @@ async def test_other_spellings_of_a_name_give_no_more_guesses(house: House, user
 async def test_who_cannot_be_looked_up_just_now_is_told_later_and_is_counted_all_the_same(
     house: House, username: str
 ) -> None:
-    """Else whoever uses up our descriptors might guess on."""
+    """Otherwise whoever uses up our descriptors could go on guessing."""
     await house.passwords.set(ADDRESS, Secret(CHOSEN))
     said = [await house.refused(f"CANARY-{number}", username, NOT_NOW) for number in range(GUESSES + 1)]
     assert {type(answer) for answer in said} == {LimitReached}
@@ -410,7 +410,7 @@ def test_below_a_pattern_the_addresses_that_are_remembered_are_bounded() -> None
 
 @pytest.mark.parametrize("password", ["seven77", "été-été"])
 async def test_a_short_password_is_not_kept(open_house: House, password: str) -> None:
-    """Characters count, not octets."""
+    """Characters are counted, not octets."""
     problem = await open_house.refused(password)
     assert isinstance(problem, LoginRefused)
     assert "below 8 characters" in str(problem)
@@ -458,7 +458,7 @@ async def test_a_password_that_was_given_in_the_meantime_is_not_replaced(open_ho
 
 
 async def test_an_account_that_keeps_its_first_password_no_more_keeps_none(open_house: House) -> None:
-    """The configuration was changed while its page was open."""
+    """The configuration was changed while the sign-in page was open."""
     await open_house.refused(OWN)
     (wish,) = await open_house.pages.wishes(ADDRESS, None)
     open_house.account = replace(open_house.account, is_first_use=False)

@@ -1,4 +1,4 @@
-"""Guessing is bounded, and the right password never pays for the wrong ones."""
+"""Guessing is bounded, and somebody with the right password is not locked out by wrong ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def wrong(number: int) -> Secret[bytes]:
 
 
 async def tried(guesses: Guesses, clock: ManualClock, caller: str, name: str, password: Secret[bytes]) -> float:
-    """One wrong login to its answer. Returns: seconds that it took. Raises: LimitReached."""
+    """One wrong login up to its answer. Returns: the seconds that it took. Raises: LimitReached."""
     before = clock.monotonic()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(_quiet(guesses.wrong(caller, name, password)))
@@ -53,7 +53,7 @@ async def tried(guesses: Guesses, clock: ManualClock, caller: str, name: str, pa
 
 
 async def _quiet(work: object) -> LimitReached | None:
-    """A task must not raise in its group."""
+    """Returns LimitReached instead of raising it, since an error in one task would end its group."""
     try:
         await work  # type: ignore[misc]
     except LimitReached as problem:
@@ -62,7 +62,7 @@ async def _quiet(work: object) -> LimitReached | None:
 
 
 async def spend(guesses: Guesses, clock: ManualClock, caller: str, name: str = NAME) -> None:
-    """Until this caller may guess no more."""
+    """Guess until this caller may guess no more."""
     for number in range(2 * GUESSES):
         try:
             await tried(guesses, clock, caller, name, wrong(number))
@@ -75,7 +75,7 @@ _numbers = itertools.count(1_000_000)
 
 
 async def guessed(guesses: Guesses, caller: str, name: str) -> int:
-    """How many more passwords this caller gets compared, if it hangs up each time: no time goes by."""
+    """How many more passwords of this caller are compared if it hangs up each time, so that no time passes."""
     for count in range(10 * GUESSES):
         password = wrong(next(_numbers))
         if not guesses.may_try(caller, name, password):
@@ -98,7 +98,7 @@ async def test_the_answer_no_comes_later_and_later_and_never_as_late_as_a_crm_gi
 
 
 async def test_half_a_second_is_doubled_up_to_ten_and_one_wrong_login_is_forgotten_every_thirty() -> None:
-    """The figures of docs/security.md."""
+    """The figures are those of docs/security.md."""
     assert [delay(failures) for failures in range(1, 11)] == [0, 0, 0, 0.5, 1, 2, 4, 8, 10, 10]
     clock = ManualClock()
     guesses = Guesses(clock)
@@ -161,7 +161,7 @@ async def test_two_programs_with_a_wrong_password_each_make_two_guesses() -> Non
 
 
 async def test_an_answer_whose_client_has_hung_up_waits_no_more() -> None:
-    """Else eight clients without patience would have everybody sent away with "later", for ever."""
+    """Otherwise eight impatient clients could have everybody answered "later", for ever."""
     clock = ManualClock()
     guesses = Guesses(clock)
     for _ in range(AT_ONCE + 2 * WAITING):
@@ -182,7 +182,7 @@ async def test_a_password_that_was_shown_before_is_no_guess() -> None:
 
 
 async def test_of_two_passwords_that_are_right_both_were_shown() -> None:
-    """For a week after one was replaced: a program that has the new one, and one that still has the old one."""
+    """For a week after a change both occur: a program with the new password, and one that still has the old one."""
     clock = ManualClock()
     guesses, new = Guesses(clock), Secret(b"CANARY-new")
     for password in (RIGHT, new):
@@ -202,7 +202,7 @@ async def test_what_one_user_guesses_is_not_anothers_matter_nor_another_names() 
 
 
 async def test_parallel_guesses_are_no_way_around() -> None:
-    """However many at once: those that may be compared are GUESSES, and WAITING of them hold a connection."""
+    """Of any number at once, at most GUESSES are compared, and at most WAITING of them hold a connection."""
     clock = ManualClock()
     guesses = Guesses(clock)
     async with asyncio.TaskGroup() as group:
@@ -233,7 +233,7 @@ async def test_made_up_names_do_not_make_room_for_more_guesses() -> None:
 
 
 async def test_made_up_names_do_not_push_out_one_whose_answers_wait_no_more() -> None:
-    """Its delay is forgotten sooner than its guesses are."""
+    """Its delay is forgotten sooner than its guesses."""
     clock = ManualClock()
     guesses = Guesses(clock)
     assert await guessed(guesses, ALICE, NAME) == GUESSES
@@ -245,7 +245,7 @@ async def test_made_up_names_do_not_push_out_one_whose_answers_wait_no_more() ->
 
 @pytest.mark.parametrize("names", [2, 32])
 async def test_made_up_names_make_no_second_record_of_a_name(names: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the shared one while the others fill the list, and would get one of its own when they are forgotten."""
+    """It uses the shared record while others fill the list, and must not get its own too when they are forgotten."""
     monkeypatch.setattr(module, "NAMES", names)
     clock = ManualClock()
     guesses = Guesses(clock)
@@ -261,7 +261,7 @@ async def test_made_up_names_make_no_second_record_of_a_name(names: int, monkeyp
 
 
 async def test_names_that_are_forgotten_make_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else whoever has once got many names wrong shared twenty guesses among all others, for ever."""
+    """Otherwise a caller that once got many names wrong would share twenty guesses among all other names for ever."""
     monkeypatch.setattr(module, "NAMES", 2)
     clock = ManualClock()
     guesses = Guesses(clock)
@@ -314,7 +314,7 @@ async def test_programs_of_whom_nothing_is_known_are_one_caller_and_are_bounded_
 
 
 async def test_1024_callers_are_remembered_and_32_names_of_each() -> None:
-    """The figures of docs/security.md; with one more of each the first is forgotten, or shares."""
+    """The figures of docs/security.md; beyond them the first caller is forgotten, and further names share a record."""
     guesses = Guesses(ManualClock())
     for number in range(34):
         await guesses.wrong(ALICE, f"nobody-{number}@example.com", wrong(0))

@@ -1,4 +1,4 @@
-"""Who is waited for before anything is stored of them."""
+"""Accounts that wait for a first sign-in before anything is stored of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALICE, BOB, CAROL = "alice@example.com", "bob@example.com", "carol@example.com"
 
 @dataclass
 class Office:
-    """One that is configured as a domain; `first_use` are the accounts that anybody can have asked for."""
+    """An office configured by its domain; `first_use` are the accounts that anybody may have asked for."""
 
     first_use: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
@@ -53,7 +53,7 @@ def test_whom_the_provider_refuses_where_nobody_signs_in_is_one_too() -> None:
 
 @pytest.mark.parametrize("over", [Authorized(BOB, BOB), Forgotten(BOB)])
 def test_who_has_signed_in_or_was_given_up_is_no_newcomer_until_a_program_asks_again(over: Notice) -> None:
-    """What is stored tells of the former; of the latter nobody is to be told that somebody must sign in."""
+    """The store tells of one who has signed in; and for one given up, nobody is to be told to sign in."""
     office = Office()
     office.needed(BOB)
     office.newcomers.take(over)

@@ -1,4 +1,4 @@
-"""The local password: right, wrong, old, new, and while the store is away."""
+"""The local password: right, wrong, old and new ones, and logins while the store cannot be reached."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHOSEN = "CANARY correct horse"
 
 
 class Outage(MemoryStore):
-    """A MemoryStore that can be out of reach, and counts how often it is read."""
+    """A MemoryStore that can fail, and counts its reads."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -120,7 +120,7 @@ async def test_a_new_password_counts_at_once_although_a_no_was_cached(passwords:
 
 
 class Work:
-    """Counts the hashes and comparisons that are made; the real ones."""
+    """Counts the real hashes and comparisons."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: list[str] = []
@@ -135,7 +135,7 @@ class Work:
         return counted
 
     async def of(self, asked: Awaitable[T]) -> tuple[T, Counter[str]]:
-        """The answer, and what it took."""
+        """The answer, and how many of each it took."""
         self.done.clear()
         return await asked, Counter(self.done)
 
@@ -143,7 +143,7 @@ class Work:
 async def test_yes_and_no_and_a_name_that_means_no_account_take_the_same_work(
     passwords: LocalPasswords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So does an account that has no password yet, one with old ones, and one with a mail program's own."""
+    """The same holds for an account without a password, one with old passwords, and one with a mail program's own."""
     old = await passwords.current(ALICE)
     new = await passwords.rotate(ALICE)
     await passwords.keep("carol@example.com", Kept.of(typed(CHOSEN)))
@@ -158,7 +158,7 @@ async def test_yes_and_no_and_a_name_that_means_no_account_take_the_same_work(
         ("carol@example.com", typed("CANARY wrong one"), False),
     ]
     for address, password, _ in asked:
-        await passwords.check(address, password)  # read from the store: from now on it is in memory
+        await passwords.check(address, password)  # reads the record, which stays in memory from now on
     work = Work(monkeypatch)
     took = [await work.of(passwords.check(address, password)) for address, password, _ in asked]
     assert [is_right for is_right, _ in took] == [is_right for _, _, is_right in asked]
@@ -293,7 +293,7 @@ async def test_any_printable_ascii_of_twelve_characters_will_do(passwords: Local
 
 
 async def stored(store: MemoryStore, password: str) -> None:
-    """As a bridge that learned it from a first login would keep it."""
+    """A record in the format for passwords that are no hashes; set() would refuse one with accents."""
     content = json.dumps({"format": 1, "current": password, "previous": []})
     await store.put("password/" + ALICE, content.encode(), expected=NEW)
 
@@ -459,7 +459,7 @@ async def test_what_was_read_is_valid_though_it_is_known_to_have_changed_as_long
 async def test_what_is_in_memory_no_more_is_told_of_and_made_up_names_are_not(
     store: Outage, clock: ManualClock
 ) -> None:
-    """Nobody would notice that it changes. A stranger's made-up names are without number."""
+    """What has left the memory is no longer watched for changes. A stranger can make up any number of names."""
     told: list[str] = []
     passwords = LocalPasswords(store, clock, told.append)
     await passwords.current(ALICE)
@@ -485,7 +485,7 @@ async def test_a_store_that_cannot_be_read_ends_no_look_for_changes(store: Outag
 
 async def test_two_processes_that_make_the_first_password_agree_on_one(clock: ManualClock) -> None:
     class Race(MemoryStore):
-        """Lets another process write between our read and our write, once."""
+        """Lets another process write once between our read and our write."""
 
         other: LocalPasswords | None = None
 
@@ -560,7 +560,7 @@ async def test_a_damaged_record_can_be_removed_and_one_of_a_newer_mail_bridge_is
     store: Outage, clock: ManualClock
 ) -> None:
     passwords, key = LocalPasswords(SealedStore(store, Secret(bytes(KEY_BYTES))), clock), "password/" + ALICE
-    await passwords.current("bob@example.com")  # whose record tells that the store has this key
+    await passwords.current("bob@example.com")  # its record proves that the store has this key
     await store.put(key, b"\x01damaged", expected=NEW)
     await passwords.remove(ALICE)
     assert await store.get(key) is None
@@ -590,6 +590,6 @@ async def test_guesses_at_names_without_number_do_not_fill_the_memory(passwords:
 
 
 def test_what_a_login_needs_is_loaded_before_the_first_one() -> None:
-    """A codec is a file: without a descriptor left, the first login of a process ended with a traceback."""
+    """A codec is a file: without a free descriptor, the first login of a process ended with a traceback."""
     wanted = "import sys, bridge.accounts.passwords; raise SystemExit('encodings.cp1252' not in sys.modules)"
     assert subprocess.run([sys.executable, "-c", wanted], check=False).returncode == 0
