@@ -365,7 +365,7 @@ async def test_a_first_login_is_told_of_the_ca_file_that_does_not_answer(
 async def test_a_first_look_serves_the_next_login_where_its_own_has_not_waited(
     company: Endpoint, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slow drive in the morning: each of those that wait no longer than that would begin anew, and none get in."""
+    """On a slow drive, each login with a short time limit would otherwise read the file anew, and none would get in."""
     looks, there = list[object](), threading.Event()
 
     def slowly(file: str | None) -> ssl.SSLContext:

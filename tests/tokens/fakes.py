@@ -1,4 +1,4 @@
-"""A provider in memory, strict in its rotation or unattended; a store that can fail; a clock moved by hand."""
+"""A provider in memory that rotates its grants strictly or is unattended, a store that can fail, and a manual clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SALES = Account("sales@example.com", "acme", "alice@example.com", {})
 
 
 class HandClock:
-    """Seconds move when a test says so; a pause moves them too."""
+    """Time moves only when a test moves it, or by a pause."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._now = now
@@ -36,7 +36,7 @@ class HandClock:
         self._monotonic += seconds
 
     def set_wall(self, seconds: float) -> None:
-        """A step of the wall clock alone."""
+        """Move the wall clock alone."""
         self._now += seconds
 
     async def pause(self, seconds: float) -> None:
@@ -45,7 +45,7 @@ class HandClock:
 
 
 class StrictProvider:
-    """Each grant works once; its successor comes with the next access token."""
+    """Each grant works once; each access token comes with the grant's successor."""
 
     name = "acme"
     is_unattended = False
@@ -59,16 +59,16 @@ class StrictProvider:
         self.subject: Subject | None = subject or Subject("alice@example.com", "id-1")
         self.refreshes = 0
         self.subjects: list[str] = []
-        """Whom refresh() was asked for."""
+        """The subject of each call of refresh()."""
         self.revoked: list[str] = []
         self.has_revocation = True
         self.problem: Exception | None = None
         self.gate = asyncio.Event()
-        """Closed, a refresh waits."""
+        """refresh() waits while this is clear."""
         self.gate.set()
         self.entered = asyncio.Event()
         self.revoking = asyncio.Event()
-        """Not set, a revocation waits."""
+        """revoke() waits while this is clear."""
         self.revoking.set()
         self._count = 0
         self._good = ""
@@ -127,21 +127,21 @@ class StrictProvider:
 
 
 class FailingStore(MemoryStore):
-    """A disk that is full, or away, for as long as the test says so."""
+    """A store whose disk is full or cannot be reached, as the test says."""
 
     def __init__(self) -> None:
         super().__init__()
         self.is_full = False
         self.is_away = False
         self.asked_in_vain = 0
-        """How often somebody wanted to read while it was away."""
+        """How many reads failed because it could not be reached."""
 
     def peek(self, key: str) -> tuple[bytes | None, int]:
-        """A record and its version, as a backup has them."""
+        """A record and its version, to be put back as from a backup."""
         return self._records[key]
 
     def poke(self, key: str, value: bytes | None, version: int) -> None:
-        """As it was then."""
+        """Put a record back with its old version."""
         self._records[key] = value, version
 
     async def get(self, key: str) -> Record | None:
@@ -173,16 +173,16 @@ class ScriptedDevice:
     consent = "mine"
 
     def __init__(self, behind: StrictProvider, *answers: DevicePending | Exception | None) -> None:
-        """None: the person has finished, and `behind` issues the tokens."""
+        """The answer None means that the person has finished, and `behind` issues the tokens."""
         self._behind = behind
         self._answers = list(answers)
         self.polls: list[float] = []
-        """When, by the monotonic clock."""
+        """The time of each poll, by the monotonic clock."""
         self.begun = 0
         self.problem: Exception | None = None
-        """Why none can begin."""
+        """begin_device() raises this."""
         self.finished: set[str] = set()
-        """Codes that the person has typed, whatever the script says."""
+        """User codes that the person has entered; they succeed whatever `answers` says."""
 
     async def begin_device(self) -> DeviceRequest:
         if self.problem is not None:

@@ -1,12 +1,12 @@
-"""A program that refreshes one token and kills itself at a step of the refresh: `python -m tests.tokens.killed FILE`.
+"""A program that refreshes a token and kills itself at a given step: `python -m tests.tokens.killed FILE`.
 
 FILE holds JSON: `provider` (a section of the configuration), `store`, `key_file`, `account`. Each line on standard
-input is a step's number, 0 for never; for each, a copy of this process (fork: the libraries are loaded once) runs the
-real token service over the real store and the real adapter, and lines of JSON say what became of it.
+input is the number of a step, or 0 for none. For each line a copy of this process (by fork, so that the libraries are
+loaded once) runs the real token service over the real store and the real adapter, and prints the outcome as JSON.
 
-A step is the moment before or behind each call, in any thread, of SQLite, of a socket or of TLS: of a process that is
-killed nothing remains but what it did there, so that there are no other steps. The interpreter tells of these calls
-(sys.setprofile), and the program needs no hook for them.
+A step is the moment before or after each call of SQLite, of a socket or of TLS, in any thread. Only these calls leave
+something behind when a process is killed, so there are no other steps. The interpreter reports the calls
+(sys.setprofile), so the program needs no hook for them.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ WITH_EFFECT = {
     "ssl": {"close", "connect", "shutdown"},
     "socket": {"close", "connect", "shutdown"},
 }
-"""Methods by the module of their class; a statement's effect may come with the step behind its last row."""
+"""Methods by the module of their class. A statement may take effect only after its last row was fetched."""
 
 Setting = dict[str, Any]
 
 
 @asynccontextmanager
 async def running(setting: Setting) -> AsyncIterator[tuple[Vault, TokenService]]:
-    """As bridge.app builds it."""
+    """The token service and its vault, as bridge.app builds them."""
     clock = SystemClock()
     store = open_store(
         StoreConfig(path=setting["store"], url=None, key_file=setting["key_file"]), default_path=Path("unused")
@@ -79,7 +79,7 @@ def say(**fields: object) -> None:
 
 
 def kill_at(number: int) -> None:
-    """Count the steps from now on, in all threads, and end the process without a word at this one."""
+    """Count the steps from now on, in all threads, and kill the process at this one."""
     steps = itertools.count(1)
 
     def step(frame: FrameType, kind: str, called: Any) -> None:
@@ -111,7 +111,7 @@ def main() -> None:
     quieten()
     for line in sys.stdin:
         if (child := os.fork()) == 0:
-            say(pid=os.getpid())  # here: on a busy machine it may be killed before the other one comes to say it
+            say(pid=os.getpid())  # said by the child: on a busy machine it may be killed before the parent says it
             asyncio.run(refresh(setting, int(line)))
             os._exit(0)
         _, status = os.waitpid(child, 0)

@@ -1,4 +1,4 @@
-"""Sign-ins: one for each account, a state works once and for ten minutes."""
+"""Sign-ins: one at a time for each account; a state works once and for ten minutes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.tokens.fakes import ALICE, SALES, HandClock, ScriptedDevice, StrictPr
 
 class World:
     def __init__(self, *answers: DevicePending | Exception | None) -> None:
-        """With answers: by device code."""
+        """With `answers`, sign-ins are by device code."""
         self.clock = HandClock()
         self.strict = StrictProvider(self.clock)
         self.device = ScriptedDevice(self.strict, *answers)
@@ -186,7 +186,7 @@ async def test_a_sign_in_ends_after_ten_minutes_by_the_monotonic_clock() -> None
     (notice,) = it.notices
     assert isinstance(notice, AuthorizationEnded)
     assert notice.code == "expired"
-    # A provider's own error page leads nobody back: this is all that is ever heard of it.
+    # A provider's own error page does not redirect back, so this notice is all that the user ever hears.
     assert "error" in notice.reason
     assert "`mail-bridge check --online`" in notice.reason
 
@@ -472,7 +472,7 @@ async def test_the_first_code_works_too_where_a_second_one_was_asked_for() -> No
 
 
 async def device_ends(it: World) -> Pending:
-    """Begin, and return once the sign-in is over."""
+    """Begin a sign-in, and return once it is over."""
     async with it.authorizations.running():
         pending = await it.authorizations.begin(ALICE)
         while it.authorizations.find(ALICE.address) is not None:
@@ -486,7 +486,7 @@ async def test_polls_keep_the_interval_and_slow_down_makes_it_longer_for_good() 
     await device_ends(it)
     assert [at - start for at in it.device.polls] == [5, 10, 20, 30]
     assert [account for account, _ in it.kept] == [ALICE]
-    assert it.notices == []  # Authorized is told by who keeps
+    assert it.notices == []  # it is keep() that reports Authorized
 
 
 async def test_an_outage_between_two_polls_ends_nothing_and_is_asked_less_and_less() -> None:
@@ -522,14 +522,14 @@ BUG = Diagnosis.of("sign_in.bug")
 
 async def test_a_bug_in_one_device_sign_in_ends_that_one_only(log: io.StringIO) -> None:
     it = World(WAIT, RuntimeError("of ours"))
-    pending = await device_ends(it)  # which would raise it, had it reached the task group of all sign-ins
+    pending = await device_ends(it)  # would raise the error if it had reached the task group of all sign-ins
     assert it.notices == [AuthorizationEnded(ALICE.address, "bug", BUG.told(), BUG, pending.attempt)]
     assert '"event": "sign_in.bug"' in log.getvalue()
     assert "RuntimeError" in log.getvalue()
 
 
 async def test_a_bug_behind_the_browsers_return_is_told_too() -> None:
-    """Else whoever waits for the end of this sign-in, such as `authorize`, waits for ever."""
+    """Otherwise whoever waits for the end of this sign-in, such as `authorize`, would wait for ever."""
     it = World()
     it.strict.problem = RuntimeError("of ours")
     pending = await it.authorizations.begin(ALICE)
@@ -548,7 +548,7 @@ async def test_a_code_that_nobody_types_expires_and_is_polled_no_more() -> None:
 
 
 class SlowToKeep(World):
-    """The store takes a moment."""
+    """The store takes a moment to save."""
 
     async def keep(self, account: Account, tokens: TokenSet) -> str:
         await asyncio.sleep(0)
@@ -562,14 +562,14 @@ async def test_what_a_code_has_brought_is_kept_though_nobody_polls_any_more() ->
 
 
 class FullWhenKept(World):
-    """The disk has filled up since the sign-in began."""
+    """The disk has become full since the sign-in began."""
 
     async def keep(self, account: Account, tokens: TokenSet) -> str:
         raise SignInUnsaved("the disk is full")
 
 
 async def test_a_sign_in_that_waits_to_be_saved_is_told_as_that() -> None:
-    """Whichever way it came: nobody need sign in again."""
+    """By code or by browser: nobody has to sign in again."""
     by_code, by_browser = FullWhenKept(None), FullWhenKept()
     await device_ends(by_code)
     pending = await by_browser.authorizations.begin(ALICE)
@@ -609,7 +609,7 @@ async def test_a_cancelled_code_is_polled_no_more_and_a_new_one_may_follow() -> 
 
 
 class SlowToAnswer(ScriptedDevice):
-    """The person has finished; the answer that says so takes a while."""
+    """The person has finished, but the provider's answer takes a while."""
 
     def __init__(self, behind: StrictProvider) -> None:
         super().__init__(behind, None)
@@ -678,7 +678,7 @@ async def test_leaving_ends_the_polls_under_way() -> None:
 
 
 class Unattended:
-    """What is left of a provider where nobody signs in."""
+    """A provider where nobody signs in, with no more methods than such a one has."""
 
     name = "acme"
     fingerprint = "one"

@@ -1,4 +1,4 @@
-"""Trap 28: on the day a client secret ends, nobody's mail works any more."""
+"""Trap 28: on the day when a client secret expires, nobody's mail works any more."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_bridge_that_starts_late_tells_at_once_and_a_new_day_silences_it() -> 
 
 
 def test_a_clock_that_was_ahead_for_a_while_silences_nothing() -> None:
-    """As that of a machine whose battery is empty, until a time server is asked."""
+    """As on a machine with an empty clock battery, until it has asked a time server."""
     it = World(40)
     it.clock.set_wall(300 * DAY)
     it.watch.look()

@@ -1,4 +1,4 @@
-"""SIGKILL at every step of a refresh, one after the other: real service, real store, real msal, a process for each."""
+"""SIGKILL at every step of a refresh in turn: the real service, store and msal, in a process for each step."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ BOB = "bob@example.com"
 
 @dataclass
 class Run:
-    """What became of one process."""
+    """The outcome of one process."""
 
     token: str | None = None
-    """Handed out."""
+    """The access token that was handed out."""
     problem: str | None = None
     killed: str | None = None
-    """Where."""
+    """The step at which it was killed."""
 
 
 @dataclass
 class Trial:
-    """The program, its store, and what the provider has seen."""
+    """The program, its store, and the server that records what it was sent."""
 
     server: AuthorizationServer
     setting: killed.Setting
     process: subprocess.Popen[str]
 
     def run(self, step: int = 0) -> Run:
-        """A process that is killed at this step, or at none."""
+        """Run a process that is killed at this step, or at none."""
         self.begin(step)
         return self.finish()
 
     def begin(self, step: int = 0) -> int:
-        """Returns: the process's id."""
+        """Start such a process. Returns: its process id."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{step}\n")
         self.process.stdin.flush()
@@ -72,7 +72,7 @@ class Trial:
         return said
 
     def sign_in(self) -> None:
-        """Somebody signs in (again)."""
+        """Store a new grant, as by a sign-in."""
         asyncio.run(self._adopt())
 
     async def _adopt(self) -> None:
@@ -80,7 +80,7 @@ class Trial:
             await tokens.adopt(killed.account(self.setting), Secret(self.server.issue_refresh_token(BOB)))
 
     def on_disk(self) -> tuple[str, str]:
-        """The access token and the refresh token."""
+        """The access token and the refresh token in the store."""
 
         async def load() -> tuple[str, str]:
             async with killed.running(self.setting) as (vault, _):
@@ -92,14 +92,14 @@ class Trial:
         return asyncio.run(load())
 
     def _ten_seconds_pass(self) -> None:
-        """The lease of a process that is no more runs out; elsewhere a test waits for it."""
+        """End the lease of the killed process at once, instead of waiting ten seconds for its expiry."""
         with closing(sqlite3.connect(self.setting["store"])) as database, database:
             database.execute("DELETE FROM bridge_leases")
 
 
 @pytest.fixture
 def trial(authorization_server: AuthorizationServer, tmp_path: Path) -> Iterator[Trial]:
-    """Signed in, with a token that is stale at once, so that every run is a refresh."""
+    """Signed in with a token that is stale at once, so that every run refreshes it."""
     authorization_server.lifetime = 0
     setting = {
         "provider": authorization_server.microsoft_config(),
@@ -117,7 +117,7 @@ def trial(authorization_server: AuthorizationServer, tmp_path: Path) -> Iterator
 
 
 def test_a_kill_at_every_step_of_a_refresh_loses_no_grant_and_uses_none_twice(trial: Trial) -> None:
-    """The provider keeps the last refresh token good, as Microsoft and Google do."""
+    """The provider leaves the last refresh token valid, as Microsoft and Google do."""
     trial.server.rotates = False
     used_up: set[str] = set()
     step, killed_at = 0, []
@@ -146,8 +146,8 @@ def test_a_kill_at_every_step_of_a_refresh_loses_no_grant_and_uses_none_twice(tr
 
 
 def test_with_a_strict_provider_one_window_is_left_and_it_ends_in_one_prompt(trial: Trial) -> None:
-    """A refresh token that works once is lost with a process that ends between the provider's answer and our disk.
-    No client can close that window: what it does not know it cannot store. Before it and behind it nothing is lost."""
+    """A refresh token that works once is lost when the process ends after the provider's answer and before our write.
+    No client can close that window: it cannot store what it has not received. Before and after it nothing is lost."""
     killed_at: list[str] = []
     lost: list[int] = []
     while True:
@@ -160,7 +160,7 @@ def test_with_a_strict_provider_one_window_is_left_and_it_ends_in_one_prompt(tri
             assert again.problem == "AuthorizationRequired", (run, again)
             presented = trial.server.presented[asked:]
             assert len(set(presented)) == 1
-            assert len(presented) <= 2  # the killed one's own may be read late
+            assert len(presented) <= 2  # the server may read the killed process's request late
             assert trial.run() == again
             assert trial.server.presented[asked:] == presented  # the record says so: nobody is asked in vain
             lost.append(len(killed_at))
@@ -169,7 +169,7 @@ def test_with_a_strict_provider_one_window_is_left_and_it_ends_in_one_prompt(tri
     asked_by = _last(killed_at, "behind _SSLSocket.write")
     answered_by = _last(killed_at, "behind _SSLSocket.read")
     saved_by = killed_at.index("behind Cursor.fetchall", answered_by)
-    # Between the first two it depends on whether the provider has read the question of somebody who is no more.
+    # Between these two it depends on whether the provider has read the request of the killed process.
     assert asked_by <= min(lost)
     assert [step for step in lost if step >= answered_by] == list(range(answered_by, saved_by))
 

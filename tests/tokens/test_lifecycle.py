@@ -1,4 +1,4 @@
-"""What a record amounts to, and the table of moves: every state, every event."""
+"""Which state a record is in, and the table of moves: every state with every event."""
 
 from __future__ import annotations
 
@@ -111,12 +111,12 @@ def test_where_nobody_signs_in_an_end_is_told_to_the_admin_and_asks_nobody() -> 
         (59, Fresh(TOKEN, is_new=True)),
         (61, Fresh(TOKEN, is_new=False)),
         (1799, Fresh(TOKEN, is_new=False)),
-        (1801, Stale(TOKEN)),  # trap 1: a session begun now would end before its time
+        (1801, Stale(TOKEN)),  # trap 1: the token would expire during a session that begins now
         (3500, Stale(TOKEN)),
         (3545, Stale(None)),
         (4000, Stale(None)),
         (-200, Fresh(TOKEN, is_new=True)),
-        (-3600, Stale(None)),  # the clock was set back: it says nothing of the token's life
+        (-3600, Stale(None)),  # the clock was set back, so the token's age cannot be told
         (+3600 * 24 * 365, Stale(None)),
     ],
 )

@@ -1,4 +1,4 @@
-"""What changes while a sign-in, a refresh or a sign-out is under way: a reload, another person, a damaged store."""
+"""Changes during a sign-in, a refresh or a sign-out: a reload, another person, a damaged store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.tokens.world import world
 
 
 class Gate:
-    """Closed from the start; tells when somebody stands before it."""
+    """Holds up whoever passes until it is opened, and says when somebody has come."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -43,7 +43,7 @@ class Gate:
 
 
 class Slow(StrictProvider):
-    """Has a gate at each step."""
+    """A provider with gates in begin(), redeem() or adopt(), and revoke()."""
 
     def __init__(self, clock: HandClock) -> None:
         super().__init__(clock)
@@ -51,7 +51,7 @@ class Slow(StrictProvider):
         self.redeems: list[Gate] = []
         self.revokes: list[Gate] = []
         self.redeemed: list[str] = []
-        """The states of the requests that it was to redeem."""
+        """The state of each request that it was asked to redeem."""
 
     async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
         request = await super().begin(login_hint=login_hint, redirect_uri=redirect_uri)
@@ -97,7 +97,7 @@ class World:
         return await self.tokens.service.keep(account, tokens)
 
     def reload(self, *, account: Account | None = ALICE, other_provider: bool = False) -> None:
-        """As bridge.app does it."""
+        """Change the configuration as bridge.app does."""
         if other_provider:
             self.authorizations.drop_provider("acme")
             self.tokens.providers["acme"] = other = Slow(self.tokens.clock)
@@ -121,7 +121,7 @@ RELOADS = [
 
 
 async def outcome(work: Awaitable[object]) -> str:
-    """What the code of its failure is, or that it went well."""
+    """The code of its failure, or "done"."""
     try:
         await work
     except AuthorizationFailed as problem:
@@ -132,7 +132,7 @@ async def outcome(work: Awaitable[object]) -> str:
 
 @pytest.mark.parametrize("change", RELOADS)
 async def test_a_sign_in_that_was_beginning_during_a_reload_is_none(change: Change) -> None:
-    """Its answer would have gone to a provider that had not been asked."""
+    """The answer of one provider would otherwise be redeemed at another one."""
     async with world() as tokens:
         it = World(tokens)
         it.provider.begins.append(gate := Gate())
@@ -146,7 +146,7 @@ async def test_a_sign_in_that_was_beginning_during_a_reload_is_none(change: Chan
 
 
 async def redeemed_during(it: World, change: Change) -> str:
-    """The outcome of a code that the provider is about to redeem while the configuration changes."""
+    """The outcome for a code that the provider is redeeming while the configuration changes."""
     pending = await it.authorizations.begin(ALICE)
     it.provider.redeems.append(gate := Gate())
     async with asyncio.TaskGroup() as group:
@@ -178,7 +178,7 @@ async def test_a_reload_that_changes_nothing_for_it_lets_a_sign_in_go_on() -> No
 
 
 POP3_OFF = replace(ALICE, endpoints={Protocol.IMAP: Endpoint("imap.example.com", 993, TlsMode.IMPLICIT)})
-"""The same person at the same provider, whose mailbox is reached in other ways."""
+"""The same person at the same provider, but with other mail servers."""
 
 
 async def test_what_a_sign_in_does_not_depend_on_may_change_while_it_waits_for_the_person() -> None:
@@ -244,7 +244,7 @@ async def test_a_token_adopted_during_a_reload_is_not_taken_for_the_new_provider
 
 
 async def test_of_three_who_begin_while_the_provider_comes_back_two_do_not_get_a_sign_in_each() -> None:
-    """The second state would end the first: a person in one of two windows would sign in for nothing."""
+    """Otherwise the second state would end the first, and a person with two windows would sign in in vain in one."""
     async with world() as tokens:
         it = World(tokens)
         gates = [Gate() for _ in range(3)]
@@ -274,7 +274,7 @@ async def test_of_three_who_begin_while_the_provider_comes_back_two_do_not_get_a
 
 
 async def test_who_joins_a_refresh_gets_no_token_for_what_is_no_longer_configured() -> None:
-    """Else one provider's token would go to the other's mail server."""
+    """Otherwise a token of one provider would go to the mail server of another."""
     async with world() as it:
         await it.sign_in()
         it.providers["other"] = other = StrictProvider(it.clock)
@@ -314,7 +314,7 @@ async def test_a_sign_out_counts_before_the_provider_has_heard_of_it() -> None:
             newest = it.provider.issue()
             await tokens.service.keep(ALICE, newest)
             gate.open()
-        assert tokens.heard(Forgotten) == 1  # a tray that hears it last would show nobody signed in
+        assert tokens.heard(Forgotten) == 1  # a tray that heard it again now would show nobody signed in
         assert await tokens.service.access_token(ALICE) == newest.access
 
 
@@ -353,7 +353,7 @@ async def test_the_trouble_of_the_grant_before_is_not_that_of_a_new_sign_in() ->
 
 
 class ReadOnly(FailingStore):
-    """As a file that may be read, while the test says so."""
+    """A store that can be read, but takes no lease while `is_full` is set, like a read-only file."""
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         if self.is_full:
@@ -363,7 +363,7 @@ class ReadOnly(FailingStore):
 
 @pytest.mark.parametrize(("store", "what"), [(FailingStore(), "full"), (ReadOnly(), "read-only")])
 async def test_a_store_that_takes_nothing_is_the_accounts_trouble(store: FailingStore, what: str) -> None:
-    """Mail programs are told "later": nobody must see a green dot meanwhile."""
+    """Mail programs are told "later", so the account must not be shown as working."""
     async with world(store) as it:
         await it.sign_in()
         it.clock.advance(4000)
@@ -380,7 +380,7 @@ async def test_a_store_that_takes_nothing_is_the_accounts_trouble(store: Failing
 
 
 async def test_a_store_that_is_back_is_nobodys_trouble_any_more() -> None:
-    """Whose token is still good needs no refresh to see that it is."""
+    """An account whose token is still valid shows no trouble, even without a refresh."""
     async with world() as before:
         token = await before.sign_in()
     async with world(before.store, before.clock) as it:
@@ -393,7 +393,7 @@ async def test_a_store_that_is_back_is_nobodys_trouble_any_more() -> None:
 
 
 class DamagedWhileHeld(FailingStore):
-    """The disk breaks once the lease is held."""
+    """The store reports damage when a lease that is held is to be extended."""
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         if name in self._leases:
@@ -448,7 +448,7 @@ async def test_two_services_on_one_store_have_a_lease_one_after_the_other() -> N
 
 
 class KeepsLeases(FailingStore):
-    """It is away when the lease is given back."""
+    """The store cannot be reached when the lease is released."""
 
     async def release_lease(self, name: str, holder: str) -> None:
         raise StoreUnavailable("the disk is away")

@@ -1,4 +1,4 @@
-"""Renewal ahead of expiry: quietly, only what is in use, and again after a suspend."""
+"""Renewal ahead of expiry: without a prompt, only for accounts in use, and also after a suspend."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_an_account_that_nobody_uses_is_left_alone() -> None:
 async def test_an_account_that_was_only_looked_at_is_left_alone() -> None:
     async with world() as it:
         await it.sign_in()
-        assert it.clock.monotonic() < IN_USE  # as on a machine that has just started: its clock begins near zero
+        assert it.clock.monotonic() < IN_USE  # the monotonic clock is still near zero, as after a start of the machine
         await it.service.standing(ALICE)
         it.clock.set_wall(3600)
         await renewal(it).look()
@@ -61,7 +61,7 @@ async def test_a_sign_in_that_another_node_has_removed_gives_no_token_any_more()
         assert await other.service.access_token(ALICE) == token
         await it.service.forget(ALICE)
         it.store.is_away = True
-        await renewal(other).look()  # a store that does not answer takes nobody's token away
+        await renewal(other).look()  # while the store does not answer, nobody loses a token
         assert await other.service.access_token(ALICE) == token
         it.store.is_away = False
         await renewal(other).look()
@@ -84,7 +84,7 @@ async def test_a_look_at_an_account_of_which_nothing_could_be_read_yet_changes_n
 
 
 class Looking(FailingStore):
-    """Something happens between what is stored and the answer that tells of it."""
+    """Lets something happen after the store was read and before its answer arrives."""
 
     async def happens(self) -> object:
         return None
@@ -111,7 +111,7 @@ async def test_after_a_suspend_the_first_look_renews() -> None:
     async with world() as it:
         await it.sign_in()
         await it.service.access_token(ALICE)
-        it.clock.set_wall(8 * 3600)  # the monotonic clock stood still meanwhile, as on Linux
+        it.clock.set_wall(8 * 3600)  # the monotonic clock stood still meanwhile, as it does on Linux
         await renewal(it).look()
         assert it.provider.refreshes == 1
 
@@ -152,7 +152,7 @@ async def test_a_provider_that_hangs_holds_up_nobody_elses_renewal() -> None:
 
 
 async def test_a_provider_that_hangs_holds_up_no_later_look() -> None:
-    """Of a hundred accounts each waits for it: half an hour in which no sign-out elsewhere would be noticed."""
+    """With a hundred accounts the waits would add up to half an hour, in which sign-outs elsewhere go unnoticed."""
     async with world() as it, world(it.store, it.clock) as node:
         other = StrictProvider(it.clock, Subject("bob@example.com"))
         it.providers["other"] = node.providers["other"] = other
@@ -194,7 +194,7 @@ async def test_a_provider_that_is_away_is_asked_less_and_less() -> None:
         ahead = renewal(it)
         for _ in range(40):
             it.clock.advance(BACKOFF_FIRST)
-            it.clock.set_wall(-BACKOFF_FIRST)  # the token stays alive; only the waiting is looked at
+            it.clock.set_wall(-BACKOFF_FIRST)  # the token stays valid; only the backoff is tested
             await ahead.look()
         assert 5 <= it.provider.refreshes <= 8
         it.provider.problem = None
@@ -212,7 +212,7 @@ async def test_the_time_until_it_is_asked_again_is_doubled_up_to_a_quarter_of_an
         ahead = renewal(it)
 
         async def pauses(seconds: float) -> list[float]:
-            """Between the times at which it is asked, for so long."""
+            """The pauses between requests to the provider within these seconds."""
             it.provider.problem = ProviderUnavailable("away")
             asked = []
             for _ in range(int(seconds / BACKOFF_FIRST)):
@@ -221,7 +221,7 @@ async def test_the_time_until_it_is_asked_again_is_doubled_up_to_a_quarter_of_an
                 if it.provider.refreshes > before:
                     asked.append(it.clock.monotonic())
                 it.clock.advance(BACKOFF_FIRST)
-                it.clock.set_wall(-BACKOFF_FIRST)  # the token stays as it is; only the waiting is looked at
+                it.clock.set_wall(-BACKOFF_FIRST)  # the token's age stays as it is; only the backoff is tested
             return [later - earlier for earlier, later in pairwise(asked)]
 
         assert await pauses(1860) == [30, 60, 120, 240, 480, 900]

@@ -1,4 +1,4 @@
-"""How many sign-ins there may be: what is counted, for how long, and what a good end takes back."""
+"""How many sign-ins there may be: which ones count, for how long, and what a success takes back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.tokens.fakes import HandClock
 
 
 def in_vain(room: Room, asker: str) -> int:
-    """Begins sign-ins of which nothing comes, until there is no room. Returns: how many."""
+    """Begin sign-ins that never succeed until there is no room. Returns: how many."""
     for number in range(SHARE + 1):
         try:
             with room.for_one_more(asker, 0):

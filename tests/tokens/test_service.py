@@ -1,4 +1,4 @@
-"""One refresh for all who wait, saved before it is used; trouble never costs a token."""
+"""One refresh serves all who wait, it is saved before it is used, and failures never cost a token."""
 
 from __future__ import annotations
 
@@ -124,13 +124,13 @@ async def test_the_rotated_grant_is_stored_before_the_token_is_handed_out() -> N
         assert stored.entry is not None
         assert stored.entry.tokens.access == token
         assert stored.entry.tokens.grant.reveal() == "CANARY-grant-2"
-        assert stored.entry.tokens.subject == Subject("alice@example.com", "id-1")  # a refresh does not tell it again
+        assert stored.entry.tokens.subject == Subject("alice@example.com", "id-1")  # a refresh does not report it again
 
 
 async def test_a_full_disk_loses_nothing_and_hands_out_nothing() -> None:
     async with world() as it:
         await it.refresh_onto_a_full_disk()
-        with pytest.raises(StoreUnavailable):  # the old grant is used up: it must not be tried again
+        with pytest.raises(StoreUnavailable):  # the old grant is used up and must not be tried again
             await it.service.access_token(ALICE)
         assert it.provider.refreshes == 1
         it.store.is_full = False
@@ -201,7 +201,7 @@ async def test_what_waits_for_the_disk_does_not_outlive_a_sign_in_elsewhere_that
         it.clock.advance(10)
         await other.service.keep(ALICE, replace(other.provider.issue(), grant=Secret("CANARY-newest")))
         it.clock.advance(4000)
-        with pytest.raises(AuthorizationRequired):  # "newest" is none of its provider's
+        with pytest.raises(AuthorizationRequired):  # its provider did not issue "newest"
             await other.service.access_token(ALICE)
         with pytest.raises(AuthorizationRequired):
             await it.service.access_token(ALICE)
@@ -228,7 +228,7 @@ async def test_a_grant_that_ended_late_does_not_end_a_new_sign_in() -> None:
     async with world() as it, world(it.store, it.clock) as other:
         await it.sign_in()
         it.clock.advance(4000)
-        for service in (it.service, other.service):  # by this process, and by another one on the same store
+        for service in (it.service, other.service):  # in this process, and in another one on the same store
             it.provider.entered.clear()
             it.provider.gate.clear()
             async with asyncio.TaskGroup() as group:
@@ -245,7 +245,7 @@ async def test_a_grant_that_ended_late_does_not_end_a_new_sign_in() -> None:
 
 
 async def taken_back(it: World, *, is_tried: bool = False) -> None:
-    """The database is as it was before the last refresh: from a backup, or by a standby that had not heard of it."""
+    """The store is as it was before the last refresh, as after a restore, or on a standby without the last write."""
     key = f"grant/{ALICE.address}"
     await it.sign_in()
     value, version = it.store.peek(key)
@@ -254,7 +254,7 @@ async def taken_back(it: World, *, is_tried: bool = False) -> None:
     it.clock.advance(4000)
     it.store.poke(key, value, version)
     if is_tried:
-        async with world(it.store, it.clock) as other:  # another node, to which the provider says that it has ended
+        async with world(it.store, it.clock) as other:  # another node, which the provider tells that the grant ended
             with pytest.raises(AuthorizationRequired):
                 await other.service.access_token(ALICE)
 
@@ -270,7 +270,7 @@ async def test_a_grant_that_the_store_has_lost_again_is_brought_back_by_whoever_
 
 
 async def test_a_grant_that_the_store_has_lost_again_is_back_before_the_provider_is_asked() -> None:
-    """A process that ends before the answer comes would leave the grant of before, which is used up."""
+    """Otherwise a process that ends before the answer comes would leave only the previous grant, which is used up."""
     async with world() as it:
         await taken_back(it)
         it.provider.problem = ProviderUnavailable("away")
@@ -282,7 +282,7 @@ async def test_a_grant_that_the_store_has_lost_again_is_back_before_the_provider
 
 
 async def test_it_is_brought_back_by_who_knows_most_whatever_others_have_tried_before() -> None:
-    """Each try, and each node that brings back what it knew, counts the version up."""
+    """The version does not tell: every try counts it up, and so does every node that writes back what it knew."""
     async with world() as it, world(it.store, it.clock) as knows_less, world(it.store, it.clock) as knows_nothing:
         await it.sign_in()
         value, version = it.store.peek(f"grant/{ALICE.address}")
@@ -364,7 +364,7 @@ async def test_a_registration_that_is_refused_is_tried_again_rarely_and_at_once_
 
 
 async def test_a_grant_that_may_have_ended_is_kept_and_asks_the_person_until_it_works_again() -> None:
-    """LemonLDAP::NG has one word for that and for a wrong request: whose turn it is, nobody can know."""
+    """LemonLDAP::NG has one error for an ended grant and for a wrong request, so nobody can know whose turn it is."""
     async with world() as it:
         await it.sign_in()
         it.clock.advance(4000)
@@ -388,11 +388,11 @@ async def test_a_grant_that_may_have_ended_is_kept_and_asks_the_person_until_it_
 async def test_a_sign_in_of_which_the_end_was_known_says_that_it_was_given_for_some_days_only(
     days: int, key: str
 ) -> None:
-    """Google's, while the app's status is Testing, ends in the same words as one whose password was changed."""
+    """Google's sign-in for an app in status Testing ends with the same error as one whose password was changed."""
     async with world() as it:
         await it.service.keep(ALICE, replace(it.provider.issue(), ends_at=it.clock.now() + 7 * 86400))
         it.clock.advance(3 * 86400)
-        await it.service.access_token(ALICE)  # a refresh tells nothing of it
+        await it.service.access_token(ALICE)  # the answer to a refresh does not repeat `ends_at`
         it.clock.advance((days - 3) * 86400)
         ended = Diagnosis.of("google.ended", "invalid_grant: Bad Request")
         it.provider.problem = GrantRevoked(ended.told(), diagnosis=ended)
@@ -468,8 +468,8 @@ async def test_peer_09_a_refused_token_is_replaced_once_and_then_left_alone() ->
         it.clock.advance(100)
         second = await it.service.access_token(ALICE, refused=token)
         assert second != token
-        assert await it.service.access_token(ALICE, refused=second) == second  # brand new: the token is not the trouble
-        assert await it.service.access_token(ALICE, refused=token) == second  # somebody else has replaced it already
+        assert await it.service.access_token(ALICE, refused=second) == second  # brand new: the token is not the cause
+        assert await it.service.access_token(ALICE, refused=token) == second  # it has been replaced already
         assert it.provider.refreshes == 1
 
 
@@ -493,7 +493,7 @@ async def test_trap_29_peer_08_the_wrong_person_is_named_and_nothing_is_stored()
             await it.sign_in()
         assert caught.value.code == "wrong_person"
         assert (await it.vault.load(ALICE.address)).entry is None
-        # A shared mailbox has nobody who could sign in as it: this is how its delegate gets any further.
+        # Nobody can sign in as a shared mailbox: this tells its delegate what to configure.
         assert "sign_in_as: mallory@example.com" in str(caught.value)
 
 
@@ -697,7 +697,7 @@ async def test_scripts_hear_of_a_registration_that_is_refused_every_ten_minutes_
     async with world() as it:
         await it.sign_in()
         it.clock.advance(4000)
-        for _ in range(20):  # a CRM that tries each minute
+        for _ in range(20):  # as a CRM that tries every minute
             it.provider.problem = kind("the secret has expired")
             with pytest.raises(kind):
                 await it.service.access_token(ALICE)
@@ -728,8 +728,8 @@ async def test_scripts_hear_of_a_registration_that_is_refused_once_for_all_its_a
 
         first, other = accounts[0].address, elsewhere.address
         assert await told_in(10) == [first, other]
-        assert await told_in(50) == [first, other] * 2  # after 10 and 30 minutes; the next one after 70
-        it.providers["acme"] = it.provider = StrictProvider(it.clock)  # by a reload, and no better
+        assert await told_in(50) == [first, other] * 2  # after 10 and 30 minutes; the next one would come after 70
+        it.providers["acme"] = it.provider = StrictProvider(it.clock)  # as by a reload that did not help
         assert await told_in(10) == [first, other]
 
 
@@ -749,7 +749,7 @@ async def test_a_refusal_that_comes_behind_a_success_is_another_one() -> None:
     async with world() as it:
         await it.sign_in()
         it.clock.advance(4000)
-        for _ in range(71):  # told at once, and after 10, 30 and 70 minutes
+        for _ in range(71):  # reported at once, and after 10, 30 and 70 minutes
             it.provider.problem = ProviderRefused("the secret has expired")
             with pytest.raises(ProviderRefused):
                 await it.service.access_token(ALICE)
@@ -764,10 +764,10 @@ async def test_a_refusal_that_comes_behind_a_success_is_another_one() -> None:
 
 
 async def test_a_refusal_of_long_ago_keeps_no_provider_that_was_replaced() -> None:
-    """Else a bridge that runs for a year holds one for each mailbox and reason that it ever had trouble with."""
+    """Otherwise a bridge that runs for a year keeps a provider for each mailbox and each reason for trouble."""
     kept_out = Diagnosis.of("microsoft.conditional_access")
     async with world() as it:
-        it.providers["acme"] = it.provider = StrictProvider(it.clock)  # the first one is the world's
+        it.providers["acme"] = it.provider = StrictProvider(it.clock)  # world() itself holds the first one
         await it.sign_in()
         it.clock.advance(4000)
         it.provider.problem = ProviderRefused(kept_out.told(), diagnosis=kept_out)
@@ -806,7 +806,7 @@ async def test_a_corrected_configuration_has_no_trouble_yet() -> None:
         it.provider.problem = ProviderRefused("the secret has expired")
         await it.service.access_token(ALICE)
         assert (await it.service.standing(ALICE)).detail == "the secret has expired"
-        it.providers["acme"] = StrictProvider(it.clock)  # by a reload, with the new secret
+        it.providers["acme"] = StrictProvider(it.clock)  # as by a reload with the new secret
         assert (await it.service.standing(ALICE)).detail == ""
 
 
@@ -825,7 +825,7 @@ async def test_what_is_said_by_an_adapter_that_a_reload_has_replaced_meanwhile_i
             it.provider.problem = GrantRevoked("ask the admin") if is_unattended else ProviderRefused("an old secret")
             corrected = it.providers["acme"] = StrictProvider(it.clock)
             corrected.is_unattended = is_unattended
-            corrected.issue()  # it knows the grant that is stored
+            corrected.issue()  # so that it accepts the stored grant
             it.provider.gate.set()
         assert (await it.service.standing(ALICE)).detail == ""
         await it.service.access_token(ALICE)

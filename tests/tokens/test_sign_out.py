@@ -1,4 +1,4 @@
-"""A sign-out: the record goes in any case, and each grant is revoked where it was given, and nowhere else."""
+"""A sign-out removes the record in any case, and revokes each grant at the provider that issued it and nowhere else."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_who_signs_out_during_a_refresh_that_fails_is_signed_out(problem: 
 
 
 class Keeps(StrictProvider):
-    """Cannot be reached when a grant is to be revoked."""
+    """A provider that cannot be reached when a grant is to be revoked."""
 
     async def revoke(self, grant: Secret[str]) -> bool:
         raise ProviderUnavailable("away")
@@ -145,7 +145,7 @@ async def test_whose_fruit_cannot_be_revoked_is_signed_out_all_the_same(log: io.
 
 
 async def test_who_signs_out_and_in_again_elsewhere_during_a_refresh_stays_signed_in() -> None:
-    """At Google, revoking one token ends all of that person's."""
+    """At Google, revoking one token would end all grants of that person."""
     clock, store = HandClock(), FailingStore()
     async with world(store, clock) as one, world(store, clock) as two:
         await one.sign_in()
@@ -182,7 +182,7 @@ async def test_who_signs_out_elsewhere_while_the_disk_is_full_has_revoked_what_i
         await two.service.forget(ALICE)
         await one.service.notice_removals()
         store.is_full = False
-        if is_signed_in_again:  # at Google, revoking one token ends all of that person's
+        if is_signed_in_again:  # at Google, revoking one token would end all grants of that person
             await two.sign_in()
         await one.service.save_unsaved()
         assert one.provider.revoked == ([] if is_signed_in_again else ["CANARY-grant-2"])
@@ -191,7 +191,7 @@ async def test_who_signs_out_elsewhere_while_the_disk_is_full_has_revoked_what_i
 
 @pytest.mark.parametrize("is_unattended", [False, True])
 async def test_what_the_disk_did_not_take_and_nobody_can_revoke_is_given_up(is_unattended: bool) -> None:
-    """The provider has left the configuration, or there is no grant to revoke."""
+    """Either the provider has left the configuration, or there is no grant to revoke."""
     clock, store = HandClock(), FailingStore()
     async with world(store, clock) as one, world(store, clock) as two:
         one.provider.is_unattended = is_unattended
@@ -227,7 +227,7 @@ async def test_a_grant_that_other_scopes_have_made_useless_is_revoked_too() -> N
 @pytest.mark.parametrize("is_noted", [True, False])
 async def test_a_grant_is_revoked_whatever_its_provider_is_called_by_now(is_noted: bool) -> None:
     async with world() as it:
-        it.provider.client = "mine" if is_noted else ""  # a record of before it was noted
+        it.provider.client = "mine" if is_noted else ""  # a record from before clients were noted
         await it.sign_in()
         it.provider.client = "mine"
         stranger = it.providers["acme"] = StrictProvider(it.clock)
@@ -268,7 +268,7 @@ async def test_who_signs_out_hears_what_may_still_be_good_at_the_provider() -> N
 
 
 async def test_what_waits_to_be_saved_over_a_damaged_record_is_revoked_all_the_same() -> None:
-    """Its token is in nobody's hands afterwards."""
+    """Afterwards nobody holds that token any more."""
     store = Damaged()
     async with world(store) as it:
         await it.sign_in()
@@ -286,7 +286,7 @@ def _reasons(unrevoked: tuple[Diagnosis, ...]) -> list[str]:
 
 
 class Overtaken(FailingStore):
-    """Somebody else is quicker by one change, as many times as the test says."""
+    """Another process changes the record just before our write, as many times as the test says."""
 
     times = 0
 
@@ -324,7 +324,7 @@ async def test_what_others_change_in_between_stops_neither_a_sign_in_nor_a_sign_
 
 
 def elsewhere(it: World, *, client: str = "new", consent: str = "new") -> StrictProvider:
-    """Another provider of the configuration, to which the account moves."""
+    """Add another provider to the configuration, for the account to move to."""
     other = it.providers["other"] = StrictProvider(it.clock)
     other.client, other.consent, other.fingerprint = client, consent, f"of {client}"
     return other
@@ -368,7 +368,7 @@ async def test_a_grant_that_a_full_disk_did_not_take_is_revoked_as_well_by_a_sig
 
 @pytest.mark.parametrize(("client", "consent"), [("mine", "mine"), ("another of the project", "mine")])
 async def test_what_shares_its_consent_with_a_new_sign_in_is_not_revoked(client: str, consent: str) -> None:
-    """At Google, revoking one token ends all of that person's for the whole project."""
+    """At Google, revoking one token ends all grants of that person for the whole project."""
     async with world() as it:
         await it.sign_in()
         await it.sign_in()
@@ -384,7 +384,7 @@ async def test_where_nobody_has_signed_in_there_is_nothing_to_forget() -> None:
 
 
 class Silent(FailingStore):
-    """A database that has removed the record, and whose answer is lost on the way."""
+    """The database removes the record, but its answer is lost."""
 
     is_silent = True
 
@@ -405,7 +405,7 @@ async def test_whoever_signs_out_again_because_the_store_did_not_answer_has_the_
 
 
 class Damaged(FailingStore):
-    """What is in it does not open, from when the test says so."""
+    """A store whose records cannot be opened once the test says so."""
 
     is_damaged = is_newer = False
 

@@ -1,4 +1,4 @@
-"""Accounts for which nobody signs in: obtained instead of asked for, once for everybody, and never a prompt."""
+"""Accounts for which nobody signs in: a token is obtained on demand, once for all who wait, and never with a prompt."""
 
 from __future__ import annotations
 

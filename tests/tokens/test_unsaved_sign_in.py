@@ -1,4 +1,4 @@
-"""Somebody has signed in, and the store does not take it: nobody need sign in again once it does."""
+"""A person has signed in but the store cannot save it: once it can, nobody has to sign in again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_the_last_thing_before_the_end_is_to_save_it() -> None:
 
 
 async def test_one_that_was_saved_though_the_answer_to_that_was_lost_is_told_too() -> None:
-    """A database server may vanish behind its commit."""
+    """A database server may vanish right after its commit."""
     async with world() as it:
         await it.sign_in_onto_a_full_disk()
         unsaved = it.service._known(ALICE.address).unsaved
@@ -154,7 +154,7 @@ async def test_the_answer_to_a_refresh_that_was_under_way_does_not_take_its_plac
 
 
 class SlowDisk(FailingStore):
-    """One write takes as long as the test says, while later ones fail."""
+    """One write takes until the test lets it go on, while later ones fail."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a record keeps of a sign-in that the provider has ended, and what is said of one that cannot be read."""
+"""What a record keeps of a sign-in that the provider has ended, and the errors for records that cannot be read."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_a_record_from_before_diagnoses_and_clients_is_read() -> None:
 
 
 async def test_what_is_tried_out_is_taken_back() -> None:
-    """Else the next one who tries takes the lease of before for somebody else's write."""
+    """Otherwise the next try would take the lease left behind for another process's write."""
     store = MemoryStore()
     await Vault(store).try_out(ALICE.address)
     assert store._leases == {}
@@ -98,7 +98,7 @@ SPOILED = {
 
 
 async def spoiled(store: MemoryStore, vault: Vault, head: bytes) -> None:
-    """Alice's record, which begins with `head` now."""
+    """Alice's record, which now begins with `head`."""
     await vault.save(ALICE.address, ENTRY, expected=0)
     (key,) = await store.keys("grant/")
     record = await store.get(key)
@@ -120,7 +120,7 @@ async def test_a_damaged_record_is_told_with_both_ways_out_and_can_be_replaced(
 
 
 async def test_what_a_newer_mail_bridge_has_sealed_is_not_given_up(store: MemoryStore, vault: Vault) -> None:
-    """It may be read once that one is back."""
+    """It can be read again once the newer version is back."""
     await spoiled(store, vault, b"\x02")
     for reading in (vault.load(ALICE.address), vault.load_any(ALICE.address)):
         with pytest.raises(StoreCorrupt, match="newer mail-bridge") as caught:

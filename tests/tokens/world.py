@@ -1,4 +1,4 @@
-"""A token service on a store and a provider that fail as a test says."""
+"""A token service on a store and at a provider that fail when a test says so."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class World:
             await self.service.access_token(ALICE)
 
     async def sign_in_onto_a_full_disk(self) -> AccessToken:
-        """Behind the provider: the code is used up."""
+        """The provider has redeemed the code, so it cannot be used again."""
         self.store.is_full = True
         tokens = self.provider.issue()
         with pytest.raises(SignInUnsaved, match="the disk is full"):
