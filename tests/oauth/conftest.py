@@ -1,4 +1,4 @@
-"""What several tests of the transport and of the adapters above it share."""
+"""Fixtures for several tests of the transport and of the adapters above it."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from tests.oauth.raw import Tls, certificates
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    """A CA of the module's own, for tests/oauth/raw.py."""
+    """A CA and a server context, new for each module, for tests/oauth/raw.py."""
     return certificates(tmp_path_factory.mktemp("ca"))

@@ -1,7 +1,7 @@
-"""An HTTPS server that answers with given bytes: what a real authorization server would never send.
+"""An HTTPS server that answers with given bytes, such as no real authorization server would send.
 
-Plain sockets in a thread, one connection after the other: asyncio's TLS leaves unclosed transports behind when a
-handshake fails or a client goes away, and here both are the point.
+It uses plain sockets in a thread, one connection after the other: asyncio's TLS leaves transports unclosed when a
+handshake fails or a client goes away, and these tests provoke both.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import trustme
 
 Answer = bytes | Callable[[socket.socket], object]
 Tls = tuple[str, ssl.SSLContext]
-"""A CA's file, and a server context with a certificate of it."""
+"""The file of a CA, and a server context with a certificate that it has issued."""
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
 @dataclass
 class Raw:
-    """Where it listens, whom to trust, and what it was sent."""
+    """The server's port, the CA file to trust, and the requests that it received."""
 
     port: int
     ca_file: str
@@ -33,18 +33,18 @@ class Raw:
 
     @property
     def url(self) -> str:
-        """An https:// URL on it."""
+        """An https:// URL on this server."""
         return f"https://localhost:{self.port}/token"
 
 
 def http(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
-    """A whole answer."""
+    """A complete HTTP response."""
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nContent-Type: application/json\r\n{headers}\r\n"
     return head.encode() + body
 
 
 def certificates(directory: Path) -> Tls:
-    """Of a new CA, for localhost."""
+    """A new CA, and a certificate for localhost."""
     ca = trustme.CA()
     file = directory / "ca.pem"
     ca.cert_pem.write_to_path(str(file))
@@ -55,7 +55,7 @@ def certificates(directory: Path) -> Tls:
 
 @contextlib.contextmanager
 def serving(answer: Answer, ca_file: str, context: ssl.SSLContext | None) -> Iterator[Raw]:
-    """Answer each request with these bytes, or by this function, then close."""
+    """Answer each request with these bytes, or by calling this function, then close."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         raw = Raw(listener.getsockname()[1], ca_file)
         over = threading.Event()
@@ -77,7 +77,7 @@ def _serve(
         if over.is_set():
             return connection.close()
         connection.settimeout(5)
-        with connection, contextlib.suppress(OSError):  # OSError: the client has gone, or does not trust us
+        with connection, contextlib.suppress(OSError):  # the client has gone, or does not trust our CA
             channel = context.wrap_socket(connection, server_side=True) if context else connection
             with channel:
                 log.append(_request(channel))
@@ -88,12 +88,12 @@ def _serve(
 
 
 def _request(channel: socket.socket) -> bytes:
-    """Head and body; an unread body would turn the close into a reset."""
+    """The head and the body of a request; closing with the body unread would reset the connection."""
     request = b""
     while b"\r\n\r\n" not in request and (piece := channel.recv(4096)):
         request += piece
     head, _, body = request.partition(b"\r\n\r\n")
     length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
     if length and (left := int(length[1]) - len(body)) > 0:
-        request += channel.recv(left)  # a short form comes in one piece
+        request += channel.recv(left)  # a form as short as this comes in one piece
     return request

@@ -1,4 +1,4 @@
-"""Reading a token endpoint's answer."""
+"""How a token endpoint's answer is read."""
 
 import base64
 import json
@@ -119,7 +119,7 @@ def test_only_a_verified_address_is_a_subject(found: dict[str, Any], unsaid: boo
     + ["a b@c.example", "\ud800@b.example", "a" * 1_000_000 + "@b.example", "no address", "", None, 5, ["a@b.example"]],
 )
 def test_what_nobody_should_print_is_nobodys_address(claim: object) -> None:
-    """Whoever signs in may have chosen it, and it comes into a terminal, a log and a notification."""
+    """Its owner may have chosen it, and it is shown in terminals, logs and notifications."""
     assert answers.named(claim) == ""
     assert answers.subject_by_email({"email": claim}, unsaid=True) is None
 

@@ -1,4 +1,4 @@
-"""From a provider's error answer to one of our errors."""
+"""How a provider's error answer becomes one of our errors."""
 
 from collections.abc import Callable
 
@@ -149,7 +149,7 @@ def test_peer_14_each_number_of_microsofts_is_explained(
 ) -> None:
     problem = decide(aadsts(error, code))
     if decide is sign_in_problem and key in {"microsoft.unused", "microsoft.not_valid"}:
-        key = "oauth.code_spent"  # the same numbers stand for a code that is too old
+        key = "oauth.code_spent"  # the same codes stand for an authorization code that is too old
     assert problem.diagnosis is not None
     assert (problem.diagnosis.key, problem.diagnosis.advice.turn) == (key, turn)
     assert problem.diagnosis.advice.is_temporary is (turn is NOBODY)
@@ -213,7 +213,7 @@ def test_a_refused_refresh_is_explained(failure: Failure, kind: type[BridgeError
 
 @pytest.mark.parametrize("error", ["invalid_dpop_proof", "use_dpop_nonce"])
 def test_who_signs_in_where_tokens_are_bound_to_a_key_is_not_asked_to_do_it_again(error: str) -> None:
-    """It would come to the same each time."""
+    """Each further sign-in would end in the same way."""
     problem = sign_in_problem(Failure(error))
     assert type(problem) is ProviderRefused
     assert problem.diagnosis is not None
@@ -339,7 +339,7 @@ def test_the_numbers_are_read_from_whatever_an_answer_has_in_their_place(
 
 @pytest.mark.parametrize("piece", ["-", "_", ".", "~", "+", "="])
 def test_a_token_is_left_out_whatever_signs_are_in_it(piece: str) -> None:
-    """Of a JWT, base64 and base64url; none of its pieces is long."""
+    """These signs occur in JWTs, base64 and base64url; no part between them is long."""
     token = piece.join(["CANARY7"] * 8)
     assert "CANARY" not in str(refresh_problem(Failure("invalid_grant", f"the token {token} is spent")))
 
@@ -351,5 +351,5 @@ def test_a_text_is_one_line_that_a_terminal_can_show() -> None:
 
 
 def test_a_secret_that_is_none_hides_nothing() -> None:
-    """A client has none, or a sign-in began without PKCE."""
+    """A client may have no secret, or the sign-in began without PKCE."""
     assert "the code is spent" in str(sign_in_problem(Failure("invalid_grant", "the code is spent"), hide=[Secret("")]))

@@ -1,4 +1,4 @@
-"""`kind: oauth2` and answers that our own authorization server does not give."""
+"""`kind: oauth2` with answers that our own authorization server does not give."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bridge.secret import Secret
 from tests.oauth.raw import Answer, Raw, certificates, http, serving
 
 SECRET = "CANARY-7"
-"""Short: what is long is left out of a text whatever it is."""
+"""Short, because long words are removed from any text."""
 GOOD: dict[str, Any] = {
     "device_code": "CANARY-device",
     "user_code": "WDJB-MJHT",
@@ -40,7 +40,7 @@ REQUEST = DeviceRequest(
 async def asking(
     directory: Path, answer: Answer, flow: Flow, authentication: ClientAuthentication = ClientAuthentication.BODY
 ) -> AsyncIterator[tuple[Provider, Raw]]:
-    """The adapter for this flow, before a server that gives one answer to everything."""
+    """The adapter for this flow, with a server that gives one answer to every request."""
     ca_file, context = certificates(directory)
     with serving(answer, ca_file, context) as raw:
         config = GenericProvider(
@@ -198,7 +198,7 @@ async def test_an_app_is_never_told_that_a_person_must_sign_in(tmp_path: Path, e
 
 
 async def test_a_refresh_token_for_an_app_is_not_kept(tmp_path: Path) -> None:
-    """RFC 6749 section 4.4.3 says that there should be none, and some servers send one all the same."""
+    """RFC 6749 section 4.4.3 says that none should be sent, but some servers send one."""
     answer = {"access_token": "CANARY-access", "token_type": "bearer", "refresh_token": "CANARY-refresh"}
     async with asking(tmp_path, http(json.dumps(answer).encode()), Flow.CLIENT_CREDENTIALS) as (provider, _):
         tokens = await provider.refresh(Secret(""), subject="alice@example.com")
@@ -232,7 +232,7 @@ async def test_a_server_that_repeats_what_it_was_sent_does_not_make_us_tell_it(
 
 
 async def test_a_server_is_told_what_kind_of_token_it_is_to_revoke(tmp_path: Path) -> None:
-    """RFC 7009 section 2.1; and that JSON is understood here, as the few ask who speak something else by default."""
+    """RFC 7009 section 2.1. It is also asked for JSON, since a few servers use another format by default."""
     async with asking(tmp_path, http(b"{}"), Flow.BROWSER) as (provider, raw):
         assert await provider.revoke(Secret("CANARY-refresh"))
     assert b"\r\nAccept: application/json\r\n" in raw.requests[0]

@@ -1,4 +1,4 @@
-"""`kind: oauth2` where a person signs in by a browser, and answers that our own authorization server does not give."""
+"""`kind: oauth2` with a sign-in by browser, and answers that our own authorization server does not give."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def told(**changes: Any) -> bytes:
 
 @asynccontextmanager
 async def asking(directory: Path, answer: bytes = b"", **changes: Any) -> AsyncIterator[BrowserProvider]:
-    """The adapter, before a server that gives one answer to everything."""
+    """The adapter, with a server that gives one answer to every request."""
     ca_file, context = certificates(directory)
     with serving(answer, ca_file, context) as raw:
         known = {"kind": "oauth2", "client_id": "it", "client_secret": "CANARY-secret", "scopes": ["mail"]}
@@ -82,15 +82,15 @@ async def test_at_a_refresh_only_an_id_token_for_us_says_who_it_is(tmp_path: Pat
 
 @pytest.mark.parametrize("extra", [{"error": None}, {"error": ""}, {"error": None, "error_description": None}])
 async def test_an_error_that_names_none_is_no_error(tmp_path: Path, extra: dict[str, Any]) -> None:
-    """Of servers whose answers have the same members whatever happens: what rotates must not be lost for that."""
+    """Some servers' answers always have these members; a rotated refresh token must not be lost for that."""
     answer = http(json.dumps(GOOD | extra).encode())
     assert (await refreshed(tmp_path, answer)).grant.reveal() == "CANARY-refresh"
 
 
 @pytest.mark.parametrize("status", ["201 Created", "202 Accepted", "203 Non-Authoritative Information"])
 async def test_tokens_are_tokens_with_any_status_of_success(tmp_path: Path, status: str) -> None:
-    """RFC 6749 section 5.1 has 200; what frameworks say of any POST is 201, and a proxy that has touched an answer
-    says 203."""
+    """RFC 6749 section 5.1 says 200; some frameworks answer any POST with 201, and a proxy that has changed an answer
+    makes it 203."""
     answer = http(json.dumps(GOOD).encode(), status)
     assert (await refreshed(tmp_path, answer)).grant.reveal() == "CANARY-refresh"
 
@@ -109,7 +109,7 @@ async def test_an_empty_code_is_not_sent(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_repeats_the_code_does_not_make_us_tell_it(tmp_path: Path) -> None:
-    """A short one: what is long is left out of a text whatever it is."""
+    """A short code, because long words are removed from any text."""
     answer = http(b'{"error": "invalid_grant", "error_description": "CANARY-7 is spent"}', "400 Bad Request")
     with pytest.raises(AuthorizationFailed) as caught:
         await redeemed(tmp_path, answer, code="CANARY-7")
@@ -126,8 +126,8 @@ async def test_of_scopes_that_only_say_who_it_is_none_has_to_be_granted(tmp_path
 async def test_a_refresh_that_is_called_wrong_ends_nothing_and_may_be_a_sign_in_that_has_ended(
     tmp_path: Path, error: str
 ) -> None:
-    """LemonLDAP::NG's whole answer to a refresh token that it knows no more; others mean our registration by it. The
-    second is Yahoo's own."""
+    """LemonLDAP::NG's whole answer to a refresh token that it no longer knows; other servers mean by it that our
+    registration is wrong. The second error is Yahoo's own."""
     with pytest.raises(GrantInDoubt) as caught:
         await refreshed(tmp_path, http(json.dumps({"error": error}).encode(), "400 Bad Request"))
     assert caught.value.diagnosis is not None
@@ -136,7 +136,7 @@ async def test_a_refresh_that_is_called_wrong_ends_nothing_and_may_be_a_sign_in_
 
 
 LEAGUE = {"error": "invalid_request", "error_description": "The refresh token is invalid."}
-"""Of league/oauth2-server before its version 9; a hint stands beside it, such as "Token has been revoked"."""
+"""From league/oauth2-server before version 9; the answer also has a hint, such as "Token has been revoked"."""
 
 
 async def test_who_says_in_so_many_words_that_the_refresh_token_is_invalid_has_ended_the_sign_in(
@@ -166,14 +166,14 @@ async def test_the_same_words_in_another_answer_end_nothing(
 
 
 async def test_a_page_in_place_of_an_answer_may_be_that_of_a_url_that_is_wrong(tmp_path: Path) -> None:
-    """It stays temporary: a gateway says 404, too, while the provider behind it starts."""
+    """The error stays temporary: a gateway answers 404, too, while the provider behind it starts."""
     with pytest.raises(ProviderUnavailable, match="or a URL is wrong") as caught:
         await redeemed(tmp_path, http(b"Not Found", "404 Not Found"))
     assert type(caught.value) is ProviderUnavailable
 
 
 async def test_a_renewal_that_is_refused_without_a_word_may_be_a_sign_in_that_has_ended(tmp_path: Path) -> None:
-    """Glewlwyd's whole answer to a refresh token that it does not know any more, and to a wrong secret beside it."""
+    """Glewlwyd's whole answer to a refresh token that it no longer knows, and to a wrong secret as well."""
     with pytest.raises(GrantInDoubt) as caught:
         await refreshed(tmp_path, http(b"", "400 Bad Request"))
     assert caught.value.diagnosis is not None
@@ -186,7 +186,7 @@ async def test_a_renewal_that_is_refused_without_a_word_may_be_a_sign_in_that_ha
     [("401 Unauthorized", "oauth.invalid_client"), ("403 Forbidden", "oauth.unauthorized_client")],
 )
 async def test_a_status_alone_says_who_is_not_accepted(tmp_path: Path, status: str, key: str) -> None:
-    """RFC 9110 sections 15.5.2, 15.5.4; 403 is all that Glewlwyd says of a wrong secret where nobody signs in."""
+    """RFC 9110 sections 15.5.2, 15.5.4; 403 is Glewlwyd's whole answer to a wrong secret in a flow without a person."""
     with pytest.raises(ProviderRefused) as caught:
         await refreshed(tmp_path, http(b" \r\n", status))
     assert caught.value.diagnosis is not None
@@ -194,14 +194,14 @@ async def test_a_status_alone_says_who_is_not_accepted(tmp_path: Path, status: s
 
 
 async def test_a_client_that_is_not_authorized_may_have_a_wrong_secret(tmp_path: Path) -> None:
-    """Glewlwyd's word for one where a code is redeemed, and for a grant type that the client has not."""
+    """Glewlwyd says this for a wrong secret when a code is redeemed, and for a grant type not allowed to the client."""
     with pytest.raises(ProviderRefused, match="client_secret"):
         await redeemed(tmp_path, http(b'{"error": "unauthorized_client"}', "403 Forbidden"))
 
 
 @pytest.mark.parametrize("body", [b"Unauthorized", b"<!doctype html><title>Unauthorized</title>", b'"no"'])
 async def test_with_401_it_is_us_who_are_not_accepted_in_whatever_words(tmp_path: Path, body: bytes) -> None:
-    """Passport's, before node's oauth2orize, are no JSON. Of another status a page may be anybody's."""
+    """Passport, in front of node's oauth2orize, answers without JSON. A page with another status may be anybody's."""
     with pytest.raises(ProviderRefused, match="client_id and client_secret"):
         await refreshed(tmp_path, http(body, "401 Unauthorized"))
     for status in ("400 Bad Request", "403 Forbidden"):
@@ -225,7 +225,7 @@ async def test_with_401_it_is_us_who_are_not_accepted_in_whatever_words(tmp_path
     ],
 )
 async def test_with_401_in_the_json_of_a_framework_it_is_us_too(tmp_path: Path, answer: dict[str, Any]) -> None:
-    """Spring's and NestJS's words for a wrong secret, where the framework says no before anything of OAuth is asked."""
+    """Spring and NestJS refuse a wrong secret in these words, before their OAuth code is reached."""
     for asked in (refreshed, redeemed):
         with pytest.raises(ProviderRefused, match="client_id and client_secret"):
             await asked(tmp_path, http(json.dumps(answer).encode(), "401 Unauthorized"))
@@ -247,7 +247,7 @@ async def test_an_end_that_is_told_with_401_is_one(tmp_path: Path) -> None:
     ],
 )
 async def test_where_there_is_nothing_a_url_may_be_wrong(tmp_path: Path, status: str, answer: dict[str, Any]) -> None:
-    """Rails, Keycloak, node's oidc-provider and Okta say it in JSON."""
+    """Rails, Keycloak, node's oidc-provider and Okta answer in JSON."""
     with pytest.raises(ProviderUnavailable, match="or a URL is wrong") as caught:
         await redeemed(tmp_path, http(json.dumps(answer).encode(), status))
     assert type(caught.value) is ProviderUnavailable
@@ -259,21 +259,21 @@ async def test_an_end_that_is_told_with_404_is_one(tmp_path: Path) -> None:
 
 
 async def test_who_is_not_accepted_may_have_shown_the_right_secret_in_the_wrong_way(tmp_path: Path) -> None:
-    """Servers that take a client's secret in one way only say no more than this (RFC 6749 section 5.2)."""
+    """A server that accepts the secret in one way only has no other error for this (RFC 6749 section 5.2)."""
     with pytest.raises(ProviderRefused, match=r"with `kind: oauth2`, .*client_authentication"):
         await redeemed(tmp_path, http(b'{"error": "invalid_client"}', "401 Unauthorized"))
 
 
 @pytest.mark.parametrize("error", ["invalid_token", "invalid_grant"])
 async def test_a_grant_that_the_provider_does_not_know_is_at_its_end(tmp_path: Path, error: str) -> None:
-    """RFC 7009 section 2.2 calls it no error; some servers do."""
+    """RFC 7009 section 2.2 says that this is no error; some servers report one."""
     async with asking(tmp_path, http(json.dumps({"error": error}).encode(), "400 Bad Request")) as provider:
         assert await provider.revoke(GRANT)
 
 
 @pytest.mark.parametrize("error", ["invalid_request", {"code": 403, "message": "forbidden"}, ["denied"], None])
 async def test_a_revocation_that_is_refused_has_not_been_one(tmp_path: Path, error: object) -> None:
-    """In whatever form: gateways before a provider have their own."""
+    """In any form, since gateways in front of a provider have their own."""
     async with asking(tmp_path, http(json.dumps({"error": error}).encode(), "400 Bad Request")) as provider:
         with pytest.raises(ProviderUnavailable, match="HTTP 400"):
             await provider.revoke(GRANT)
@@ -286,7 +286,7 @@ async def test_a_revocation_that_succeeds_in_other_words_has_been_one(tmp_path: 
 
 
 async def test_a_revocation_that_is_refused_with_nothing_to_read_has_not_been_one(tmp_path: Path) -> None:
-    """By Basic, too: of a 401 the header says enough to many."""
+    """Neither with the secret in the body nor by Basic; with a 401, many servers put the reason in the header only."""
     async with asking(tmp_path, http(b"", "401 Unauthorized")) as provider:
         with pytest.raises(ProviderUnavailable, match="not from the provider"):
             await provider.revoke(GRANT)
@@ -326,7 +326,7 @@ async def test_a_hint_is_sent_where_there_is_one(tmp_path: Path, hint: str, sent
     "host", ["login.windows.net", "login.sovcloud-identity.fr", *(preset.authority_host for preset in CLOUDS.values())]
 )
 async def test_at_microsoft_nobody_is_asked_for_what_an_administrator_has_granted(tmp_path: Path, host: str) -> None:
-    """`kind: oauth2` can be Microsoft, too; there the scope is enough, and the page stops whoever may not consent."""
+    """`kind: oauth2` can be Microsoft, too; there the scope suffices, and its page stops whoever may not consent."""
     url = f"https://{host}/contoso.com/oauth2/v2.0/authorize"
     async with asking(tmp_path, scopes=["offline_access"], authorization_url=url) as provider:
         request = await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT)
@@ -345,7 +345,7 @@ async def test_at_microsoft_nobody_is_asked_for_what_an_administrator_has_grante
 async def test_who_wants_to_come_back_without_the_person_asks_for_their_consent(
     tmp_path: Path, scopes: list[str], query: str, sent: list[str] | None
 ) -> None:
-    """OpenID Connect Core section 11. Another `prompt` is the administrator's word."""
+    """OpenID Connect Core section 11. A `prompt` in the configured URL is the administrator's choice."""
     async with asking(tmp_path, scopes=scopes, authorization_url=f"https://idp.example/a{query}") as provider:
         request = await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT)
     assert parse_qs(urlsplit(request.url).query, keep_blank_values=True).get("prompt") == sent
@@ -361,7 +361,7 @@ async def test_each_sign_in_with_openid_has_a_nonce_of_its_own(tmp_path: Path, s
 
 
 async def test_a_nonce_in_the_url_is_the_only_one_and_nothing_is_expected_of_it(tmp_path: Path) -> None:
-    """What helped at a server that insists on one, before it was sent. A second one is an error (RFC 6749 3.1)."""
+    """An old workaround for servers that require a nonce. A second one would be an error (RFC 6749 section 3.1)."""
     answer, url = told(id_token=id_token(aud="it", nonce="of-old")), "https://idp.example/a?nonce=of-old"
     async with asking(tmp_path, answer, scopes=["openid"], authorization_url=url) as provider:
         request = await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT)

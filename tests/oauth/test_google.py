@@ -1,4 +1,4 @@
-"""`kind: google` and answers that our own authorization server does not give."""
+"""`kind: google` with answers that our own authorization server does not give."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GOOD: dict[str, Any] = {
 
 @asynccontextmanager
 async def asking(directory: Path, answer: bytes, **changes: Any) -> AsyncIterator[BrowserProvider]:
-    """The adapter, before a server that gives one answer to everything."""
+    """The adapter, with a server that gives one answer to every request."""
     ca_file, context = certificates(directory)
     with serving(answer, ca_file, context) as raw:
         urls = dict.fromkeys(("authorization_url", "token_url", "revocation_url"), raw.url)
@@ -69,7 +69,7 @@ async def refreshed(directory: Path, answer: bytes) -> TokenSet:
 
 @contextmanager
 def refusal(expected: type[BridgeError]) -> Iterator[pytest.ExceptionInfo[BridgeError]]:
-    """With no secret in it, nor in what led to it, which a log would print too."""
+    """Expects an error without a secret in it or in its causes, which a log would print too."""
     with pytest.raises(expected) as caught:
         yield caught
     error: BaseException | None = caught.value
@@ -107,7 +107,7 @@ async def test_an_empty_code_is_not_sent(tmp_path: Path) -> None:
 
 
 async def test_a_code_that_google_repeats_is_not_told(tmp_path: Path) -> None:
-    """A short one: what is long is left out of a text whatever it is."""
+    """A short code, because long words are removed from any text."""
     answer = http(b'{"error": "invalid_grant", "error_description": "CANARY-7 is spent"}', "400 Bad Request")
     with refusal(AuthorizationFailed) as caught:
         await redeemed(tmp_path, answer, code="CANARY-7")
@@ -115,7 +115,7 @@ async def test_a_code_that_google_repeats_is_not_told(tmp_path: Path) -> None:
 
 
 async def test_an_error_counts_whatever_else_the_answer_says(tmp_path: Path) -> None:
-    """With the status of success, and with a token beside it."""
+    """Also with a status of success, and beside a token."""
     with refusal(AuthorizationFailed):
         await redeemed(tmp_path, told(error="invalid_grant"))
     with refusal(GrantRevoked):
@@ -125,7 +125,7 @@ async def test_an_error_counts_whatever_else_the_answer_says(tmp_path: Path) -> 
 async def test_a_status_of_failure_counts_whatever_the_answer_says(tmp_path: Path) -> None:
     with refusal(AuthorizationFailed):
         await redeemed(tmp_path, told("400 Bad Request"))
-    with refusal(ProviderUnavailable):  # whose grant is kept
+    with refusal(ProviderUnavailable):  # the grant is kept
         await refreshed(tmp_path, told("400 Bad Request"))
 
 
@@ -133,7 +133,7 @@ async def test_a_status_of_failure_counts_whatever_the_answer_says(tmp_path: Pat
     "body", [b"<html>Welcome to our hotel</html>", b"[]", b"access_token=CANARY&token_type=Bearer"]
 )
 async def test_what_is_no_json_object_is_not_googles(tmp_path: Path, body: bytes) -> None:
-    """oauthlib would read a form."""
+    """oauthlib would accept a form-encoded answer."""
     with refusal(ProviderUnavailable) as caught:
         await redeemed(tmp_path, http(body))
     assert "captive portal" in str(caught.value)
@@ -151,7 +151,7 @@ async def test_a_sign_in_without_a_grant_that_is_text_is_not_kept(tmp_path: Path
 
 
 NONSENSE: list[dict[str, Any]] = [
-    {"access_token": None, "id_token": "CANARY-id"},  # google-auth's error has the whole answer in it
+    {"access_token": None, "id_token": "CANARY-id"},  # google-auth's error contains the whole answer
     {"expires_in": "soon"},
     {"expires_in": []},
 ]
@@ -181,7 +181,7 @@ async def test_a_grant_that_google_does_not_know_is_at_its_end(tmp_path: Path, e
 
 @pytest.mark.parametrize("error", ["invalid_request", {"code": 403, "status": "PERMISSION_DENIED"}])
 async def test_a_revocation_that_google_refuses_has_not_been_one(tmp_path: Path, error: object) -> None:
-    """The second is how Google's own front answers, for all of its services."""
+    """The second is the answer of Google's own front end, the same for all of its services."""
     async with asking(tmp_path, http(json.dumps({"error": error}).encode(), "400 Bad Request")) as provider:
         with refusal(ProviderUnavailable) as caught:
             await provider.revoke(GRANT)
@@ -192,14 +192,14 @@ async def test_a_revocation_that_google_refuses_has_not_been_one(tmp_path: Path,
 async def test_a_person_who_does_not_say_who_he_is_may_let_us_at_the_mail(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    """In either form of a scope's name: Google shows a box for each."""
+    """With either form of the scopes' names: Google shows a check box for each scope."""
     tokens = await redeemed(tmp_path, told(scope="https://mail.google.com/"), **changes)
     assert tokens.subject is None
 
 
 @pytest.mark.parametrize("place", ["authorization_url", "token_url"])
 async def test_googles_library_takes_no_url_in_clear_not_even_of_this_machine(tmp_path: Path, place: str) -> None:
-    """Which the configuration allows, for an authorization server of one's own."""
+    """Our configuration allows one, for an authorization server of one's own."""
     with refusal(ProviderRefused) as caught:
         await redeemed(tmp_path, told(), **{place: "http://localhost:9/"})
     assert "https://" in str(caught.value)

@@ -1,4 +1,4 @@
-"""The one transport: trust, time, size, redirects, proxies."""
+"""The only HTTPS transport: trust, time limits, size limits, redirects, proxies."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def get(raw: Raw, limits: Limits | None = None) -> Reply:
 
 
 def dripping(begun: bytes, drop: bytes) -> Callable[[socket.socket], None]:
-    """An answer that has no end, until whoever asked has gone."""
+    """An answer that goes on until the client has gone."""
 
     def drip(channel: socket.socket) -> None:
         channel.sendall(begun)
@@ -103,7 +103,7 @@ async def test_a_request_that_has_not_gone_out_is_told_from_one_that_may_have_ar
         return caught.type
 
     with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))  # and does not listen
+        deaf.bind(("127.0.0.1", 0))  # bound, but not listening
         port = deaf.getsockname()[1]
         for url in (f"https://localhost:{port}/", f"http://127.0.0.1:{port}/", "https://nowhere.invalid/"):
             assert await problem(url) is ProviderNotAsked, url
@@ -122,12 +122,12 @@ async def test_a_request_that_has_not_gone_out_is_told_from_one_that_may_have_ar
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
 async def test_no_connection_is_kept_for_a_next_request(tls: Tls, scheme: str) -> None:
-    """Also by a server that minds nobody's `Connection: close`: it may hang up just as a refresh goes out to it."""
+    """Nor with a server that ignores `Connection: close`: it might hang up just as the next refresh is sent."""
     ends: list[bytes] = []
 
     def answer(channel: socket.socket) -> None:
         channel.sendall(http(b"{}"))
-        ends.append(channel.recv(65536))  # and has gone
+        ends.append(channel.recv(65536))  # returns b"" once the client has closed
 
     with serving(answer, tls[0], tls[1] if scheme == "https" else None) as raw:
         https = Https("test", ca_file=raw.ca_file, limits=Limits(connect=2, read=1, overall=5, answer=1))
@@ -147,7 +147,7 @@ async def test_an_office_that_comes_back_at_once_does_not_queue_for_a_provider_t
 
 
 async def test_many_requests_at_once_leave_no_word_about_a_pool(tls: Tls, caplog: pytest.LogCaptureFixture) -> None:
-    """urllib3 warns where more connections come back than it would keep; ten, if nobody says more."""
+    """urllib3 warns when more connections are returned than its pool keeps, by default ten."""
     all_are_there = threading.Barrier(AT_ONCE, timeout=20)
 
     class Together(BaseHTTPRequestHandler):
@@ -238,7 +238,7 @@ async def test_an_answer_in_drops_ends_with_the_overall_limit(tls: Tls, begun: b
     with serving(dripping(begun, drop), *tls) as raw:
         https = Https("test", ca_file=raw.ca_file, limits=SHORT)
         for ask in (https.get, https.post):
-            # Said by the thread, which has ended with it, and not by who waits for the thread.
+            # The thread itself reports this and has ended, rather than the caller that waits for it.
             with pytest.raises(ProviderUnavailable, match="takes too long"):
                 await https.run(partial(ask, raw.url))
         https.close()
@@ -255,7 +255,7 @@ async def test_drops_inside_the_tls_of_a_proxy_with_tls_end_with_the_overall_lim
     def drip(channel: socket.socket) -> None:
         channel.sendall(b"HTTP/1.1 200 Established\r\n\r\n")
         channel.recv(4096)
-        dripping(b"\x16\x03\x03\x40\x00", b"x")(channel)  # a record of 16 KiB
+        dripping(b"\x16\x03\x03\x40\x00", b"x")(channel)  # the header of a record of 16 KiB
 
     with serving(drip, *tls) as proxy:
         https = Https("test", ca_file=proxy.ca_file, proxy=f"https://localhost:{proxy.port}", limits=SHORT)
@@ -278,7 +278,7 @@ async def test_no_http_at_all_is_trouble_on_the_way(tls: Tls) -> None:
     [
         (b'\xef\xbb\xbf{"a": "\xc3\xa9"}', "application/json"),
         (b'{"a": "\xc3\xa9"}', "text/html"),
-        (b'{"a": "\xc3\xa9"}', "application/json; charset=idna"),  # a codec of Python's, and none for texts
+        (b'{"a": "\xc3\xa9"}', "application/json; charset=idna"),  # a codec of Python's, but no character set
     ],
 )
 async def test_an_answer_is_utf_8_whatever_its_header_says(tls: Tls, body: bytes, kind: str) -> None:
@@ -296,7 +296,7 @@ async def test_a_redirect_that_leads_nowhere_is_trouble_on_the_way(tls: Tls, loc
 
 @pytest.mark.parametrize("has_pysocks", [False, True])
 async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyPatch, has_pysocks: bool) -> None:
-    """And not passed by, also where requests itself could speak to it."""
+    """It is not bypassed, even where requests itself could use it."""
     if has_pysocks:
         monkeypatch.setattr("requests.adapters.SOCKSProxyManager", lambda *_, **__: PoolManager())
     monkeypatch.setenv("ALL_PROXY", "socks5://user:CANARY@127.0.0.1:1")
@@ -380,7 +380,7 @@ async def test_a_library_cannot_switch_verification_off(tls: Tls, tmp_path: Path
 
 
 async def test_without_ca_file_the_systems_certificates_count(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", tls[0])  # OpenSSL's own name for where the system's certificates are
+    monkeypatch.setenv("SSL_CERT_FILE", tls[0])  # OpenSSL's own variable for the system's certificates
     with serving(http(b"{}"), *tls) as raw:
         https = Https("test")
         assert (await https.run(partial(https.get, raw.url))).status_code == 200
@@ -404,7 +404,7 @@ async def test_a_ca_file_that_has_changed_is_read_anew(tls: Tls, tmp_path: Path)
 async def test_this_machines_certificates_are_read_anew_when_their_file_has_changed(
     tls: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A company has put its own among them, and the bridge runs."""
+    """The company has added its own CA while the bridge runs."""
     other, _ = certificates(tmp_path)
     bundle = tmp_path / "bundle.pem"
     bundle.write_bytes(Path(other).read_bytes())
@@ -415,7 +415,7 @@ async def test_this_machines_certificates_are_read_anew_when_their_file_has_chan
             await https.run(partial(https.get, raw.url))
         bundle.write_bytes(Path(other).read_bytes() + Path(tls[0]).read_bytes())
         assert (await https.run(partial(https.get, raw.url))).status_code == 200
-        bundle.unlink()  # as it may be for a moment
+        bundle.unlink()  # the file may be missing for a moment while it is replaced
         assert (await https.run(partial(https.get, raw.url))).status_code == 200
     https.close()
 
@@ -455,7 +455,7 @@ async def test_a_closed_port_is_named(tls: Tls) -> None:
 
 @needs_black_hole
 async def test_an_address_that_goes_nowhere_leaves_time_for_the_next(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As IPv6 is in many an office. The first address has all of the request's time, and more."""
+    """As with IPv6 in many offices. The first address alone could use up more than the request's time."""
     with serving(http(b"{}"), *tls) as raw, behind_a_dead_address(raw.port, monkeypatch):
         assert (await get(raw, Limits(connect=40, read=40, overall=30, answer=40))).status_code == 200
 
@@ -464,7 +464,7 @@ async def test_an_address_that_goes_nowhere_leaves_time_for_the_next(tls: Tls, m
 def test_without_a_file_descriptor_no_network_and_no_firewall_is_blamed(tls: Tls) -> None:
     https = Https("test", ca_file=tls[0])
     with pytest.raises(ProviderUnavailable):
-        https.get("https://127.0.0.1:9/token")  # loads what a request needs
+        https.get("https://127.0.0.1:9/token")  # loads everything that a request needs
     with out_of_descriptors(), pytest.raises(ProviderUnavailable, match="Too many open files"):
         https.get("https://127.0.0.1:9/token")
     https.close()
@@ -478,7 +478,7 @@ async def test_a_name_that_does_not_exist_is_named(tls: Tls) -> None:
 
 
 async def proxied(https: Https, url: str) -> tuple[str, bytes]:
-    """The error text, and what the proxy was asked; the proxy says no."""
+    """The error text of a request that the proxy refuses."""
     try:
         await https.run(partial(https.get, url))
     except ProviderUnavailable as problem:
@@ -510,7 +510,7 @@ async def test_a_proxys_password_may_have_any_letters() -> None:
 def test_a_proxys_password_with_a_bracket_is_a_sentence_without_it(
     monkeypatch: pytest.MonkeyPatch, password: str
 ) -> None:
-    """Which is written %5B in a URL; Python finds an address of IPv6 there, and quotes it as no good one."""
+    """In a URL the bracket has to be %5B; Python takes it for an IPv6 address, and quotes it as invalid."""
     monkeypatch.setenv("https_proxy", f"http://joe:{password}@localhost:1")
     with pytest.raises(ProviderUnavailable, match="the URL or the proxy's URL cannot be used") as caught:
         Https("test").get("https://login.invalid/token")

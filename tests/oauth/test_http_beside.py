@@ -1,4 +1,4 @@
-"""The one HTTPS session: a POST beside a GET, plain HTTP beside TLS, and what is loaded beside an answer."""
+"""The HTTPS session: POST and GET, plain HTTP and TLS, and what is loaded while an answer is awaited."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.oauth.test_http import SHORT, dripping
 
 
 async def test_an_answer_to_a_post_may_take_longer_than_one_to_a_get(tls: Tls) -> None:
-    """What a POST has brought about, a new grant, is lost with its answer."""
+    """If the answer to a POST is lost, so is what the POST has brought about, such as a new grant."""
 
     def late(channel: socket.socket) -> None:
         threading.Event().wait(0.6)
@@ -34,7 +34,7 @@ async def test_an_answer_to_a_post_may_take_longer_than_one_to_a_get(tls: Tls) -
 
 
 async def test_drops_without_tls_end_with_the_overall_limit_too() -> None:
-    """http:// to this machine."""
+    """With an http:// URL to this machine."""
     with serving(dripping(OK + b"Content-Length: 1000000\r\n\r\n", b" "), "", None) as raw:
         https = Https("test", limits=SHORT)
         with pytest.raises(ProviderUnavailable, match="takes too long"):
@@ -77,7 +77,7 @@ print(opened)
 
 
 def test_nothing_is_opened_once_a_request_is_on_its_way(tls: Tls) -> None:
-    """Without a descriptor for it the answer would be lost, and with it the next refresh token."""
+    """If no descriptor were left for it, the answer would be lost, and the next refresh token with it."""
     with serving(http(b'{"refresh_token": "next"}'), *tls) as raw:
         command = [sys.executable, "-c", OPENED, raw.ca_file, raw.url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

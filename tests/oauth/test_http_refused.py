@@ -1,4 +1,4 @@
-"""The one HTTPS session: what it refuses, and what becomes of the connection."""
+"""The HTTPS session: which answers it refuses, and how it closes the connection."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.oauth.test_http import get
 
 
 async def test_who_says_too_much_is_hung_up_on_whoever_keeps_the_error(tls: Tls) -> None:
-    """What it was raised from has the answer in it, with its connection."""
+    """The connection is closed although the error's cause holds the answer, which holds the connection."""
     heard: list[bytes] = []
 
     def talk(channel: socket.socket) -> None:
         channel.sendall(OK + b"Content-Length: 1000000000\r\n\r\n" + b" " * (BODY_LIMIT + 1))
-        heard.append(channel.recv(1))  # nothing: the end
+        heard.append(channel.recv(1))  # b"", the end
 
     with serving(talk, *tls) as raw:
         with pytest.raises(ProviderUnavailable, match="larger") as caught:
@@ -36,7 +36,7 @@ async def test_who_says_too_much_is_hung_up_on_whoever_keeps_the_error(tls: Tls)
 
 
 async def test_a_certificate_that_is_for_no_address_leads_to_the_same(tmp_path: Path) -> None:
-    """A portal's, or a host that the configuration names by its number."""
+    """As with a captive portal, or a host that the configuration names by its IP address."""
     ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("localhost").configure_cert(context)
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -55,7 +55,7 @@ async def test_an_answer_of_the_largest_size_is_read(tls: Tls) -> None:
 
 @pytest.mark.parametrize("times", [1, 10])
 async def test_an_answer_that_is_packed_all_the_same_counts_by_what_is_in_it(tls: Tls, times: int) -> None:
-    """As a gateway does it that minds nobody's `Accept-Encoding: identity`; and a small packet may hold much."""
+    """Some gateways ignore `Accept-Encoding: identity`; and a small compressed body may hold very much."""
     packed = gzip.compress(b" " * (BODY_LIMIT // 8 * times) + b'{"a": 1}')
     with serving(http(packed, headers="Content-Encoding: gzip\r\n"), *tls) as raw:
         if times == 1:
@@ -73,7 +73,7 @@ async def test_who_hangs_up_without_an_answer_is_asked_once(tls: Tls) -> None:
 
 @pytest.mark.parametrize("host", ["login..example.com", f"{'a' * 64}.example.com"])
 async def test_a_name_that_can_be_none_is_not_found(host: str) -> None:
-    """A slip in the configuration; the system is not even asked."""
+    """A typing error in the configuration; the system's resolver is not even asked."""
     https = Https("test")
     with pytest.raises(ProviderNotAsked, match=f"{host} cannot be found"):
         await https.run(partial(https.get, f"https://{host}/token"))
@@ -81,7 +81,7 @@ async def test_a_name_that_can_be_none_is_not_found(host: str) -> None:
 
 
 async def test_a_second_question_of_one_call_has_not_gone_out_because_the_first_has(tls: Tls) -> None:
-    """The discovery document, and then the code, at hosts that differ."""
+    """As with the discovery document and then the code, at different hosts."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1]
 

@@ -1,4 +1,4 @@
-"""The one HTTPS session, where the CA file does not answer: a network drive whose server is gone."""
+"""The HTTPS session when the CA file does not answer: it is on a network drive whose server is gone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.silent import fall_silent, release
 async def test_a_ca_file_that_does_not_answer_holds_up_one_request_alone(
     tls: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is on a network drive whose server is gone; what it said before goes on counting."""
+    """The file is on a network drive whose server is gone; what was read before stays in use."""
     monkeypatch.setattr("bridge.oauth.http.WAIT_SECONDS", 0.05)
     named = tmp_path / "company.pem"
     named.write_bytes(Path(tls[0]).read_bytes())
@@ -50,7 +50,7 @@ class _Hasty(Limits):
 async def test_a_request_that_was_given_up_while_the_ca_file_did_not_answer_never_goes_out(
     tls: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may hold a refresh token that has been sent again since: to a server that rotates them a thief's."""
+    """Its refresh token may have been sent again since: a server that rotates tokens would take that for a theft."""
     named = tmp_path / "company.pem"
     named.write_bytes(Path(tls[0]).read_bytes())
     with serving(http(b"{}"), *tls) as raw:
@@ -71,7 +71,7 @@ async def test_a_request_that_was_given_up_while_the_ca_file_did_not_answer_neve
 async def test_a_first_request_is_told_of_the_ca_file_that_does_not_answer(
     tls: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those behind it, at least: it is not they who wait for the drive, and their threads are free for later ones."""
+    """At least those behind it are told: they do not wait for the drive, and their threads are free for later ones."""
     monkeypatch.setattr("bridge.oauth.http.LOOK_SECONDS", 0.1)
     named = fall_silent(tmp_path / "company.pem")
     https = Https("test", ca_file=str(named))

@@ -1,4 +1,4 @@
-"""PEM files as administrators have them: what can be used, and what is said of what cannot."""
+"""PEM files as administrators have them: which can be used, and what the errors say about the others."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def elliptic(_: str) -> str:
 
 
 P256, NO_CURVE = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d03017f")
-"""A curve's number, and one that has no curve: nobody knows such a key."""
+"""The OID of a curve, and an OID that stands for no curve, so that nobody knows such a key."""
 
 
 def edwards(_: str) -> str:

@@ -1,4 +1,4 @@
-"""Microsoft's clouds by their own host names: the real msal, through a proxy that leads them all to our server."""
+"""Microsoft's clouds by their own host names: the real msal, through a proxy that directs them all to our server."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CLOUDS: dict[str, tuple[str, list[str], str, tuple[str, str]]] = {
         ("partner.outlook.cn", "smtp.partner.outlook.cn"),
     ),
 }
-"""By name: sign-in host, a person's scopes, the app's scope, mail servers for IMAP and SMTP."""
+"""For each cloud: sign-in host, a person's scopes, the app's scope, mail servers for IMAP and SMTP."""
 
 OF_MSAL = {"openid", "profile", "offline_access"}
 
@@ -147,7 +147,7 @@ def test_no_token_of_a_cloud_whose_mail_servers_are_unknown_goes_to_those_of_ano
 async def test_every_sign_in_host_of_microsofts_is_known_by_its_urls_too(
     authorization_server: AuthorizationServer, proxy: Tunnel, host: str
 ) -> None:
-    """Also the national clouds of France, Germany and Singapore, whose mail servers the admin names."""
+    """Also the national clouds of France, Germany and Singapore, for which the admin configures the mail servers."""
     urls = {
         name: f"https://{host}/{TENANT}/oauth2/v2.0/{leaf}"
         for name, leaf in (("authorization_url", "authorize"), ("token_url", "token"))

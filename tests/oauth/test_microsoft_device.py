@@ -1,4 +1,4 @@
-"""`kind: microsoft` with a user code, and answers that our own authorization server does not give."""
+"""`kind: microsoft` with a device code, and answers that our own authorization server does not give."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GOOD = {
 
 @asynccontextmanager
 async def asking(tls: Tls, *answers: bytes) -> AsyncIterator[DeviceProvider]:
-    """The adapter, before a server that gives the discovery document and then these."""
+    """The adapter, with a server that sends the discovery document and then these answers."""
     replies = [*reversed(answers)]
 
     def speak(channel: socket.socket) -> None:
@@ -120,8 +120,8 @@ async def test_an_error_before_anybody_was_asked_is_nobodys_failed_sign_in(
     ("number", "expected"), [("AADSTS70000", AuthorizationFailed), ("AADSTS7000218", ProviderRefused)]
 )
 async def test_what_is_repeated_of_our_question_is_not_told(tls: Tls, number: str, expected: type[BridgeError]) -> None:
-    """Neither is long, and what is long is left out of a text whatever it is. The second number is of an app that is
-    not public: it has a sentence of its own, which speaks French."""
+    """Both secrets are short, because long words are removed from any text. The second error number is for an app that
+    is not public: our error for it has its own text, which is translated into French."""
     refused = {"error": "invalid_grant", "error_description": f"{number}: CANARY-device of ABCD1234 is bad"}
     answers = http(json.dumps(GOOD).encode()), http(json.dumps(refused).encode(), "400 Bad Request")
     async with asking(tls, *answers) as provider:

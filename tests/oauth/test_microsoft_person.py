@@ -1,4 +1,4 @@
-"""`kind: microsoft` with a person at a browser, and answers that our own authorization server does not give."""
+"""`kind: microsoft` with a sign-in by browser, and answers that our own authorization server does not give."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ WHO: dict[str, Any] = {"aud": "it", "sub": "s", "preferred_username": ALICE}
 
 @dataclass
 class Trial:
-    """The adapter, and what its server says to every form."""
+    """The adapter, and how its server answers each form."""
 
     provider: BrowserProvider
     clock: ManualClock
     forms: list[dict[str, list[str]]] = field(default_factory=list)
-    """As they came."""
+    """The forms received, in order."""
     answer: dict[str, Any] = field(default_factory=lambda: dict(GOOD))
     claims: dict[str, Any] | None = field(default_factory=lambda: dict(WHO))
-    """Of the id_token; None for none."""
+    """The claims of the id_token; None for an answer without one."""
     takes: float = 0.0
-    """Seconds, for each answer."""
+    """The seconds that each answer takes."""
 
     def said(self) -> bytes:
         own = {} if self.claims is None else {"id_token": id_token(self.claims)}
@@ -49,7 +49,7 @@ class Trial:
         return http(json.dumps(answer).encode(), "400 Bad Request" if "error" in answer else "200 OK")
 
     async def redeem(self, code: str = "CANARY-7", **claims: Any) -> TokenSet:
-        """A whole sign-in, whose id_token has the right nonce unless `claims` has another."""
+        """A whole sign-in; its id_token has the right nonce unless `claims` gives another."""
         request = await self.provider.begin(login_hint=ALICE, redirect_uri=REDIRECT)
         if self.claims is not None:
             nonce = parse_qs(urlsplit(request.url).query)["nonce"]
@@ -93,7 +93,7 @@ async def asking(tls: Tls, tenant: str = "t.example", **changes: Any) -> AsyncIt
 
 
 def tells_nothing(problem: BridgeError) -> bool:
-    """No secret is in it, nor in what led to it, which a log would print too."""
+    """True if no secret is in the error or its causes, which a log would print too."""
     found: BaseException | None = problem
     while found is not None:
         if "CANARY" in f"{found} {found!r}":
@@ -110,7 +110,7 @@ def tells_nothing(problem: BridgeError) -> bool:
 async def test_who_is_meant_is_said_or_else_the_person_is_asked(
     tls: Tls, hint: str, asked: dict[str, list[str]]
 ) -> None:
-    """And the browser brings the answer in its address, from where it can be copied."""
+    """Either way the browser returns the answer in its address, from where it can be copied."""
     async with asking(tls) as trial:
         request = await trial.provider.begin(login_hint=hint, redirect_uri=REDIRECT)
     query = parse_qs(urlsplit(request.url).query, keep_blank_values=True)
@@ -137,7 +137,7 @@ async def test_an_id_token_of_another_sign_in_is_told_so_and_not_its_nonce(tls: 
 
 
 async def test_what_is_repeated_of_our_question_is_not_told_however_short_it_is(tls: Tls) -> None:
-    """What is long is left out of a text whatever it is."""
+    """Long words are removed from any text, so these are short."""
     async with asking(tls) as trial:
         grant = (await trial.redeem()).grant
         trial.answer = {"error": "invalid_grant", "error_description": "CANARY-7, CANARY-8, CANARY-6 is bad"}
@@ -165,7 +165,7 @@ async def test_a_slow_answer_makes_no_tokens_life_longer(tls: Tls) -> None:
 
 
 def without(kind: str, grant: Secret[str]) -> Secret[str]:
-    """msal's cache, as if it had none of these."""
+    """msal's cache with this kind of entry emptied."""
     return Secret(json.dumps(json.loads(grant.reveal()) | {kind: {}}))
 
 

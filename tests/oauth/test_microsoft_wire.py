@@ -1,4 +1,4 @@
-"""What msal is given of the network: documents that are kept for a day, and no answer that it would misread."""
+"""The responses that msal is given: documents are cached for a day, and answers that it would misread are held back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_document_is_asked_for_once_a_day(tls: Tls, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("missing", DOCUMENT)
 def test_a_document_of_which_nothing_comes_is_not_kept_for_a_day(tls: Tls, missing: str) -> None:
-    """Such as what a company's proxy answers in Microsoft's place: once it lets us through, all is well."""
+    """Such as a company proxy's answer in Microsoft's place: once it lets us through, all must be well."""
     for odd in (DOCUMENT | {missing: None}, {name: url for name, url in DOCUMENT.items() if name != missing}):
         with wired(tls, http(json.dumps(odd).encode())) as (it, raw):
             assert it.get(raw.url).json() == it.get(raw.url).json() == odd

@@ -1,4 +1,4 @@
-"""state, verifier and challenge."""
+"""The state, verifier and challenge of a sign-in."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The providers of a configuration that changes while the bridge runs."""
+"""The providers when the configuration changes while the bridge runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def configured(client_id: str) -> GenericProvider:
 async def test_a_provider_that_was_replaced_is_closed_and_forgotten_once_nobody_can_be_waiting_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each holds a megabyte of authorities, and the connections that its provider keeps open."""
+    """Each adapter holds a megabyte of CAs, and the connections that it keeps open."""
     clock, closed = ManualClock(), list[str]()
     providers = Providers({"acme": configured("one")}, clock)
 
@@ -48,7 +48,7 @@ async def test_a_provider_that_was_replaced_is_closed_and_forgotten_once_nobody_
         closing = group.create_task(providers.close_retired(clock.pause))
         await clock.until_asleep()
         providers.change(["acme"], {"acme": configured("two")})
-        clock.advance(LINGER)  # it was in use until a moment ago, however long it has been there
+        clock.advance(LINGER)  # it may have been in use until a moment ago, however old it is
         await clock.until_asleep()
         assert closed == []
         clock.advance(LINGER)

@@ -1,4 +1,4 @@
-"""The libraries' loggers."""
+"""The loggers of the libraries stay quiet."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""kind to adapter."""
+"""Which adapter the registry creates for a `kind`, and its fingerprint."""
 
 import subprocess
 import sys
@@ -90,7 +90,7 @@ def test_at_google_the_clients_of_one_project_share_a_persons_consent(other: str
 
 
 def test_a_service_account_is_known_by_its_key_files_name_and_not_by_what_is_in_it() -> None:
-    """The file is read later, and may be replaced; it is not there at all here."""
+    """The file is read only later and may be replaced; in this test it does not exist."""
 
     def fingerprint(**changes: object) -> str:
         return registry.create("p", WORKSPACE.model_copy(update=changes), SystemClock()).fingerprint

@@ -1,4 +1,4 @@
-"""A host that asks to be left alone is left alone."""
+"""A host that asks to be left alone is not asked again too soon."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DATE = "Wed, 25 Nov 2026 10:00:00 GMT"
         ({"Retry-After": "Wed, 25 Nov 2026 10:00:30 GMT", "Date": DATE}, 30),
         ({"Retry-After": "Thu, 26 Nov 2026 10:00:30 GMT", "Date": DATE}, LONGEST),
         ({"Retry-After": "Wed, 25 Nov 2026 09:00:00 GMT", "Date": DATE}, 0),
-        ({"Retry-After": "Wed, 25 Nov 2026 10:00:30 GMT"}, 0),  # our own clock may be an hour off
+        ({"Retry-After": "Wed, 25 Nov 2026 10:00:30 GMT"}, 0),  # ignored, since our own clock may be an hour off
         ({"Retry-After": "Wed, 25 Nov 2026 10:00:30 -0000", "Date": DATE}, 0),
         ({"Retry-After": "-5"}, 0),
         ({"Retry-After": "soon"}, 0),
@@ -63,7 +63,7 @@ def test_a_shorter_wait_does_not_end_a_longer_one() -> None:
     hosts.note("login.example", {"Retry-After": "60"})
     hosts.note("login.example", {"Retry-After": "5"})
     clock.advance(30)
-    clock.step(3600)  # the wall clock has no say
+    clock.step(3600)  # the wall clock does not count
     with pytest.raises(ProviderUnavailable, match="in 30 seconds"):
         hosts.check("login.example")
 
