@@ -1,4 +1,4 @@
-"""Where the store's key lives: files, the OS keyring, and what is refused."""
+"""Where the store's key is kept: in files or the OS keyring, and what is refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.silent import no_thread
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
 
-KEY = b"CANARY".ljust(32, b"\r")  # a byte that text mode would change
+KEY = b"CANARY".ljust(32, b"\r")  # ends in bytes that text mode would change
 TEXT = base64.b64encode(KEY)
 IN_KEYRING = StoreConfig(path=None, url=None, key_file=None)
 
@@ -85,7 +85,7 @@ async def test_a_key_may_be_raw_or_base64(tmp_path: Path, content: bytes) -> Non
 
 
 async def test_a_raw_key_that_would_be_base64_too_is_raw(tmp_path: Path) -> None:
-    """As of `openssl rand -hex 16`."""
+    """As made by `openssl rand -hex 16`."""
     file = private(tmp_path / "key", b"CA0123456789abcdef0123456789abcd")
     assert (await open_key(in_file(file), has_records=True)).reveal() == file.read_bytes()
 
@@ -176,7 +176,7 @@ async def test_a_directory_in_place_of_the_file_is_unavailable(tmp_path: Path) -
 
 
 async def test_a_key_that_cannot_be_read_for_want_of_a_descriptor_is_read_the_next_time(tmp_path: Path) -> None:
-    """KeyFileUnusable ends a start with 2."""
+    """The error must not be KeyFileUnusable, which ends a start with exit code 2."""
     config = in_file(private(tmp_path / "key", TEXT))
     with out_of_descriptors(), pytest.raises(StoreUnavailable, match=os.strerror(errno.EMFILE)) as short:
         await open_key(config, has_records=True)
@@ -249,7 +249,7 @@ async def test_threads_that_make_the_key_at_the_same_time_get_the_same_one(tmp_p
 async def test_a_key_that_windows_keeps_from_us_while_another_process_names_it_is_read_a_moment_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen there with threads, above."""
+    """Seen on Windows, with the threads of the test above."""
     file = private(tmp_path / "key", TEXT)
     refused, really = [PermissionError(13, "Permission denied")] * 2, os.open
 
@@ -271,7 +271,7 @@ async def test_a_key_that_windows_keeps_from_us_while_another_process_names_it_i
 async def test_a_new_key_that_a_virus_scanner_holds_gets_its_name_when_it_lets_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
 ) -> None:
-    """As Windows' own does with each new file; elsewhere who holds one is in nobody's way."""
+    """Windows' own scanner does that with each new file; on other systems an open file can be renamed."""
     file, synced = tmp_path / "key", os.fsync
     with contextlib.ExitStack() as scanner:
 
@@ -293,7 +293,7 @@ async def test_a_new_key_that_a_virus_scanner_holds_gets_its_name_when_it_lets_g
 
 
 class Small(KeyringBackend):
-    """A keyring that works, and remembers in a dictionary."""
+    """A keyring that works, with a dictionary as its memory."""
 
     priority = 5.0
 
@@ -313,7 +313,7 @@ class Small(KeyringBackend):
 
 
 class Failing(Small):
-    """Every call raises what it was told to."""
+    """Each call raises the given error."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -327,7 +327,7 @@ class Failing(Small):
 
 
 class Forgetful(Small):
-    """Takes everything and keeps something else."""
+    """Accepts everything, but stores something else."""
 
     def set_password(self, service: str, username: str, password: str) -> None:
         super().set_password(service, username, password[:20])
@@ -341,13 +341,13 @@ class Undeletable(Small):
 
 
 class Plain(Small):
-    """As keyrings.alt's plain-text file, which is chosen without a word."""
+    """As keyrings.alt's plain-text file, which is chosen without any warning."""
 
     priority = 0.5
 
 
 class Hanging(Small):
-    """Waits for a person."""
+    """Waits for a person to unlock it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -360,13 +360,13 @@ class Hanging(Small):
 
 
 class Windows(Small):
-    """Has the attribute that says whether entries roam."""
+    """Has the attribute that makes entries roam or not."""
 
     persist = "enterprise"
 
 
 class Several(chainer.ChainerBackend):
-    """As where a desktop has more than one; what is written goes to the first that takes it."""
+    """As on a desktop with several keyrings: an entry is written to the first one that accepts it."""
 
     backends = (Plain(), Small(), Small())
 
@@ -393,7 +393,7 @@ async def test_trap_38_an_empty_store_gets_a_new_key_in_the_keyring_and_nothing_
     assert list(backend.entries) == [(KEY_SERVICE, KEY_USER)]
     text = backend.entries[KEY_SERVICE, KEY_USER]
     assert base64.b64decode(text) == made.reveal()
-    assert len(text) <= 1280  # Windows takes no more
+    assert len(text) <= 1280  # the most that Windows accepts
     for has_records in (False, True):
         assert await open_key(IN_KEYRING, has_records=has_records) == made
 
@@ -480,7 +480,7 @@ async def test_on_windows_the_key_does_not_roam() -> None:
 
 async def test_a_keyring_that_hangs_is_given_up_and_found_again_once_it_is_unlocked() -> None:
     use(backend := Hanging())
-    for _ in range(2):  # the second time at once: one call at a time
+    for _ in range(2):  # the second fails at once, since only one call runs at a time
         with pytest.raises(
             StoreUnavailable, match=r"the OS keyring does not answer; unlock it\. A file may hold the key"
         ):
@@ -488,7 +488,7 @@ async def test_a_keyring_that_hangs_is_given_up_and_found_again_once_it_is_unloc
     (thread,) = [one for one in threading.enumerate() if one.name == "keyring"]
     assert thread.daemon, "the process does not wait for it at its end"
     backend.unlocked.set()
-    thread.join(10)  # the call that was given up ends behind our back
+    thread.join(10)  # the call that was given up ends in the background
     found = await open_key(IN_KEYRING, has_records=False)
     assert base64.b64decode(backend.entries[KEY_SERVICE, KEY_USER]) == found.reveal()
 
@@ -537,7 +537,7 @@ def test_a_keyring_that_could_not_be_asked_for_want_of_a_descriptor_is_asked_the
 
 
 class Slow(Hanging):
-    """Looks first, and waits for a person then."""
+    """Looks first, and only then waits for a person."""
 
     def get_password(self, service: str, username: str) -> str | None:
         found = Small.get_password(self, service, username)
@@ -546,7 +546,7 @@ class Slow(Hanging):
 
 
 async def test_a_call_that_was_given_up_does_not_replace_the_key_of_who_came_after_it() -> None:
-    """Another process, which has sealed its records with that key by now: nothing else opens them."""
+    """That other process has sealed records with its key by now, and nothing else opens them."""
     use(backend := Slow())
     with pytest.raises(StoreUnavailable):
         await open_key(IN_KEYRING, has_records=False, limit=0.05)
@@ -596,7 +596,7 @@ async def test_a_key_file_is_tried_before_it_is_needed_as_it_will_be_by_then(tmp
         await check_key_home(in_file(home / "key"))
     with pytest.raises(KeyFileUnusable, match="cannot be created"):
         await check_key_home(in_file(home / "key"), made_first=tmp_path / "made" / "elsewhere")
-    for made_first in (home, home / "store"):  # with those above it
+    for made_first in (home, home / "store"):  # including the directories above it
         await check_key_home(in_file(home / "key"), made_first=made_first)
     assert not home.exists()
     (tmp_path / "key").write_text("no key")

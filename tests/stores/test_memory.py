@@ -1,4 +1,4 @@
-"""The memory store's leases, by a clock that stands still."""
+"""The memory store's leases, on a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bridge.stores.memory import MemoryStore
 
 
 class StandingClock(SystemClock):
-    """Moves when told."""
+    """Moves only when a test moves it."""
 
     time = 1000.0
 

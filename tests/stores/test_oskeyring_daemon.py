@@ -15,7 +15,7 @@ from tests.servers.needed import absent
 pytestmark = pytest.mark.keyring_daemon
 
 LIMIT = 60.0
-"""Seconds for a session; one takes about two."""
+"""Seconds for one session; it takes about two."""
 
 OPEN_KEY = """
 import asyncio, hashlib, os, sys, time
@@ -78,7 +78,7 @@ LOCKED = 'gnome-keyring-daemon --start --components=secrets >/dev/null; exec "$0
 
 
 def session(home: Path, shell: str, program: str = OPEN_KEY) -> list[str]:
-    """What the program says in a new session of the user whose home this is."""
+    """The output of the program in a new session of the user with this home directory."""
     for needed in ("dbus-run-session", "gnome-keyring-daemon"):
         if shutil.which(needed) is None:
             absent(needed)
@@ -140,5 +140,5 @@ def test_where_none_was_ever_set_up_no_client_secret_is_offered_a_place_in_it(tm
 
 
 def test_a_keyring_that_was_asked_without_descriptors_is_asked_the_next_time(tmp_path: Path) -> None:
-    """KeyringMissing ends a start with 2."""
+    """The error must not be KeyringMissing, which ends a start with exit code 2."""
     assert session(tmp_path, UNLOCKED, SHORT) == []

@@ -1,4 +1,4 @@
-"""PostgreSQL that is away, restarts, refuses us, speaks another encoding or is behind PgBouncer."""
+"""A PostgreSQL server that is down, restarts, refuses us, uses another encoding or is behind PgBouncer."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_what_the_server_refuses_is_said_in_its_words_without_the_password
 
 
 def _decline_tls(listening: socket.socket) -> None:
-    """As a server without it: one octet for each SSLRequest, until the socket is closed."""
+    """Answers as a server without TLS: one octet for each SSLRequest, until the socket is closed."""
     with contextlib.suppress(OSError):
         while True:
             connection, _ = listening.accept()
@@ -143,7 +143,7 @@ async def test_a_server_without_tls_is_told_from_one_that_is_away(open_store: Op
     ],
 )
 async def test_what_keeps_from_asking_a_server_at_all_is_told(open_store: Open, rest: str, told: str) -> None:
-    """Each of them was "does not answer", for which an administrator looks at the server."""
+    """All of them used to be reported as "does not answer", which sends the administrator to the server."""
     pytest.importorskip("psycopg")
     with pytest.raises(StoreUnavailable) as caught:
         await open_store(Secret(f"postgresql://user:CANARY@{rest}")).get("a")
@@ -151,7 +151,7 @@ async def test_what_keeps_from_asking_a_server_at_all_is_told(open_store: Open, 
 
 
 async def test_a_session_that_may_not_write_ends_with_the_trouble(server: Postgresql, open_store: Open) -> None:
-    """A hosted server is switched so while its disk is full; a session that began then stays so for ever."""
+    """A hosted server is made read-only while its disk is full; a session begun then would stay read-only for ever."""
     url = server.new_database()
     server.execute(url, "ALTER DATABASE {database} SET default_transaction_read_only = on")
     store = open_store(url)
@@ -188,7 +188,7 @@ async def test_tables_that_have_gone_are_told_of_and_work_once_they_are_back(
 
 
 async def _refused(server: Postgresql, open_store: Open, statement: str) -> str:
-    """What is said of a write that the server answers with this statement of PL/pgSQL's."""
+    """The error of a write to which the server responds with this statement of PL/pgSQL."""
     url = server.new_database()
     store = open_store(url)
     await store.put("a", b"CANARY", expected=NEW)
@@ -227,7 +227,7 @@ async def test_what_the_server_is_in_trouble_with_is_told(
 
 
 async def test_several_nodes_share_one_session_behind_pgbouncer(server: Postgresql, open_store: Open) -> None:
-    """psycopg prepares what it has sent five times, in the session that is its own just then."""
+    """psycopg prepares a statement that it has sent five times, in whichever server session it has at that moment."""
     with short_directory("pgbouncer-") as directory, pgbouncer.before(server, directory) as pooler:
         url = pgbouncer.through(pooler, server.new_database())
         nodes = [open_store(url), open_store(url)]

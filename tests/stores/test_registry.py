@@ -1,4 +1,4 @@
-"""Which store the configuration means."""
+"""Which kind of store the configuration selects."""
 
 from __future__ import annotations
 

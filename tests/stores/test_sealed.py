@@ -1,4 +1,4 @@
-"""Sealing, opening, and everything that must not open."""
+"""Sealing and opening records, and all that must not open."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def contents(store: MemoryStore) -> dict[str, Record | None]:
 
 
 class Keys:
-    """Finds the key, or the trouble it was told to have; remembers what it was asked."""
+    """Answers with keys or errors in turn, and records what it was asked."""
 
     def __init__(self, *answers: Secret[bytes] | Exception) -> None:
         self.answers = list(answers)
@@ -46,7 +46,7 @@ def test_what_is_sealed_opens_as_it_was(name: str, value: bytes) -> None:
     seal = Seal(key(1))
     sealed = seal.seal(name, value)
     assert seal.open(name, sealed) == value
-    assert seal.seal(name, value) != sealed  # a nonce of its own each time
+    assert seal.seal(name, value) != sealed  # each has a nonce of its own
     assert len(value) < 8 or value not in sealed
 
 
@@ -130,7 +130,7 @@ async def test_a_wrong_key_opens_nothing_and_writes_nothing() -> None:
 
 
 async def test_a_database_that_has_got_another_key_under_us_is_not_written_to(log: io.StringIO) -> None:
-    """Somebody has emptied it, or brought back a copy, and another bridge has begun with it."""
+    """Somebody has emptied the database or restored a copy, and another bridge has started to use it."""
     inner = MemoryStore()
     ours = SealedStore(inner, key(1))
     await ours.put("a", b"value", expected=NEW)
@@ -142,7 +142,7 @@ async def test_a_database_that_has_got_another_key_under_us_is_not_written_to(lo
     assert stored is not None
     for operation in (
         ours.put("new", b"other", expected=NEW),
-        ours.put("a", b"other", expected=stored.version),  # as who signs in again after a damaged record
+        ours.put("a", b"other", expected=stored.version),  # as after a new sign-in over a damaged record
         ours.delete("a", expected=stored.version),
     ):
         with pytest.raises(StoreCorrupt, match="this key does not belong to this store"):
@@ -170,7 +170,7 @@ async def test_a_wrong_key_is_found_out_without_a_check_record_too() -> None:
     with pytest.raises(StoreCorrupt, match="this key does not belong to this store"):
         await SealedStore(inner, key(2)).put("b", b"other", expected=NEW)
     assert await contents(inner) == before
-    await SealedStore(inner, key(1)).check()  # the right one writes it again
+    await SealedStore(inner, key(1)).check()  # the right key writes the check record again
     assert await inner.get(CHECK) is not None
 
 
@@ -259,7 +259,7 @@ async def test_a_key_that_is_not_available_yet_is_asked_for_again() -> None:
 
 
 async def test_a_check_asks_for_the_key_anew_as_the_next_start_will() -> None:
-    """Somebody has put another one in its place; what is open goes on with the one that fits."""
+    """Somebody has put another key in its place; the open store goes on with the one that fits."""
     keys = Keys(key(1), key(2), StoreUnavailable("the OS keyring is locked"), key(1))
     store = SealedStore(MemoryStore(), keys)
     version = await store.put("a", b"x", expected=NEW)

@@ -1,4 +1,4 @@
-"""The SQLite file: who may read it, and what happens when it is locked, full, damaged or killed."""
+"""The SQLite file: who may read it, and what happens when it is locked, full, damaged, or its writer is killed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.servers.packages import needs
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
 BUSY = 0.1
-"""Seconds; the product waits longer."""
+"""Seconds; the program waits longer."""
 
 Open = Callable[..., SqliteStore]
 
@@ -59,7 +59,7 @@ async def open_store(file: Path) -> AsyncIterator[Open]:
 
 @pytest.fixture
 async def filled(open_store: Open, file: Path) -> Path:
-    """A store with one record, closed."""
+    """The file of a closed store with one record."""
     store = open_store()
     await store.put("a", b"value", expected=NEW)
     await store.close()
@@ -72,7 +72,7 @@ def mode(path: Path) -> int:
 
 @contextmanager
 def python(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Another process, killed at the end."""
+    """Another process, which is killed at the end."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -192,14 +192,14 @@ asyncio.run(main())
 
 
 def as_another_user(file: Path, *more: str) -> list[str]:
-    """What a process of theirs says that reads the store and writes to it."""
+    """The output of another user's process that reads the store and writes to it."""
     with python(AS_ANOTHER_USER, file, *more) as other:
         return other.communicate()[0].splitlines()
 
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A directory that another user can reach, unlike pytest's."""
+    """A directory that another user can access, unlike those of pytest."""
     directory = Path(tempfile.mkdtemp(prefix="store-"))
     directory.chmod(0o755)
     yield directory
@@ -237,7 +237,7 @@ async def test_without_the_right_to_write_it_is_unavailable_and_stays_as_it_is(
 
 @posix
 async def test_a_file_that_may_be_written_again_is_written_again(reachable: Path) -> None:
-    """SQLite makes its own two files as the file is just then, and never changes them."""
+    """SQLite creates its two other files with the store file's mode of that moment, and never changes them."""
     reachable.chmod(0o777)
     file = reachable / "store.sqlite"
     assert as_another_user(file) == ["got None", "put"]
@@ -257,7 +257,7 @@ async def test_a_file_that_may_be_written_again_is_written_again(reachable: Path
 async def test_of_the_files_of_a_store_the_one_that_is_somebody_elses_is_named(
     reachable: Path, ending: str, their_mode: int, words: str
 ) -> None:
-    """As after a `chown` of the store alone."""
+    """As after a `chown` of the store file alone."""
     reachable.chmod(0o777)
     file = reachable / "store.sqlite"
     assert as_another_user(file, "die") == ["got None", "put"]
@@ -322,7 +322,7 @@ async def test_a_full_disk_is_unavailable_and_keeps_the_old_record(open_store: O
 async def test_a_disk_without_room_is_called_full_whatever_sqlite_calls_it(
     open_store: Open, tmp_path: Path, spared: int
 ) -> None:
-    """SQLite itself says "disk I/O error" where there is no room for its -shm file."""
+    """SQLite itself reports "disk I/O error" if there is no room for its -shm file."""
     with small_disk(tmp_path / "disk") as disk:
         file = disk / "store.sqlite"
         store = open_store(file)
@@ -384,7 +384,7 @@ asyncio.run(main())
     ("quota", "words"), [("", "the disk is full"), ("2M", "the quota of its disk is used up")], ids=["disk", "quota"]
 )
 async def test_a_full_disk_that_writes_nothing_over_ends_no_process(tmp_path: Path, quota: str, words: str) -> None:
-    """SQLite maps a WAL's index into memory; where btrfs has no new place for it, a write there is a SIGBUS."""
+    """SQLite maps the index of a WAL into memory; if btrfs has no new block for a page of it, a write raises SIGBUS."""
     with copying_disk(tmp_path / "disk", quota=quota) as disk:
         file = disk / "store.sqlite"
         with python(COPIED, file) as other:
@@ -436,7 +436,7 @@ asyncio.run(main())
     ],
 )
 def test_a_drive_that_maps_no_file_is_told_as_that_and_want_of_memory_passes(file: Path, error: str, told: str) -> None:
-    """Such as FUSE with direct_io: "the disk reports an error" had somebody replace a disk."""
+    """For example FUSE with direct_io: "the disk reports an error", as it said earlier, had somebody replace a disk."""
     needs("strace")
     file.parent.mkdir()
     index = file.with_name("store.sqlite-shm")
@@ -461,7 +461,7 @@ async def test_of_a_store_behind_a_link_the_disk_counts_that_it_is_on(tmp_path: 
 async def test_a_store_that_has_a_wal_is_used_with_it_until_nobody_else_has_it_open(
     open_store: Open, file: Path
 ) -> None:
-    """Of an earlier mail-bridge, or another disk."""
+    """The WAL is from an earlier mail-bridge, or from another disk."""
     before, index = open_store(), file.with_name("store.sqlite-shm")
     await before.put("a", b"value", expected=NEW)
     store = SqliteStore(file, busy_limit=BUSY, copies_on_write=lambda directory: True)
@@ -477,16 +477,16 @@ async def test_a_store_that_has_a_wal_is_used_with_it_until_nobody_else_has_it_o
 
 @posix
 async def test_an_error_of_the_disk_is_no_full_disk(open_store: Open, filled: Path) -> None:
-    """A file that may not grow is to SQLite as a disk that cannot write."""
+    """To SQLite, a file that may not grow looks like a disk that cannot write."""
     with python(FULL, filled) as other:
         first = other.communicate()[0].splitlines()[0]
     assert first == f"{filled} cannot be read or written: the disk reports an error"
 
 
 async def test_what_pythons_own_module_says_is_no_bug(open_store: Open, filled: Path) -> None:
-    """It has no code of SQLite's."""
+    """Such an error has no SQLite code."""
     store = open_store(filled)
-    with closing(sqlite3.connect(filled)) as other:  # else a new connection would be made: the log goes with the last
+    with closing(sqlite3.connect(filled)) as other:  # else get() would reconnect, as the last close removes the log
         other.execute("SELECT count(*) FROM sqlite_master").fetchall()
         await store.get("a")
         connection = store._connection
@@ -497,7 +497,7 @@ async def test_what_pythons_own_module_says_is_no_bug(open_store: Open, filled: 
 
 
 async def test_a_commit_is_on_the_disk_on_a_mac_too(open_store: Open) -> None:
-    """Where fsync() leaves it in the drive's own memory. Elsewhere SQLite takes the word, and does nothing."""
+    """There fsync() leaves it in the drive's own cache. Elsewhere SQLite accepts the setting, and does nothing."""
     store = open_store()
     await store.put("a", b"value", expected=NEW)
     assert await store._rows("PRAGMA synchronous") == [(2,)]
@@ -541,7 +541,7 @@ async def test_damage_is_reported_in_words_and_never_repaired_by_writing(
     await store.close()
     chance = random.Random(seed)
     content = bytearray(filled.read_bytes())
-    pages = range(4096 * (seed % 2), len(content), 4096)  # the first page too, or all but that one
+    pages = range(4096 * (seed % 2), len(content), 4096)  # all pages, or all but the first one
     for page in pages:
         content[page : page + 4096] = chance.randbytes(4096)
     filled.write_bytes(content)
@@ -559,9 +559,9 @@ async def test_damage_is_reported_in_words_and_never_repaired_by_writing(
 async def test_descriptors_for_some_of_its_files_are_no_missing_directory(
     open_store: Open, filled: Path, left: int, *, is_new: bool
 ) -> None:
-    """SQLite has three; and what passes does not end a start for good."""
+    """SQLite has three files; and a shortage that passes must not end a start for good."""
     store = open_store(filled.with_name("another.sqlite") if is_new else filled)
-    await store._worker.run(int)  # its thread is there
+    await store._worker.run(int)  # starts its thread
     with out_of_descriptors(left), pytest.raises(StoreUnavailable, match=os.strerror(errno.EMFILE)) as short:
         await store.get("a")
     assert type(short.value) is StoreUnavailable
@@ -639,7 +639,7 @@ async def test_a_file_that_is_removed_or_replaced_under_us_is_not_written_to_in_
 async def test_what_stood_in_the_log_goes_with_its_file_and_not_into_the_one_that_replaced_it(
     open_store: Open, file: Path, tmp_path: Path
 ) -> None:
-    """SQLite goes by names alone: the next start would mix the two, page by page."""
+    """SQLite goes only by file names, so the next start would mix the two, page by page."""
     backup = open_store(tmp_path / "backup")
     for number in range(50):
         await backup.put(f"backup/{number}", bytes(500), expected=NEW)
@@ -734,18 +734,18 @@ async def test_a_writer_that_is_killed_loses_nothing_that_it_acknowledged(open_s
                 acknowledged = int(line(writer))
             writer.send_signal(signal.SIGKILL)
             assert writer.stdout is not None
-            rest = writer.stdout.read().split()  # communicate() would leave out what readline() has buffered
+            rest = writer.stdout.read().split()  # communicate() would miss what readline() has buffered
             acknowledged = int(rest[-1]) if rest else acknowledged
         store = open_store()
         record = await store.get("count")
         await store.close()
         assert record is not None
-        assert record.version - acknowledged in (0, 1)  # one may have been written and not yet said
+        assert record.version - acknowledged in (0, 1)  # the last may have been written but not yet printed
         assert record.value == b"%d " % record.version * 999
 
 
 async def test_the_loop_runs_on_while_the_file_is_locked(filled: Path) -> None:
-    """It is the loop that has it unlocked here: else the writer would wait in vain."""
+    """The loop itself has the file unlocked here: if it were blocked, the writer would wait in vain."""
     store = SqliteStore(filled, busy_limit=30)
     await store.get("a")
     with python(HOLD, filled, "BEGIN IMMEDIATE") as other:

@@ -1,4 +1,4 @@
-"""A database whose calls hang: it is given up in time, and holds up neither the next one nor the end."""
+"""A database whose calls hang: each is given up in time, and holds up neither the next call nor the end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(monkeypatch: pytes
 
 
 async def test_what_nobody_waits_for_any_more_is_not_kept_for_a_database_that_hangs() -> None:
-    """For a week, say, in which a thousand mail programs try again each minute. Who still waits has his turn."""
+    """A database may hang for a week while a thousand mail programs retry each minute. Who still waits gets a turn."""
 
     def operation() -> Callable[[], str]:
         return lambda: "done"
@@ -51,8 +51,8 @@ async def test_what_nobody_waits_for_any_more_is_not_kept_for_a_database_that_ha
                 waiting.cancel()
             patient = group.create_task(worker.run(operation()))
             await asyncio.wait([waiting])
-            del waiting  # its end has come by way of its operation
-            await asyncio.sleep(0)  # and the group has yet to hear of it
+            del waiting  # its CancelledError came through a frame that holds the operation
+            await asyncio.sleep(0)  # the group has yet to notice that
             gc.collect()
             assert [each() for each in given_up] == [None] * 50
             answer.set()
@@ -63,19 +63,19 @@ async def test_what_nobody_waits_for_any_more_is_not_kept_for_a_database_that_ha
 
 
 async def test_who_is_cancelled_as_the_answer_comes_is_cancelled() -> None:
-    """It is said once: a helper that the bridge stops in that moment would go on for ever, and the bridge with it."""
+    """A stop cancels only once: a helper that missed it would run for ever, and the bridge with it."""
     worker = Worker(said("the store"))
     async with asyncio.TaskGroup() as group:
         asking = group.create_task(worker.run(lambda: "done"))
         await asyncio.sleep(0)
-        worker._thread.submit(int).result()  # behind it in the thread: the answer is on its way to the loop
+        worker._thread.submit(int).result()  # runs after it in the thread: by now its answer is on the way to the loop
         asyncio.get_running_loop().call_soon(asking.cancel)
     assert asking.cancelled()
     await worker.close(lambda: None)
 
 
 async def test_an_answer_that_came_while_the_loop_was_held_up_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It learns of it in the same moment as of the time that is over: what was written is not to be called lost."""
+    """The loop sees the answer and the expired limit at the same time; a write that was done must not count as lost."""
     monkeypatch.setattr(module, "ANSWER_LIMIT", 0.05)
     worker = Worker(said("the store"))
     async with asyncio.TaskGroup() as group:
@@ -99,7 +99,7 @@ async def test_without_a_thread_it_is_unavailable_and_asks_for_one_again(monkeyp
 
 @pytest.mark.parametrize("is_used", [False, True])
 async def test_it_closes_without_one_more_thread(monkeypatch: pytest.MonkeyPatch, *, is_used: bool) -> None:
-    """At the limit of its service (TasksMax) the bridge stops all the same, and leaves the database in order."""
+    """With no thread left (TasksMax of its service), the bridge still stops and leaves the database in order."""
     worker, released = Worker(said("the store")), list[str]()
     if is_used:
         await worker.run(lambda: "done")
