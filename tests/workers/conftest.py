@@ -1,4 +1,4 @@
-"""The loop that workers and their bridge run on."""
+"""The event loop that workers and their bridge run on in these tests."""
 
 from __future__ import annotations
 

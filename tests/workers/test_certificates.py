@@ -1,4 +1,4 @@
-"""The certificate of a worker's port, which is read beside the sessions."""
+"""The certificate of a worker's port, which is read without holding up the sessions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_want_of_a_thread_is_no_file_that_does_not_answer(file: Path, monk
 
 @contextmanager
 def unreadable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever file it is."""
+    """No certificate file can be read."""
 
     def forbidden(*_: object) -> ssl.SSLContext:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -72,7 +72,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def test_one_that_cannot_be_read_yet_is_read_once_it_can(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bridge could, and says so once."""
+    """The bridge has read it, and tells its workers only once."""
     certificate = port_certificate(file)
     first = await now(certificate)
     issue(file)
@@ -115,12 +115,12 @@ async def test_one_that_could_not_be_read_and_does_not_answer_either_costs_a_sho
 async def test_one_that_does_not_answer_refuses_its_ports_clients_and_ends_nothing_else(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever else came out of it would end the worker, with the sessions of all its ports."""
+    """Any other exception from here would end the worker, and with it the sessions of all its ports."""
     monkeypatch.setattr("bridge.workers.certificates.READ_SECONDS", 0.05)
     certificate = port_certificate(file)
-    await certificate.look()  # nobody has come by this port yet
+    await certificate.look()  # no client has used this port yet
     fall_silent(file)
-    for _ in range(2):  # the second finds the first one's thread still waiting
+    for _ in range(2):  # at the second round the first one's thread is still waiting
         with pytest.raises(ConfigError, match=f"the certificate {re.escape(str(file))} does not answer"):
             await now(certificate)
         await certificate.look()
@@ -135,7 +135,7 @@ async def test_one_that_does_not_answer_refuses_its_ports_clients_and_ends_nothi
 
 
 async def is_read(certificate: PortCertificate) -> bool:
-    """Now; as long as it does not answer its clients are refused."""
+    """Whether it can be read now; while the file does not answer, clients of its port are refused."""
     try:
         await now(certificate)
     except ConfigError:

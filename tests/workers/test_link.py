@@ -1,4 +1,4 @@
-"""Messages and sockets over a real Unix socket."""
+"""The link between a bridge and a worker: messages and sockets over a real Unix socket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 
 class Counted(UnixPassage):
-    """Notes how many sockets go out at once; and takes no more than there are descriptors for."""
+    """Records how many sockets each call sends, and receives only as many as `descriptors` allows."""
 
     descriptors: int | None = None
 
@@ -44,7 +44,7 @@ class Counted(UnixPassage):
 
 
 class Peer:
-    """One end, and what it heard."""
+    """One end of a link, and what it has received."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.descriptor = sock.fileno()
@@ -55,12 +55,12 @@ class Peer:
         self.link = Link(self.passage, lambda *message: self.heard.put_nowait(message), self.gone.set, self._news)
 
     def happens(self, number: int) -> None:
-        """Something that the other end is to hear of some time."""
+        """Something that the other end is to be told, but not urgently."""
         self.happened.append(number)
         self.link.announce_news()
 
     def is_watched(self) -> bool:
-        """Whether the loop still looks after its descriptor; no more after that."""
+        """Whether the loop still watches its descriptor. Stops watching it."""
         loop = asyncio.get_running_loop()
         return any([loop.remove_reader(self.descriptor), loop.remove_writer(self.descriptor)])
 
@@ -102,7 +102,7 @@ async def test_messages_and_sockets_arrive_in_order_and_each_socket_with_its_own
 
 @contextmanager
 def clients(count: int) -> Iterator[list[socket.socket]]:
-    """Accepted connections, each of another mail program."""
+    """Accepted connections, each from another mail program."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         found = []
@@ -113,7 +113,7 @@ def clients(count: int) -> Iterator[list[socket.socket]]:
 
 
 async def heard_sockets(peer: Peer, count: int) -> list[tuple[str, str]]:
-    """The next messages, which are about sockets: the word of each, and who is at its other end; empty if lost."""
+    """The next messages with sockets: the word of each, and its socket's peer, or "" if the socket was lost."""
     found = []
     for _ in range(count):
         (kind, word), handed = await peer.heard.get()
@@ -129,7 +129,7 @@ def name_of(sock: socket.socket) -> str:
 
 
 async def test_sockets_of_one_turn_go_out_together_a_few_at_once() -> None:
-    """The other process is woken once for them."""
+    """So that the other process is woken only once for them."""
     most = link.HANDED_AT_ONCE
     with peers() as (one, other), clients(most + 2) as handed:
         names = [name_of(sock) for sock in handed]
@@ -144,8 +144,8 @@ async def test_sockets_of_one_turn_go_out_together_a_few_at_once() -> None:
 
 
 async def test_what_comes_takes_no_more_memory_than_it_has_octets() -> None:
-    """Read into a large object that is then cut to size, each message leaves a hole in the heap, and in a hole stays
-    whatever is small and lives long: the bridge of a soak grew by 45 KiB a minute, with nothing more in use."""
+    """A message that was read into a large object and then cut to size left a hole in the heap, which small long-lived
+    objects then kept open: in a soak test the bridge grew by 45 KiB a minute, with nothing more in use."""
     one, other = socket.socketpair()
     with closing(UnixPassage(one)) as sending, closing(UnixPassage(other)) as receiving:
         sending.send(b"[1]\n", [])
@@ -225,7 +225,7 @@ async def test_news_go_out_by_themselves_soon_and_once(monkeypatch: pytest.Monke
 
 
 async def test_what_the_system_does_not_know_for_a_socket_costs_nobody_else_the_link(tmp_path: Path) -> None:
-    """A worker has thousands of sessions, and ends with its link."""
+    """A worker has thousands of sessions, which would all end with the link."""
     with peers() as (one, other), (tmp_path / "file").open("wb") as file:
         one.link.hand_over(cast(socket.socket, file), "1")
         one.link.send("behind")
@@ -237,7 +237,7 @@ async def test_what_the_system_does_not_know_for_a_socket_costs_nobody_else_the_
 
 
 class Short(UnixPassage):
-    """Of a system that is short of something, three times."""
+    """A system that fails three times for lack of something."""
 
     left = 3
     error = errno.ENOBUFS

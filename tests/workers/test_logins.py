@@ -1,4 +1,4 @@
-"""What a worker remembers of logins."""
+"""How long a worker remembers a login, and for whom."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_was_right_for_one_caller_is_for_no_other() -> None:
 
 @pytest.mark.parametrize(("whose", "seconds"), [("", REMEMBERED_SECONDS), ("user 1001", CALLER_SECONDS)])
 def test_it_is_asked_about_again_after_a_while(whose: str, seconds: float) -> None:
-    """Sooner where it hung on the caller."""
+    """Sooner if the answer depended on the caller."""
     logins, clock, token = memory(life=86400.0)
     bound = replace(LOGIN, username=BOB.address)
     logins.add(bound, whose, BOB, token, asked_in=0)
@@ -75,7 +75,7 @@ def test_what_has_changed_about_an_account_is_forgotten_for_that_account() -> No
     logins, _, _ = memory()
     logins.forget(BOB.address)
     assert logins.find(LOGIN, "") is not None
-    logins.forget(ALICE.address.title())  # the configuration's spelling is not always the store's
+    logins.forget(ALICE.address.title())  # the configuration may spell an address differently from the store
     assert logins.find(LOGIN, "") is None
 
 
@@ -113,7 +113,7 @@ def test_an_answer_that_a_change_has_overtaken_is_not_kept() -> None:
 
 
 def test_a_change_about_another_account_overtakes_no_answer() -> None:
-    """Of thousands, some account has a new token in each second, and it takes as long to open a mailbox."""
+    """With thousands of accounts one of them gets a new token every second, and opening a mailbox takes as long."""
     logins, _, token = memory()
     asked_in = logins.generation
     logins.forget(ALICE.address)

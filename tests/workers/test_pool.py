@@ -1,4 +1,4 @@
-"""The bridge's side of its workers, with the other ends of their links in the test's hands."""
+"""The bridge's side of its workers; the test holds the workers' ends of the links."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from tests.turns import until as until_within
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
 
 until = partial(until_within, seconds=60)
-"""A worker may have to be made first, by a machine that has other things to do."""
+"""A busy machine may have to start a worker first."""
 
 ACCOUNT = Account("alice@example.com", "it", "alice@example.com", {})
 LOGIN = Login(Protocol.IMAP, ACCOUNT.address, Secret(b"CANARY-password"))
@@ -54,7 +54,7 @@ BOB, CAROL = Caller("bob", "1001"), Caller("carol", "1002")
 
 
 class Worker:
-    """A process.Process without one."""
+    """A process.Process without a real process."""
 
     pid = 1
 
@@ -74,11 +74,11 @@ class Worker:
         self.theirs.sendall(json.dumps(message).encode() + b"\n")
 
     async def handed(self) -> str:
-        """The next mail client that the bridge hands over."""
+        """The id of the next connection that the bridge hands over."""
         return str((await self.told(HANDED))[1])
 
     async def told(self, *kinds: str) -> list[Any]:
-        """The next message of one of these kinds; the others before it are passed over."""
+        """The next message of one of these kinds; others before it are dropped."""
         while True:
             while self._unread:
                 if (message := self._unread.pop(0))[0] in kinds:
@@ -88,13 +88,13 @@ class Worker:
 
 
 def _messages(line: bytes) -> list[list[Any]]:
-    """One; or, of sockets that have gone out together, one for each."""
+    """The message of a line, or one for each socket if several were sent together."""
     kind, *rest = json.loads(line)
     return [[HANDED, *words] for words in rest] if kind == HANDED else [[kind, *rest]]
 
 
 class Bench:
-    """Two workers, and a port."""
+    """A pool of two workers, and a port."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ async def serving(
     clock: Clock | None = None,
     balancers: Balancers | None = None,
 ) -> AsyncIterator[Bench]:
-    """`services` in place of the two before it."""
+    """`services` replaces the two parameters before it."""
     cap = cap or ConnectionCap()
     bench = Bench(cap, services or Services(never, never, Turns(), cap, caller_of), clock, balancers)
     async with asyncio.TaskGroup() as group:
@@ -165,7 +165,7 @@ async def test_a_mail_client_has_its_place_until_its_worker_says_that_it_is_in()
             first.say("news", [one], [], {}, [])
             await until(lambda: bench.cap.count == 1)
             assert bench.listener.sessions == 2
-            second.say("news", [], [other], {}, [])  # it never was
+            second.say("news", [], [other], {}, [])  # this session ends without having logged in
             await until(lambda: (bench.cap.count, bench.listener.sessions) == (0, 1))
             first.say("news", [one], [one, "imap-unknown"], {}, [])
             await until(lambda: bench.listener.sessions == 0)
@@ -194,7 +194,7 @@ REFUSED = UpstreamRefused("no", text="NO", diagnosis=Diagnosis.of("mail.full", "
 
 @asynccontextmanager
 async def hearing_answers() -> AsyncIterator[tuple[Worker, list[Any]]]:
-    """A worker that was told of Alice's account, and what the bridge hears of her mail servers."""
+    """A worker that knows Alice's account, and what the bridge learns of her mail servers."""
     heard: list[Any] = []
 
     async def who(_: Login, __: AskCaller) -> Account:
@@ -257,7 +257,7 @@ async def test_who_comes_when_all_workers_are_up_holds_a_place_too() -> None:
 
 
 async def test_behind_a_balancer_the_bridge_reads_the_header_and_takes_its_word_for_whose_it_is() -> None:
-    """The worker gets the connection behind it, and is not asked."""
+    """The worker gets the connection after the header was read, and is not asked whose it is."""
     asked = list[Ends | None]()
 
     async def caller_of(ends: Ends | None) -> Caller:
@@ -281,14 +281,14 @@ async def test_behind_a_balancer_the_bridge_reads_the_header_and_takes_its_word_
         with socket.create_connection(bench.where) as stranger:
             stranger.setblocking(False)
             said = b""
-            with suppress(ConnectionError):  # what it has sent behind the first octets was not read
+            with suppress(ConnectionError):  # its data after the first octets is not read, so it may be reset
                 await asyncio.get_running_loop().sock_sendall(stranger, b"a1 LOGIN alice@example.com CANARY\r\n")
                 said = await asyncio.get_running_loop().sock_recv(stranger, 1000)
             assert said == b""
 
 
 async def test_whose_a_client_is_may_take_its_time_and_no_more_clients_than_there_are_places_are_asked_about() -> None:
-    """Who has his share is told so by a worker, and holds no place meanwhile."""
+    """A caller whose share is used up is refused by a worker, and does not hold a place meanwhile."""
     asked, answer = asyncio.Semaphore(0), asyncio.Event()
 
     async def caller_of(ends: Ends | None) -> Caller:
@@ -318,7 +318,7 @@ async def test_whose_a_client_is_may_take_its_time_and_no_more_clients_than_ther
 
 
 async def test_once_a_login_hung_on_whose_it_is_each_client_comes_with_that() -> None:
-    """For a while: the same login of the same caller need not be asked about again."""
+    """It lasts for a while: the same login of the same caller need not be asked about again."""
     it_matters = True
 
     async def who(_: Login, caller_of: AskCaller) -> Account:
@@ -338,7 +338,7 @@ async def test_once_a_login_hung_on_whose_it_is_each_client_comes_with_that() ->
         with ExitStack() as crm:
 
             async def login(worker: Worker) -> tuple[str, str | None]:
-                """What is told of the client, and for whom its login is right."""
+                """The caller that the worker is told, and the one for whom the login is right."""
                 crm.enter_context(socket.create_connection(bench.where))
                 _, conn, *_, whose = await worker.told(HANDED)
                 worker.say("ask", 1, "login", conn, pack(LOGIN))
@@ -407,7 +407,7 @@ async def test_whom_no_worker_could_take_is_told_to_come_again_and_frees_its_pla
 
 @pytest.mark.parametrize("origin", [Ends(("192.0.2.7", 40001), ("", 0)), None])
 def test_behind_a_balancer_the_socket_tells_nothing_of_the_client(origin: Ends | None) -> None:
-    """Else it would be a program of whoever runs the balancer on this machine."""
+    """Otherwise it would pass for a program of the user who runs the balancer on this machine."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as crm:
         accepted, peer = server.accept()
         with accepted:
@@ -417,7 +417,7 @@ def test_behind_a_balancer_the_socket_tells_nothing_of_the_client(origin: Ends |
 
 
 async def test_who_comes_in_the_moment_of_a_workers_end_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end is known, but the worker not yet taken away."""
+    """The worker's end is known, but the pool has not removed it yet."""
     clients: list[socket.socket] = []
     lose = RunningWorker.lose
 
@@ -452,7 +452,7 @@ async def test_a_worker_that_makes_no_sense_is_left_and_its_sessions_end() -> No
 
 @pytest.mark.parametrize("is_there", [True, False])
 async def test_a_worker_gets_no_token_where_nobody_has_logged_in(is_there: bool) -> None:
-    """Whatever has got the better of it."""
+    """Not even if somebody has taken over the worker."""
     async with serving() as bench:
         first, _ = bench.started
         with socket.create_connection(bench.where):
@@ -496,8 +496,8 @@ async def test_a_worker_that_does_not_start_is_tried_less_and_less(
 async def test_a_worker_that_has_served_for_a_while_is_started_again_at_once(
     monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
-    """However often: something that kills each worker it comes to must not keep all of them away. One whose start takes
-    long, and fails, has not served."""
+    """However often that is: something that kills each worker it reaches must not keep all of them away. A worker whose
+    start takes long and then fails has not served."""
     sleep, loop = asyncio.sleep, asyncio.get_running_loop()
     pauses, enough = list[float](), asyncio.Event()
     lives = [(0.0, True), (6.0, False), (0.0, True), (6.0, True), (6.0, True), (4.0, True), (0.0, False)]
@@ -544,7 +544,7 @@ async def test_a_worker_that_asks_what_nobody_knows_is_left() -> None:
 
 
 async def test_who_waits_for_a_worker_is_sent_away_at_a_stop(log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not kept for the five seconds that sessions have, and then cut without a word; nor told that we are full."""
+    """Neither made to wait for the five seconds that sessions have and then cut off without a word, nor told "full"."""
     monkeypatch.setattr("bridge.relay.listener.DRAIN_SECONDS", 3600)
     bench = Bench()
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:

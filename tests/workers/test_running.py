@@ -1,4 +1,4 @@
-"""One worker as the bridge sees it: how many it can serve, and its end."""
+"""A single worker as the bridge sees it: how many sessions it can serve, and how it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bridge.workers.running import RunningWorker
 
 
 class Stubborn:
-    """A process.Process that does not end by itself."""
+    """A process.Process that ends only when it is killed."""
 
     pid = 1
 
@@ -36,7 +36,7 @@ class Stubborn:
 
 
 async def test_a_worker_that_does_not_end_by_itself_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a bridge that stops would wait for it for ever."""
+    """Otherwise a bridge that stops would wait for ever."""
     monkeypatch.setattr(running, "END_SECONDS", 0.0)
     process = Stubborn()
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""Values between the bridge and its workers: what goes in comes out, secrets too, and nothing else does."""
+"""Values sent between the bridge and its workers arrive unchanged, secrets too, and nothing else is accepted."""
 
 from __future__ import annotations
 

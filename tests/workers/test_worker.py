@@ -1,4 +1,4 @@
-"""A worker in the test's own process, with the bridge's end of its link in the test's hands."""
+"""A worker that runs in the test's own process; the test holds the bridge's end of its link."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ BYE: list[Step] = [Expect(b"a2 LOGOUT"), Say(b"a2 OK\r\n"), Close()]
 
 
 class MailProgram:
-    """One whose connection a worker serves."""
+    """A mail program whose connection a worker serves."""
 
     def __init__(self, where: tuple[str, int]) -> None:
         self.socket = socket.create_connection(where)
         self.socket.setblocking(False)
 
     async def hear(self) -> bytes:
-        """What comes next; empty at the end."""
+        """The next data; b"" at the end."""
         return await asyncio.get_running_loop().sock_recv(self.socket, 1000)
 
     async def hear_all(self) -> bytes:
-        """Until the end."""
+        """All data up to the end."""
         said = b""
         while data := await self.hear():
             said += data
@@ -64,13 +64,13 @@ class MailProgram:
         await asyncio.get_running_loop().sock_sendall(self.socket, line + b"\r\n")
 
     async def log_in(self) -> None:
-        """Past the greeting; the answer is left to the test."""
+        """Read the greeting and send a login; the test handles the answer."""
         assert b"mail-bridge ready" in await self.hear()
         await self.say(b"a1 LOGIN alice@example.com CANARY-password")
 
 
 class Bridge:
-    """What a worker sees of one."""
+    """The bridge's end of a worker's link."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._said: asyncio.Queue[list[Any]] = asyncio.Queue()
@@ -79,39 +79,39 @@ class Bridge:
         self._listening = socket.create_server(("127.0.0.1", 0))
 
     async def told(self, kind: str) -> list[Any]:
-        """The next message of this kind; others before it are passed over."""
+        """The next message of this kind; others before it are dropped."""
         while (message := await self._said.get())[0] != kind:
             pass
         return message[1:]
 
     async def told_any(self, *kinds: str) -> list[Any]:
-        """The next message of one of these kinds, which comes first in it."""
+        """The next message of one of these kinds, with the kind as its first word."""
         while (message := await self._said.get())[0] not in kinds:
             pass
         return message
 
     async def asked(self, what: str) -> tuple[int, list[Any]]:
-        """The next question must be this one. Returns: its number, and what it is about."""
+        """The next question, which must be of this kind. Returns: its number, and its arguments."""
         number, kind, *arguments = await self.told("ask")
         assert kind == what
         return number, arguments
 
     async def over(self, conn: str) -> None:
-        """Until this session is."""
+        """Wait until this session is over."""
         while conn not in (await self.told("news"))[1]:
             pass
 
     def hand_over(
         self, conn: str, *, port: int = 1, peer: str = "", has_left: bool = False, no_place: str = "", whose: str = ""
     ) -> MailProgram:
-        """A mail client, by the port of this number; `peer` if the bridge takes it for another one, `no_place` if it
-        has none for it, `whose` if it knows that."""
+        """Hand over a new mail client of this port. `peer` is what the bridge takes for its address, `no_place` the
+        reason why there is no place for it, `whose` its user if the bridge knows that."""
         program = MailProgram(self._listening.getsockname())
         accepted, address = self._listening.accept()
         if has_left:
             close_with_reset(program.socket)
         self.link.hand_over(accepted, conn, str(port), peer or f"127.0.0.1:{address[1]}", "", no_place, whose)
-        asyncio.get_running_loop().call_soon(accepted.close)  # behind the turn in which it goes out
+        asyncio.get_running_loop().call_soon(accepted.close)  # after the turn of the loop in which it is sent
         return program
 
     async def allow(self, account: Account, token: AccessToken, *, whose: str | None = "") -> Login:
@@ -122,14 +122,14 @@ class Bridge:
         return unpack(Login, login)
 
     def close(self) -> None:
-        """Idempotent."""
+        """Close the link and the listening socket. Idempotent."""
         self.link.close()
         self._listening.close()
 
 
 @asynccontextmanager
 async def working(port: Port = IN_CLEAR) -> AsyncIterator[Bridge]:
-    """The worker must have ended by itself soon after the bridge."""
+    """A bridge's end with a worker, which must end by itself soon after the bridge's end."""
     ours, theirs = socket.socketpair()
     bridge = Bridge(ours)
     try:
@@ -144,7 +144,7 @@ async def working(port: Port = IN_CLEAR) -> AsyncIterator[Bridge]:
 
 
 async def test_another_clients_socket_is_not_served(log: io.StringIO) -> None:
-    """It would get what is meant for somebody else."""
+    """Otherwise its data would go to somebody else."""
     async with working() as bridge:
         program = bridge.hand_over("imap-1", peer="127.0.0.1:1")
         assert await bridge.told("lost") == ["imap-1"]
@@ -175,13 +175,13 @@ async def test_a_login_that_the_bridge_ends_is_told_so_and_its_question_is_over(
         program.socket.close()
         await bridge.over("imap-1")
         bridge.link.send("answer", number, ["too late"])
-        bridge.link.send("end", "imap-1")  # their ways have crossed
+        bridge.link.send("end", "imap-1")  # the two messages have crossed
         bridge.link.send("here?")
         await bridge.told("here")
 
 
 async def test_a_client_that_has_left_already_costs_the_bridge_no_session() -> None:
-    """It has reset its connection; the system does not say any more whose that was."""
+    """It has reset its connection, so the system no longer tells its address."""
     async with working() as bridge:
         bridge.hand_over("imap-1", has_left=True)
         await bridge.over("imap-1")
@@ -231,7 +231,7 @@ async def test_a_certificate_that_cannot_be_read_costs_one_client_and_not_the_wo
 async def test_a_certificate_that_does_not_answer_holds_up_nobody_who_can_do_without(
     log: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_known: bool
 ) -> None:
-    """It is on a network drive whose server is gone, and a worker that does not stir is ended, with its sessions."""
+    """The file is on a network drive whose server is gone. A worker that is held up is killed, with its sessions."""
     monkeypatch.setattr("bridge.workers.certificates.READ_SECONDS", 0.5)
     monkeypatch.setattr("bridge.workers.certificates.WAIT_SECONDS", 0.5)
     file, authority = tmp_path / "pair.pem", trustme.CA()
@@ -258,7 +258,7 @@ async def test_a_certificate_that_does_not_answer_holds_up_nobody_who_can_do_wit
             assert await is_served("imap-1")
         help_at_last = threading.Timer(20, release, [fall_silent(file)])
         help_at_last.start()
-        bridge.link.send("renewed")  # another port's may be, too
+        bridge.link.send("renewed")  # the renewed certificate may also be another port's
         for conn in ("imap-2", "imap-3"):
             assert await is_served(conn) is is_known
         bridge.link.send("here?")
@@ -272,7 +272,7 @@ async def test_a_certificate_that_does_not_answer_holds_up_nobody_who_can_do_wit
 
 
 async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(tmp_path: Path) -> None:
-    """It is on a network drive whose server is gone. Others are served, and nothing waits for it at the end."""
+    """It is on a network drive whose server is gone. Others are served, and the worker's end does not wait for it."""
     pair = str(fall_silent(tmp_path / "pair.pem"))
     async with working(Port(1, Protocol.IMAP, TlsMode.IMPLICIT, pair, pair)) as bridge:
         bridge.link.send("port", pack(replace(IN_CLEAR, number=2)))
@@ -326,7 +326,7 @@ async def test_the_certificate_of_a_port_that_is_closed_is_forgotten(tmp_path: P
 
 
 async def test_a_login_that_was_right_lately_is_asked_about_again_once_its_token_is_refused(tmp_path: Path) -> None:
-    """The bridge gives a token only to where the local password was right, and was not told that it was."""
+    """The bridge issues a token only where it saw the right local password; here the worker remembered the login."""
     trust = Trust(tmp_path)
     implicit = (Protocol.IMAP, TlsMode.IMPLICIT, trust.good)
     no = b"[AUTHENTICATIONFAILED] Invalid credentials"
@@ -365,7 +365,7 @@ async def test_a_login_that_was_right_lately_is_asked_about_again_once_its_token
 
 
 async def test_a_refused_token_is_not_replaced_by_one_of_another_provider(tmp_path: Path) -> None:
-    """A reload has given the account to that one meanwhile: its token is not for this mail server."""
+    """A reload has moved the account to another provider, whose token is not for this mail server."""
     trust = Trust(tmp_path)
     implicit = (Protocol.IMAP, TlsMode.IMPLICIT, trust.good)
     no = b"[AUTHENTICATIONFAILED] Invalid credentials"
@@ -390,7 +390,7 @@ async def test_a_refused_token_is_not_replaced_by_one_of_another_provider(tmp_pa
 
 
 async def test_each_login_goes_by_the_account_that_its_own_answer_was_about() -> None:
-    """A reload has changed it between two answers that arrive together: a token is for no server but its own."""
+    """A reload comes between two answers that arrive together: each token may only go to its own server."""
     account = Account(ADDRESS, "it", ADDRESS, {})
     server = Endpoint("localhost", 1, TlsMode.IMPLICIT)
     async with working() as bridge:
@@ -398,7 +398,7 @@ async def test_each_login_goes_by_the_account_that_its_own_answer_was_about() ->
         for program in programs:
             await program.log_in()
         questions = [(await bridge.asked("login"))[0] for _ in programs]
-        for question, most in zip(questions, (3, 5), strict=True):  # the turn that is asked for tells which it went by
+        for question, most in zip(questions, (3, 5), strict=True):  # the worker's question shows which one it uses
             told = replace(account, endpoints={Protocol.IMAP: replace(server, connections=most)})
             bridge.link.send("account", pack(told))
             bridge.link.send("answer", question, [ADDRESS, pack(OLD), ""])
@@ -409,7 +409,7 @@ async def test_each_login_goes_by_the_account_that_its_own_answer_was_about() ->
 
 
 async def test_what_the_server_says_where_an_account_was_before_is_nothing_about_where_it_is(tmp_path: Path) -> None:
-    """News name the account by its address, and the bridge takes them to be about the one that it has told of last."""
+    """News name an account only by its address; the bridge takes them to be about the account that it sent last."""
     trust = Trust(tmp_path)
     implicit = (Protocol.IMAP, TlsMode.IMPLICIT, trust.good)
     before, after = refuses(*implicit, b"[UNAVAILABLE] Server busy"), [*accepts(*implicit), *BYE]
@@ -440,7 +440,7 @@ async def test_what_the_server_says_where_an_account_was_before_is_nothing_about
 
 
 async def test_a_login_that_was_right_for_one_caller_is_asked_about_when_another_comes_with_it(tmp_path: Path) -> None:
-    """The bridge says whose each client is, and for whom its answer is; the worker compares."""
+    """The bridge says who each client's caller is, and for whom its answer is right; the worker compares the two."""
     trust = Trust(tmp_path)
     script = [*accepts(Protocol.IMAP, TlsMode.IMPLICIT, trust.good), *BYE]
     with scripted(*[script] * 6) as server:
@@ -471,7 +471,7 @@ async def test_a_login_that_was_right_for_one_caller_is_asked_about_when_another
 async def test_the_bridge_hears_of_each_login_that_its_mail_server_refuses_and_of_the_next_that_it_takes(
     tmp_path: Path,
 ) -> None:
-    """So it is asked about each of these. Of those that are remembered, and go well, it hears nothing."""
+    """So it is asked about each of these logins. About remembered logins that succeed it hears nothing."""
     trust = Trust(tmp_path)
     implicit = (Protocol.IMAP, TlsMode.IMPLICIT, trust.good)
     yes, no = [*accepts(*implicit), *BYE], refuses(*implicit, b"[UNAVAILABLE] Server busy")
@@ -480,7 +480,7 @@ async def test_the_bridge_hears_of_each_login_that_its_mail_server_refuses_and_o
         async with working() as bridge:
 
             async def answers(conn: str, *, is_asked: bool = True) -> list[list[Any]]:
-                """What the bridge hears of this login until its session is over."""
+                """The answers of mail servers that the bridge hears of until the session is over."""
                 program = bridge.hand_over(conn)
                 await program.log_in()
                 if is_asked:
@@ -509,6 +509,6 @@ async def test_the_bridge_hears_of_each_login_that_its_mail_server_refuses_and_o
             assert await answers("imap-4", is_asked=False) == []
             ((_, _, problem, _),) = await answers("imap-5", is_asked=False)
             assert isinstance(decode_error(problem), UpstreamUnavailable)
-            bridge.link.send("forget", ADDRESS)  # which is what the bridge says then
+            bridge.link.send("forget", ADDRESS)  # the bridge says so then
             ((address, _, problem, _),) = await answers("imap-6")
             assert (address, problem) == (ADDRESS, None)
