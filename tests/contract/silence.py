@@ -1,4 +1,4 @@
-"""No secret is told: not in a log, not in an error, not in what led to it."""
+"""No secret is told: neither in a log, nor in an error, nor in its causes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ E = TypeVar("E", bound=BridgeError)
 
 @pytest.fixture(autouse=True)
 def no_secret_is_told(caplog: pytest.LogCaptureFixture, authorization_server: AuthorizationServer) -> Iterator[None]:
-    """Whatever a test of a module that imports this does: no library has logged a secret."""
+    """Importing this fixture makes each test of a module check that no library has logged a secret."""
     caplog.set_level(logging.DEBUG)
     yield
-    # caplog.text is empty again by now: it holds the records of the running phase, and this is the teardown.
+    # This is the teardown, where caplog.text is empty again: it holds only the records of the running phase.
     form = logging.Formatter()
     check_silence(authorization_server, [form.format(record) for record in caplog.get_records("call")])
 
@@ -33,7 +33,7 @@ def check_silence(server: AuthorizationServer, texts: Iterable[str]) -> None:
 
 @contextmanager
 def refusal(expected: type[E], server: AuthorizationServer) -> Iterator[pytest.ExceptionInfo[E]]:
-    """Exactly this class, not one below it; and no secret in it or in what led to it, which a log would print too."""
+    """Exactly this class, no subclass, and without a secret in the error or its causes, which a log would print too."""
     with pytest.raises(expected) as caught:
         yield caught
     assert caught.type is expected

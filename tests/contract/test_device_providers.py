@@ -35,18 +35,18 @@ SECTIONS: dict[str, Callable[[AuthorizationServer], dict[str, Any]]] = {
     "microsoft": lambda server: {**server.microsoft_config(PUBLIC_CLIENT), "flow": "device"},
     "oauth2": lambda server: {**server.generic_config(), "flow": "device", "device_url": f"{server.url}/device/code"},
 }
-"""By name: the section of the configuration."""
+"""The section of the configuration for each adapter."""
 
 
 @pytest.fixture(params=list(SECTIONS))
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which adapter; a test of one provider's speciality parametrises `kind` itself."""
+    """The adapter to test; a test of one provider's peculiarity parametrises `kind` itself."""
     return str(request.param)
 
 
 @dataclass
 class Trial:
-    """One adapter and the server it talks to."""
+    """One adapter and the server that it talks to."""
 
     server: AuthorizationServer
     provider: DeviceProvider
@@ -117,7 +117,7 @@ async def test_what_the_person_is_told_is_short_lived_and_names_where(
 async def test_a_code_lives_no_longer_than_a_quarter_of_an_hour_whatever_the_server_says(
     authorization_server: AuthorizationServer, kind: str, said: float, lives: float
 ) -> None:
-    """Whoever talks a person into typing a code signs in as that person (RFC 8628 section 5.4)."""
+    """Whoever talks a person into entering a code is then signed in as that person (RFC 8628 section 5.4)."""
     authorization_server.device_lifetime = said
     clock = ManualClock()
     async with adapter(authorization_server, kind, clock) as trial:
@@ -135,7 +135,7 @@ async def test_a_code_lives_no_longer_than_a_quarter_of_an_hour_whatever_the_ser
 async def test_a_clock_that_is_set_ends_no_code(
     authorization_server: AuthorizationServer, kind: str, seconds: float
 ) -> None:
-    """As when the network comes back and the time with it, while somebody types the code."""
+    """As when the network comes back, and the right time with it, while somebody enters the code."""
     clock = ManualClock()
     async with adapter(authorization_server, kind, clock) as trial:
         request = await trial.provider.begin_device()
@@ -150,14 +150,14 @@ async def test_a_clock_that_is_set_ends_no_code(
 async def test_trap_45_one_poll_is_one_request_and_never_a_pause(
     authorization_server: AuthorizationServer, kind: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    """msal loops: with its interval of 7 s it would sleep, with 0 it would ask without end."""
+    """msal loops: with an interval of 7 s it would sleep, and with 0 it would poll without end."""
     for interval in (0, 7):
         authorization_server.device_interval = interval
         async with adapter(authorization_server, kind) as trial:
             before = trial.polls
             request = await trial.provider.begin_device()
             assert request.interval >= max(interval, 0.1)
-            assert await trial.provider.poll(request) == DevicePending()  # Limits would end a pause of 7 s
+            assert await trial.provider.poll(request) == DevicePending()  # a pause of 7 s would exceed Limits
             assert trial.polls == before + 1
     assert not recwarn.list
 
@@ -169,8 +169,8 @@ async def test_who_asks_too_soon_is_told_to_slow_down(authorization_server: Auth
         assert await trial.provider.poll(request) == DevicePending()
         assert await trial.provider.poll(request) == DevicePending(slow_down=True)
         (device,) = authorization_server.devices.values()
-        assert device.interval == 65  # from now on (RFC 8628 section 3.5)
-        device.polled_at = 0.0  # a minute and more ago
+        assert device.interval == 65  # for all further polls (RFC 8628 section 3.5)
+        device.polled_at = 0.0  # more than a minute ago
         authorization_server.approve_device(request.user_code, ALICE)
         assert tokens_of(await trial.provider.poll(request)).grant
 
@@ -286,13 +286,13 @@ async def test_trap_11_trouble_while_polling_costs_nothing_and_is_over_when_it_i
             for times in (1, 2):
                 with refusal(ProviderUnavailable, authorization_server):
                     await trial.provider.poll(request)
-                assert trial.polls == times  # asked anew, and once
+                assert trial.polls == times  # sent again, and only once
         authorization_server.approve_device(request.user_code, ALICE)
         assert tokens_of(await trial.provider.poll(request)).grant
 
 
 async def test_a_poll_that_takes_too_long_is_given_up(authorization_server: AuthorizationServer, kind: str) -> None:
-    """Its answer may have used the code up, so that the next sign-in begins with a new one."""
+    """Its answer may have used up the code, so the next sign-in begins with a new one."""
     async with adapter(authorization_server, kind, limits=QUICK) as trial:
         request = await trial.provider.begin_device()
         with authorization_server.failing("token", Fault.SLOW), refusal(ProviderUnavailable, authorization_server):
@@ -315,7 +315,7 @@ async def test_trouble_when_a_code_is_asked_for_is_over_when_it_is_over(
 async def test_trap_11_every_pending_answer_is_asked_for_and_a_refusal_is_asked_about_again(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """Both are HTTP 400, which msal keeps for a minute."""
+    """Both come with HTTP 400, which msal caches for a minute."""
     async with adapter(authorization_server, kind) as trial:
         request = await trial.provider.begin_device()
         for times in (1, 2, 3):
@@ -341,7 +341,7 @@ async def test_a_client_that_the_provider_does_not_know_is_the_admins_turn(
 async def test_trap_45_an_app_that_is_not_public_is_the_admins_turn_and_the_switch_is_named(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """Microsoft gives it a code all the same, and says no when the person is through."""
+    """Microsoft issues a code all the same, and refuses only after the person has entered it."""
     async with adapter(authorization_server, kind, client_id=MICROSOFT_CLIENT) as trial:
         request = await trial.provider.begin_device()
         authorization_server.approve_device(request.user_code, ALICE)
@@ -357,7 +357,7 @@ async def test_trap_45_an_app_that_is_not_public_is_the_admins_turn_and_the_swit
 async def test_nobody_is_told_to_configure_a_secret_that_a_code_cannot_have(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """Once the switch is off again, refreshes end with what elsewhere means that a secret is missing."""
+    """Once the switch is off again, refreshes fail with the error that elsewhere means a missing secret."""
     async with adapter(authorization_server, kind) as trial:
         tokens = await trial.sign_in()
         authorization_server.client_certificates[PUBLIC_CLIENT] = "any"
@@ -388,5 +388,5 @@ async def test_nothing_of_a_sign_in_on_its_way_can_be_printed(
 ) -> None:
     async with adapter(authorization_server, kind) as trial:
         request: DeviceRequest = await trial.provider.begin_device()
-        logging.getLogger("trial").warning("%s", request)  # seen by the check for secrets at the end
+        logging.getLogger("trial").warning("%s", request)  # the check for secrets must see this at the end
         assert request.kept.reveal() not in caplog.text

@@ -1,5 +1,5 @@
-"""What is peculiar to `kind: oauth2`: HTTP Basic at every endpoint, servers without PKCE, secrets for device codes; and
-what an administrator of an app is told. What all providers do is in the suites for their flows."""
+"""What only `kind: oauth2` does: HTTP Basic at every endpoint, servers without PKCE, secrets with device codes; and
+what the administrator of an app is told. The suites for each flow test what all providers do."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ UNATTENDED = {"oauth2": app_section, "google": service_account_section}
 
 @asynccontextmanager
 async def adapter(section: Section, **changes: Any) -> AsyncIterator[Provider]:
-    """The adapter for this section, whatever it offers."""
+    """The adapter for this section, of any flow."""
     found = {name: value for name, value in (section | changes).items() if value is not None}
     config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(found)
     provider = registry.create("trial", config, SystemClock())
@@ -99,7 +99,7 @@ async def test_a_wrong_secret_is_the_admins_turn_before_anybody_types_a_code(
 
 
 async def test_device_and_browser_lead_to_the_same_grant(authorization_server: AuthorizationServer) -> None:
-    """The admin may change `flow` without asking anybody to sign in again."""
+    """The admin may change `flow` without any new sign-in."""
     section = device_section(authorization_server)
     async with device_adapter(section) as one, browser_adapter(section, flow="browser") as other:
         tokens = await signed_in(authorization_server, one)
@@ -170,7 +170,7 @@ ODD_SECRET = "CANARY:50%+ü/=&"
 async def test_the_client_proves_itself_in_one_way_at_every_endpoint(
     authorization_server: AuthorizationServer, authentication: str | None, expected: str
 ) -> None:
-    """RFC 6749 section 2.3.1: id and secret are form-encoded before base64, or a colon in the id cuts it in two."""
+    """RFC 6749 section 2.3.1: id and secret are form-encoded before base64; else a colon in the id would divide it."""
     authorization_server.is_rfc7009 = True
     authorization_server.register("mail:bridge", ODD_SECRET, REDIRECT)
     authorization_server.secrets.append(base64.b64encode(f"mail%3Abridge:{quote_plus(ODD_SECRET)}".encode()).decode())
@@ -197,7 +197,7 @@ async def test_the_client_proves_itself_in_one_way_at_every_endpoint(
 async def test_a_revocation_that_is_refused_to_the_body_is_asked_for_by_basic(
     authorization_server: AuthorizationServer, secret: str
 ) -> None:
-    """Where the token endpoint takes the body alone, Authlib's revocation endpoint takes Basic alone."""
+    """Where the token endpoint takes only the body, Authlib's revocation endpoint takes only Basic."""
     section = authorization_server.generic_config()
     async with browser_adapter(section) as provider:
         grant = (await sign_in(authorization_server, provider)).grant
@@ -218,7 +218,7 @@ async def test_a_revocation_that_is_refused_to_the_body_is_asked_for_by_basic(
 async def test_a_revocation_of_what_is_not_known_any_more_is_asked_for_once(
     authorization_server: AuthorizationServer,
 ) -> None:
-    """The secret was right. By Basic it may be refused, and the sign-in that has ended would not count as ended."""
+    """The secret was right. A second request by Basic might be refused, and the ended sign-in not count as ended."""
     authorization_server.unknown_token_status = 401
     async with browser_adapter(authorization_server.generic_config()) as provider:
         grant = (await sign_in(authorization_server, provider)).grant
@@ -267,8 +267,8 @@ async def test_a_sign_in_that_was_under_way_when_pkce_was_switched_off_goes_on(
 async def test_a_strict_server_gives_a_refresh_token_to_whom_it_has_asked(
     authorization_server: AuthorizationServer,
 ) -> None:
-    """OpenID Connect Core section 11; with the URL of its discovery document, and nothing behind it. Canaille
-    wants a nonce besides."""
+    """OpenID Connect Core section 11, with the authorization URL of the discovery document and no query added to it.
+    Canaille requires a nonce besides."""
     authorization_server.is_strict = True
     section = authorization_server.generic_config() | {"scopes": ["openid", "email", "offline_access"]}
     section["authorization_url"] = section["authorization_url"].partition("?")[0]
@@ -280,7 +280,7 @@ async def test_a_strict_server_gives_a_refresh_token_to_whom_it_has_asked(
 async def test_an_id_token_that_was_made_for_another_sign_in_does_not_count(
     authorization_server: AuthorizationServer, told: object, counts: bool
 ) -> None:
-    """OpenID Connect Core 3.1.3.7 item 11; a server that leaves it out has only PKCE to tell one code from another."""
+    """OpenID Connect Core 3.1.3.7 item 11. For an id_token without a nonce, only PKCE ties a code to its sign-in."""
     authorization_server.claims = {"nonce": told}
     async with browser_adapter(authorization_server.generic_config()) as provider:
         if counts:
@@ -298,7 +298,7 @@ MAIL = "https://mail.example.com/"
 async def test_a_server_is_told_what_its_tokens_are_for_each_time(
     authorization_server: AuthorizationServer, name: str
 ) -> None:
-    """RFC 8707; AD FS takes its own default where a refresh does not say it, and Auth0 wants it of an app."""
+    """RFC 8707; at a refresh without it AD FS falls back to its default, and Auth0 wants it from an app."""
     server, asked = authorization_server, authorization_server.requests
     async with browser_adapter(server.generic_config(), **{name: MAIL}) as provider:
         tokens = await sign_in(server, provider)

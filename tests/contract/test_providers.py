@@ -1,4 +1,4 @@
-"""Every provider adapter over the same authorization server: the real msal, google-auth-oauthlib and our own."""
+"""Every provider adapter with the same authorization server: the real msal, google-auth-oauthlib and our own code."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ MICROSOFT = ["microsoft", "microsoft public", "microsoft certificate"]
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which adapter; a test of one provider's speciality parametrises `kind` itself."""
+    """The adapter to test; a test of one provider's peculiarity parametrises `kind` itself."""
     return str(request.param)
 
 
 def test_what_is_logged_in_a_test_is_seen_by_the_check_for_secrets(
     authorization_server: AuthorizationServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A check that looks at nothing passes for ever: this one has done so once."""
+    """A check that looks at nothing always passes, and this one once did."""
     logging.getLogger("msal").warning("seen")
     assert [record.getMessage() for record in caplog.get_records("call")] == ["seen"]
     with pytest.raises(AssertionError):
@@ -111,7 +111,7 @@ async def test_the_authorization_request_has_state_pkce_hint_and_the_exact_redir
 async def test_only_the_digest_of_the_verifier_goes_through_the_browser(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """RFC 7636: who reads the browser's addresses, there and back, cannot redeem the code."""
+    """RFC 7636: somebody who reads the browser's addresses, there and back, cannot redeem the code."""
     async with adapter(authorization_server, kind) as trial:
         request = await trial.begin()
         kept = json.loads(request.kept.reveal())
@@ -133,7 +133,7 @@ async def test_trap_25_a_redirect_uri_without_its_slash_is_another_one(
         authorization_server.allow_redirect(bare)
         mine, other = await trial.begin(), await trial.provider.begin(login_hint=ALICE, redirect_uri=bare)
         parameters = authorization_server.consent(other.url, ALICE)
-        authorization_server.codes[parameters["code"]].redirect_uri = REDIRECT  # registered both, and still not equal
+        authorization_server.codes[parameters["code"]].redirect_uri = REDIRECT  # both are registered, but differ
         with refusal(AuthorizationFailed, authorization_server) as caught:
             await trial.provider.redeem(other, parameters)
         assert caught.value.code == "provider"
@@ -154,7 +154,7 @@ async def test_trap_18_a_second_sign_in_of_the_same_person_has_a_grant_too(
 async def test_trap_18_a_server_that_gives_no_refresh_token_is_named_as_the_reason(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """The admin's authorization_url lacks prompt=consent: it goes well for each person once, and never again."""
+    """The admin's authorization_url lacks prompt=consent: each person can sign in once, and never again."""
     url = f"{authorization_server.url}/o/oauth2/v2/auth?access_type=offline"
     async with adapter(authorization_server, kind, authorization_url=url) as trial:
         assert (await trial.sign_in()).grant
@@ -192,7 +192,7 @@ async def test_a_code_of_another_sign_in_does_not_match_the_verifier(
 async def test_a_code_whose_challenge_was_made_by_somebody_else_is_not_redeemed(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """Only the verifier is wrong here; with another sign-in's code Microsoft's nonce is wrong too."""
+    """Only the verifier is wrong here; with the code of another sign-in Microsoft's nonce would be wrong, too."""
     async with adapter(authorization_server, kind) as trial:
         mine, other = await trial.begin(), await trial.begin()
         parameters = authorization_server.consent(mine.url, ALICE)
@@ -288,7 +288,7 @@ async def test_trap_12_only_the_providers_own_word_ends_a_grant(
 async def test_trap_11_a_refusal_is_asked_about_again_each_time(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """msal keeps an answer with HTTP 400 for a minute, and would not notice that it was taken back."""
+    """msal caches an answer with HTTP 400 for a minute, and would miss that the grant works again."""
     async with adapter(authorization_server, kind) as trial:
         tokens = await trial.sign_in()
         good = dict(authorization_server.refresh)
@@ -307,7 +307,7 @@ async def test_trap_11_a_refusal_is_asked_about_again_each_time(
 async def test_trap_11_trouble_on_the_way_costs_nothing_and_is_over_when_it_is_over(
     authorization_server: AuthorizationServer, kind: str, fault: Fault
 ) -> None:
-    # As Microsoft does: who gave up while the server was slow has the old one, and it still works.
+    # As at Microsoft: a client that gave up on a slow answer still has the old grant, which still works.
     authorization_server.rotates = False
     async with adapter(authorization_server, kind, limits_for(fault)) as trial:
         tokens = await trial.sign_in()
@@ -315,7 +315,7 @@ async def test_trap_11_trouble_on_the_way_costs_nothing_and_is_over_when_it_is_o
             for times in (1, 2):
                 with refusal(ProviderUnavailable, authorization_server):
                     await trial.provider.refresh(tokens.grant, subject=ALICE)
-                assert authorization_server.count("refresh_token") == times  # asked anew, and once
+                assert authorization_server.count("refresh_token") == times  # sent again, and only once
         assert (
             await trial.provider.refresh(tokens.grant, subject=ALICE)
         ).access.value.reveal() in authorization_server.access
@@ -381,7 +381,7 @@ async def test_trap_14_a_provider_that_is_not_there_is_asked_again_the_next_time
 async def test_a_code_that_has_not_gone_out_is_good_once_the_provider_is_asked(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """`patient` stands for the same one a minute later: only who was told to wait knows of it."""
+    """`patient` stands for the same adapter a minute later: only one that was told to wait refuses to ask."""
     async with adapter(authorization_server, kind) as trial, adapter(authorization_server, kind) as patient:
         tokens = await trial.sign_in()
         request = await trial.begin()
@@ -478,7 +478,7 @@ async def test_revoke_ends_the_grant_where_the_provider_can(
         if can:
             with refusal(GrantRevoked, authorization_server):
                 await trial.provider.refresh(tokens.grant, subject=ALICE)
-            assert await trial.provider.revoke(tokens.grant)  # it had ended before: that is what was wanted
+            assert await trial.provider.revoke(tokens.grant)  # it has ended already, which was the aim
         else:
             await trial.provider.refresh(tokens.grant, subject=ALICE)
 
@@ -498,7 +498,7 @@ async def test_a_grant_that_could_not_be_revoked_is_not_said_to_be(
 async def test_trap_13_the_environment_adds_no_trust(
     authorization_server: AuthorizationServer, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """REQUESTS_CA_BUNDLE beats `verify=` in requests, and with it msal and google-auth."""
+    """In requests, REQUESTS_CA_BUNDLE overrides `verify=`, and so it does in msal and google-auth."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.setenv(name, str(authorization_server.authority.ca_file))
     async with adapter(authorization_server, kind) as good, adapter(authorization_server, kind, ca_file=None) as bare:
@@ -529,7 +529,7 @@ async def test_trap_13_the_environment_takes_no_trust_away(
 async def test_no_password_of_a_netrc_file_goes_to_the_provider(
     authorization_server: AuthorizationServer, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """requests would send it as HTTP Basic, and so make another client of us."""
+    """requests would send it as HTTP Basic, and the provider would take us for another client."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine localhost login somebody password CANARY-netrc\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -559,7 +559,7 @@ async def test_trap_21_a_scope_that_was_not_granted_is_named_before_anything_is_
         request = await trial.begin()
         parameters = authorization_server.consent(request.url, ALICE)
         code = authorization_server.codes[parameters["code"]]
-        code.scope = "openid"  # every box unticked
+        code.scope = "openid"  # as if every box were unticked
         with refusal(AuthorizationFailed, authorization_server) as caught:
             await trial.provider.redeem(request, parameters)
         assert caught.value.code == "missing_scope"

@@ -1,4 +1,4 @@
-"""Google's service account: the key file in every state, and what each "no" tells the administrator."""
+"""Google's service account: the key file in every state, and what each refusal tells the administrator."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HOUR = 3600.0
 
 @pytest.fixture
 def file(authorization_server: AuthorizationServer, tmp_path: Path) -> Path:
-    """A good key file."""
+    """A valid key file."""
     return add_service_account(authorization_server, tmp_path / "key.json")
 
 
@@ -191,7 +191,7 @@ async def test_an_old_key_is_told_from_a_missing_delegation(
 
 
 def made(**changes: object) -> str:
-    """A key file's text; the key itself takes too long to be made while tests are collected."""
+    """The text of a key file. Its key takes too long to make while tests are collected, so this is called later."""
     return json.dumps(key_file(private(), **changes))
 
 
@@ -200,12 +200,12 @@ def private() -> str:
 
 
 def curve() -> str:
-    """A key of another kind than Google's."""
+    """A key that is not RSA, as Google's are."""
     return _pem(ec.generate_private_key(ec.SECP256R1()), serialization.NoEncryption())
 
 
 def locked() -> str:
-    """A key with a password."""
+    """A key that is encrypted with a password."""
     key = serialization.load_pem_private_key(private().encode(), None)
     return _pem(key, serialization.BestAvailableEncryption(b"CANARY"))
 
@@ -257,7 +257,7 @@ async def test_a_bad_key_file_is_the_admins_turn_and_a_good_one_in_its_place_is_
 async def test_a_key_file_that_is_not_there_yet_is_looked_for_again(
     authorization_server: AuthorizationServer, tmp_path: Path
 ) -> None:
-    """As at a start before the disk with the secrets is mounted."""
+    """As when the bridge starts before the disk with the secrets is mounted."""
     late = tmp_path / "late" / "key.json"
     async with adapter(authorization_server, late) as provider:
         with refusal(ProviderRefused, authorization_server) as caught:
@@ -288,7 +288,7 @@ STRANGER = "https://oauth2.googleapis.com.attacker.example/token"
 async def test_what_is_signed_goes_to_google_whatever_a_key_file_says(
     authorization_server: AuthorizationServer, file: Path, uri: str
 ) -> None:
-    """Without token_url in the configuration a stranger's address is refused before anything is sent."""
+    """Without token_url in the configuration, a foreign address is refused before anything is sent."""
     file.write_text(made(token_uri=uri), "utf-8")
     async with adapter(authorization_server, file, token_url=None, proxy="http://127.0.0.1:9") as provider:
         with refusal(ProviderRefused, authorization_server) as caught:
@@ -309,7 +309,7 @@ async def test_the_configurations_token_url_wins(authorization_server: Authoriza
 async def test_key_files_of_earlier_years_are_good(
     authorization_server: AuthorizationServer, file: Path, uri: str | None
 ) -> None:
-    """Nobody listens at the proxy, so that no test asks Google: to get as far as the network is the proof."""
+    """Nothing listens at the proxy, so that no test contacts Google; getting as far as the network is the proof."""
     file.write_text(made(token_uri=uri, universe_domain="elsewhere.example"), "utf-8")
     async with adapter(authorization_server, file, token_url=None, proxy="http://127.0.0.1:9") as provider:
         with refusal(ProviderNotAsked, authorization_server):

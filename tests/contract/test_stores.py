@@ -1,4 +1,4 @@
-"""What every Store promises (bridge.stores.base), over every Store there is."""
+"""What every Store promises (bridge.stores.base), tested with every implementation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def server() -> Iterator[Postgresql]:
 
 @pytest.fixture
 async def open_store(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Open]:
-    """Opens the same store once more at each call: another node, or the same one after a restart."""
+    """Opens the same store once more at each call, as another node does, or the same node after a restart."""
     opened: list[Store] = []
     memory = MemoryStore()
     if kind == "postgresql":
@@ -147,7 +147,7 @@ async def test_a_deleted_record_is_gone_and_its_versions_are_not_used_again(stor
         await store.delete("a", expected=version)
     again = await store.put("a", b"after", expected=NEW)
     assert again > version
-    with pytest.raises(VersionConflict):  # the late writer who knew the record before
+    with pytest.raises(VersionConflict):  # a late writer, who knows only the previous record
         await store.put("a", b"late", expected=version)
     assert await store.get("a") == Record(b"after", again)
 
@@ -215,7 +215,7 @@ async def wins(store: Store, key: str, value: bytes, expected: int) -> bool:
 
 @every_store
 async def test_of_many_writers_at_once_exactly_one_wins(open_store: Open) -> None:
-    stores = [open_store() for _ in range(4)]  # nobody has created the tables yet, either
+    stores = [open_store() for _ in range(4)]  # nor has anybody created the tables yet
     expected = NEW
     for _ in range(3):
         attempts = [wins(store, "a", b"%d" % n, expected) for n, store in enumerate(stores * 3)]
@@ -264,7 +264,7 @@ async def test_a_released_lease_is_free_and_a_stranger_cannot_release_it(store: 
     assert not await store.acquire_lease("a", "node-2", 30)
     await store.release_lease("a", "node-1")
     assert await store.acquire_lease("a", "node-2", 30)
-    await store.release_lease("a", "node-1")  # late: it is somebody else's now
+    await store.release_lease("a", "node-1")  # too late: another node holds it now
     assert not await store.acquire_lease("a", "node-3", 30)
 
 
@@ -285,7 +285,7 @@ async def test_a_holder_may_shorten_its_lease_to_nothing(store: Store) -> None:
 
 @every_store
 async def test_a_lease_from_before_the_clock_was_set_back_stands_in_nobodys_way(store: Store) -> None:
-    """What a process that died left behind an hour ago, on a clock that was an hour ahead."""
+    """An hour ago a process died that held it, while the clock was an hour ahead."""
     assert await store.acquire_lease("a", "node-1", 3600)
     assert await store.acquire_lease("a", "node-2", LONGEST_LEASE)
     assert not await store.acquire_lease("a", "node-1", 3600)
@@ -301,17 +301,17 @@ async def test_leases_are_no_records(store: Store) -> None:
 @every_store
 async def test_a_put_that_is_cancelled_half_way_leaves_a_usable_store(store: Store) -> None:
     version, last = NEW, b"before"
-    for limit in (0, 0, 0.0003, 0.001, 0.003, 0.01):  # the first ones also cut the opening short
+    for limit in (0, 0, 0.0003, 0.001, 0.003, 0.01):  # the first ones interrupt the opening, too
         value = b"%f" % limit
         with suppress(TimeoutError, VersionConflict):
             async with asyncio.timeout(limit):
                 await store.put("a", value, expected=version)
         record = await store.get("a")
         if record is not None and record.version != version:
-            assert record == Record(value, version + 1)  # all of it
+            assert record == Record(value, version + 1)  # all of it was written
             version, last = record.version, value
         elif record is not None:
-            assert record.value == last  # or nothing
+            assert record.value == last  # or nothing was
     assert await store.put("a", b"after", expected=version) == version + 1
     assert await store.get("a") == Record(b"after", version + 1)
 
@@ -325,7 +325,7 @@ async def test_records_versions_and_leases_outlive_the_process(open_store: Open)
     await before.delete("gone", expected=1)
     await before.acquire_lease("a", "node-1", 30)
     await before.close()
-    await before.close()  # a second time does no harm
+    await before.close()  # closing twice does no harm
 
     after = open_store()
     assert await after.get("kept") == Record(b"2", 2)

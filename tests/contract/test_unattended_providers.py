@@ -1,4 +1,4 @@
-"""Every provider where nobody signs in (client credentials, service accounts) over the same authorization server."""
+"""Every provider without sign-ins (client credentials, service accounts) with the same authorization server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.servers.service_accounts import MAIL_SCOPE, add_service_account, serv
 ALICE, BOB = "alice@example.com", "bob@example.com"
 NOTHING = Secret("")
 SHARED = 5.0
-"""Seconds in which an app's answer serves its other mailboxes."""
+"""For so many seconds an app's answer serves its other mailboxes, too."""
 
 
 def by_secret(server: AuthorizationServer) -> dict[str, Any]:
@@ -57,16 +57,16 @@ def service_account(server: AuthorizationServer) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to get a token without a person."""
+    """One way to get a token without a sign-in."""
 
     section: Callable[[AuthorizationServer], dict[str, Any]]
-    """Of the configuration; whatever the server must know of it is registered."""
+    """Makes the section of the configuration, and registers with the server whatever it must know."""
     grant_type: str = "client_credentials"
-    """As the token endpoint sees it."""
+    """The grant type that the token endpoint receives."""
     wrong: str = "client_secret"
-    """A key of the section that holds a secret as text; empty if it is in a file."""
+    """The key of the section that holds a secret as text; empty if the secret is in a file."""
     subject: Subject | None = None
-    """Whose mailbox the token opens, where it is for one."""
+    """The owner of the mailbox that the token opens, if it opens only one."""
 
 
 KINDS = {
@@ -76,18 +76,18 @@ KINDS = {
     "google": Kind(service_account, "urn:ietf:params:oauth:grant-type:jwt-bearer", wrong="", subject=Subject(ALICE)),
 }
 ONE_FOR_ALL = ["microsoft secret", "microsoft certificate", "oauth2"]
-"""Client credentials: a token is for the app, and opens whatever the app may open."""
+"""With client credentials a token belongs to the app, and opens every mailbox that the app may open."""
 
 
 @pytest.fixture(params=list(KINDS))
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which adapter; a test of one provider's speciality parametrises `kind` itself."""
+    """The adapter to test; a test of one provider's peculiarity parametrises `kind` itself."""
     return str(request.param)
 
 
 @dataclass
 class Trial:
-    """One adapter, its clock, and the server it talks to."""
+    """One adapter, its clock, and the server that it talks to."""
 
     server: AuthorizationServer
     provider: Provider
@@ -99,7 +99,7 @@ class Trial:
 
     @property
     def asked(self) -> int:
-        """How many token requests have come."""
+        """How many token requests the server has received."""
         return self.server.count(self.kind.grant_type)
 
 
@@ -139,7 +139,7 @@ async def test_a_stored_grant_of_another_time_does_no_harm(
 async def test_trap_11_a_refresh_is_by_force_although_the_last_token_is_fresh(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """msal's acquire_token_for_client gives the same token for an hour, and cannot be told otherwise."""
+    """msal's acquire_token_for_client returns the same token for an hour, and has no option against that."""
     async with adapter(authorization_server, kind) as trial:
         first = await trial.token()
         trial.clock.advance(SHARED)
@@ -174,7 +174,7 @@ async def test_a_token_says_what_it_is_good_for(authorization_server: Authorizat
     async with adapter(authorization_server, kind) as trial:
         scopes = (await trial.token()).scopes
         asked = authorization_server.requests[-1].get("scope")
-        assert scopes == set((asked or MAIL_SCOPE).split())  # a service account's are in what it signs
+        assert scopes == set((asked or MAIL_SCOPE).split())  # those of a service account are in the signed JWT
 
 
 async def test_what_a_provider_repeats_of_our_question_is_told_to_nobody(
@@ -196,7 +196,7 @@ async def test_trap_11_trouble_on_the_way_is_over_when_it_is_over(
             for times in (1, 2):
                 with refusal(ProviderUnavailable, authorization_server):
                     await trial.token()
-                assert trial.asked == times  # asked anew, and once
+                assert trial.asked == times  # sent again, and only once
         assert (await trial.token()).access.value.reveal() in authorization_server.access
 
 
@@ -260,7 +260,7 @@ async def test_an_answer_from_before_a_suspend_is_not_young(
 ) -> None:
     async with adapter(authorization_server, kind) as trial:
         first = await trial.token()
-        trial.clock.step(2 * 3600)  # the monotonic clock stood still meanwhile
+        trial.clock.step(2 * 3600)  # during a suspend the monotonic clock stands still
         assert (await trial.token()).access.value != first.access.value
         assert trial.asked == 2
 
@@ -313,7 +313,7 @@ async def test_who_no_longer_waits_takes_nobodys_answer_away(
 async def test_what_keeps_an_app_of_microsofts_out_is_told_with_its_permissions(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """The provider's text says that a person must do something, and there is none."""
+    """The provider's text asks a person to act, but there is no person."""
     async with adapter(authorization_server, kind) as trial:
         authorization_server.refusals[trial.kind.grant_type] = ("invalid_grant", 50173)
         with refusal(ProviderRefused, authorization_server) as caught:
@@ -339,7 +339,7 @@ async def test_a_rotated_certificate_is_used_without_a_restart(
             await trial.token()
         assert "700027" in str(caught.value)
         mine["client_certificate"].write_text(new_certificate)
-        with refusal(ProviderRefused, authorization_server) as caught:  # half of the way
+        with refusal(ProviderRefused, authorization_server) as caught:  # only one of the two files is replaced
             await trial.token()
         assert str(mine["client_certificate_key"]) in str(caught.value)
         mine["client_certificate_key"].write_text(new_key)

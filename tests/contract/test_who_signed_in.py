@@ -1,4 +1,4 @@
-"""Whose word counts about who has signed in: only what the provider vouches for names the person of a mailbox."""
+"""Which claims say who has signed in: only what the provider vouches for names the owner of a mailbox."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MALLORY = "mallory@elsewhere.example"
 
 
 async def is_taken_for_alice(server: AuthorizationServer, kind: str, said: dict[str, Any], **changes: Any) -> bool:
-    """Mallory signs in, and the id_token says this."""
+    """Mallory signs in, and his id_token has these claims. Returns: whether he passes for Alice."""
     server.people.add(MALLORY)
     server.claims = said
     async with adapter(server, kind, **changes) as trial:
@@ -48,7 +48,7 @@ async def test_only_an_address_that_the_provider_vouches_for_counts(
 async def test_an_address_that_another_tenants_administrator_has_entered_proves_nothing(
     authorization_server: AuthorizationServer, verified: object, counts: bool
 ) -> None:
-    """Where every tenant may sign in: one of Mallory's own has whatever he likes under `email`."""
+    """Where every tenant may sign in, Mallory may have a tenant of his own with any address under `email`."""
     said = {"email": ALICE, "preferred_username": None, "xms_edov": verified}
     authorization_server.tenants.add("common")
     shared = authorization_server.microsoft_config(tenant="common")
@@ -60,7 +60,7 @@ async def test_an_address_that_another_tenants_administrator_has_entered_proves_
 async def test_a_name_that_would_take_a_terminal_over_names_nobody(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """The mail server decides then, and what is told names whom the configuration asks for."""
+    """The mail server decides in that case, and our messages name the person whom the configuration expects."""
     odd = f"{MALLORY}\x1b[2K\r{ALICE}"
     authorization_server.people.add(MALLORY)
     authorization_server.claims = dict.fromkeys(("email", "preferred_username", "upn"), odd) | {"email_verified": True}
@@ -72,7 +72,7 @@ async def test_a_name_that_would_take_a_terminal_over_names_nobody(
 async def test_what_was_said_to_another_client_is_not_for_us(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    """An app of Mallory's has got a token of Alice's, and hands it in here."""
+    """An app of Mallory's has obtained a token of Alice's, and presents it here."""
     with pytest.raises(AuthorizationFailed) as caught:
         await is_taken_for_alice(authorization_server, kind, {"aud": "the-client-of-somebody-else"})
     assert caught.value.code == "provider"
@@ -91,7 +91,7 @@ async def test_what_was_said_to_another_client_is_not_for_us(
 async def test_at_googles_own_address_google_alone_says_who_it_was(
     authorization_server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch, issuer: str | None, counts: bool
 ) -> None:
-    """Either of its two ways to write its name."""
+    """The issuer is written in one of Google's two ways."""
     monkeypatch.setattr(google, "GOOGLE_TOKEN_URL", authorization_server.google_config()["token_url"])
     assert await is_taken_for_alice(authorization_server, "google", {"email": ALICE, "iss": issuer}) is counts
 

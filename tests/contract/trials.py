@@ -1,4 +1,4 @@
-"""A provider's adapter with a person at a browser, over the tests' own authorization server."""
+"""A provider's adapter with a sign-in by browser, at the tests' own authorization server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.servers.authorization_controls import PUBLIC_CLIENT, REDIRECT, Fault
 ALICE = "alice@example.com"
 KINDS = ["google", "microsoft", "microsoft public", "microsoft certificate", "oauth2"]
 QUICK = Limits(connect=2.0, read=1.0, overall=4.0, answer=1.0)
-"""Where the server is silent, and the test waits for the end of our patience. A server that answers may need more than
+"""For tests in which the server is silent and the time limits have to expire. A server that answers may take more than
 a second on a busy machine."""
 
 
@@ -39,7 +39,7 @@ def section(server: AuthorizationServer, kind: str, **changes: Any) -> dict[str,
 
 @dataclass
 class Trial:
-    """One adapter and the server it talks to."""
+    """One adapter and the server that it talks to."""
 
     server: AuthorizationServer
     provider: BrowserProvider
