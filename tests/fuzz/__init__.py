@@ -1,1 +1,1 @@
-"""Hostile input: guided by coverage into each part that reads it, and by the thousand into the running program."""
+"""Hostile input: fuzzed with coverage into each part that parses input, and sent in bulk to the running program."""

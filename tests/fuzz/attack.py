@@ -1,7 +1,7 @@
 """Hostile dialogues with a running bridge: `python -m tests.fuzz.attack IMAP POP3 SMTP CONSOLE FIRST COUNT`.
 
-Four ports; 0 for one whose dialogues are left out.
-A process of its own: what it costs must not slow down the mail client that is watched meanwhile.
+There are four port numbers; 0 leaves out the dialogues of that port.
+It runs as a process of its own, so that its load does not slow down the mail client that is observed meanwhile.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tests.fuzz.dialogues import COMMANDS, Dialogue, Ending, dialogue
 
 AT_ONCE = 40
 PATIENCE = 90.0
-"""Seconds; five wrong passwords wait for their answers for fifty. What takes longer was forgotten by the bridge."""
+"""Seconds. The answers to five wrong passwords are delayed by fifty; a dialogue that takes longer was forgotten."""
 
 
 async def hold(ports: dict[str, int], what: Dialogue) -> None:
-    """One dialogue; whatever the bridge does is right, if it does it within a client's patience."""
+    """Hold one dialogue. Whatever the bridge does is right, as long as it is done within a client's patience."""
     if not ports[what.port]:
         return
     async with asyncio.timeout(PATIENCE):
@@ -45,7 +45,7 @@ async def hold(ports: dict[str, int], what: Dialogue) -> None:
 
 
 async def attack(ports: dict[str, int], numbers: range) -> None:
-    """All of them, AT_ONCE side by side."""
+    """Hold all of these dialogues, AT_ONCE at a time."""
     waiting = iter(numbers)
 
     async def work() -> None:

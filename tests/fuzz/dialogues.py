@@ -1,4 +1,4 @@
-"""Dialogues that no mail program would hold, each from a number: what is sent, in which pieces, and how it ends."""
+"""Dialogues that no mail program would hold, each derived from a number: the data, its pieces, and how it ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import Enum
 
 ALICE = base64.b64encode(b"\0alice@example.com\0wrong-CANARY-password").decode()
 LONG = (b"code" + b" " * 4000 + b"x", ("e\u0301\u0316" * 800).encode())
-"""Names that took seconds to look through for a secret, and tenths of one to spell, each time anybody said them."""
+"""Names that once took seconds to search for secrets, and tenths of a second to normalize, each time they were sent."""
 PLAIN = tuple(base64.b64encode(b"\0" + name + b"\0wrong-CANARY-password") for name in LONG)
 
 IMAP = (
@@ -42,7 +42,7 @@ COMMANDS = {"imap": IMAP, "pop3": POP3, "smtp": SMTP, "console": HTTP}
 
 
 class Ending(Enum):
-    """How the client leaves."""
+    """How the client ends the connection."""
 
     POLITE = "FIN, then it reads what is still said"
     RUDE = "RST"
@@ -51,7 +51,7 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """One connection."""
+    """What is sent on one connection."""
 
     port: str
     """`imap`, `pop3`, `smtp` or `console`."""
@@ -60,7 +60,7 @@ class Dialogue:
 
 
 def dialogue(number: int) -> Dialogue:
-    """The same for the same number."""
+    """The dialogue of this number, always the same."""
     dice = random.Random(number)
     port = dice.choice(tuple(COMMANDS))
     lines = [dice.choice(COMMANDS[port]) for _ in range(dice.randint(0, 8))]

@@ -1,6 +1,6 @@
-"""What is fuzzed: functions of bytes that raise if a promise of ours does not hold. scripts/fuzz.py runs them.
+"""The fuzz targets: functions of bytes that raise if the code breaks a promise. scripts/fuzz.py runs them.
 
-The first octets of an input choose the variant and how the rest is cut; the rest is what comes by the wire or the file.
+The first octets of an input choose the variant and how the rest is cut; the rest is the data from the wire or the file.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
 
 CANARY = "CANARY-7d1c"
-"""A secret of ours that no answer may hold."""
+"""A secret that no answer may contain."""
 LOGINS = 5
-"""As relay.session: so many refused logins to a connection."""
+"""So many refused logins end a connection, as in relay.session."""
 BY_LINES = b"\x3f"
-"""A mail server's answer that comes before it is asked for is refused: only so does a dialogue come to its end."""
+"""Cuts an input by lines: a mail server's answer that comes too early is refused, so other cuts never succeed."""
 HELD_AT_MOST = 64 * 1024
-"""Octets that a client may make a machine keep before it has logged in."""
+"""The octets that a client may make a machine keep before its login."""
 
 Target = Callable[[bytes], None]
 
@@ -62,12 +62,12 @@ def pop3(data: bytes) -> None:
 
 
 def smtp(data: bytes) -> None:
-    """SMTP: aiosmtpd behind our frontend, as far as the login."""
+    """SMTP: aiosmtpd behind our frontend, up to the login."""
     _loop().run_until_complete(_smtp(_Script(_pieces(data))))
 
 
 def upstream(data: bytes) -> None:
-    """The three client machines: what a mail server says can only end a login, or goes on to the mail program whole."""
+    """The three client machines: a mail server's data can only end a login, or is passed whole to the mail program."""
     protocol = list(Protocol)[data[:1].rjust(1, b"\0")[0] % 3]
     mechanism = list(Mechanism)[data[1:2].rjust(1, b"\0")[0] % len(Mechanism)]
     credentials = Credentials("a@example.com", Secret(CANARY), mechanism, "mail.example.com", 993)
@@ -91,7 +91,7 @@ def upstream(data: bytes) -> None:
 
 
 def _accepted(protocol: Protocol, ready: Ready) -> None:
-    """What the mail program hears of it."""
+    """Checks what the mail program is told of the accepted login."""
     if protocol is Protocol.SMTP:
         script = _Script([b"EHLO a\r\nAUTH PLAIN AGEAYg==\r\n"])
         _loop().run_until_complete(_smtp(script, ready=ready))
@@ -104,7 +104,7 @@ def _accepted(protocol: Protocol, ready: Ready) -> None:
 
 
 def _offered(lines: frozenset[str]) -> None:
-    """The same of the extensions that our EHLO offers from then on, one to a line."""
+    """Checks that the EHLO reply with these extensions has each on a line of its own."""
     script, offered = _Script([b"EHLO a\r\n"]), offered_extensions([lines])
     _loop().run_until_complete(_smtp(script, extensions=offered))
     said = script.said.split(b"\r\n")
@@ -114,14 +114,14 @@ def _offered(lines: frozenset[str]) -> None:
 
 
 def redirect(data: bytes) -> None:
-    """The console's port, and what a person pastes: no bug, and no sign-in that ends by it."""
+    """The console's port, and the text that a person pastes: no bug is found, and no pending sign-in ends."""
     with contextlib.suppress(ValueError):
         pasted(data.decode("utf-8", "replace"))
     _loop().run_until_complete(_Redirect.of(_loop()).ask(data))
 
 
 def yaml(data: bytes) -> None:
-    """The configuration file: a Config, or sentences that name their place."""
+    """The configuration file: the result is a Config, or errors that name their place."""
     text = data.decode("utf-8", "replace")
     try:
         parse_config(text, directory=Path("/nonexistent"), environ={"SECRET": CANARY}, read_keyring=lambda name: CANARY)
@@ -143,18 +143,18 @@ TARGETS: dict[str, Target] = {
 
 
 def seeds(name: str) -> Iterator[bytes]:
-    """Inputs to begin with: the transcripts, line by line, the example configuration, an answer of a provider."""
+    """Inputs to begin with: transcripts line by line, the example configuration, and redirects of a provider."""
     root = Path(__file__).parents[1]
     if name in {"imap", "pop3", "smtp", "upstream"}:
         folders = [name] if name != "upstream" else [protocol.value for protocol in Protocol]
-        for place, folder in enumerate(folders):  # of Protocol's order, where the target is all three
+        for place, folder in enumerate(folders):  # in Protocol's order, as the target counts
             side = "S: " if name == "upstream" else "C: "
             for path in sorted((root / "transcripts" / folder).glob("*.txt")):
                 lines = path.read_text("utf-8").splitlines()
                 said = "".join(line[3:] + "\r\n" for line in lines if line.startswith(side))
                 yield {"upstream": bytes([place, 0, 0]), "smtp": b""}.get(name, b"\0") + BY_LINES + said.encode()
         if name == "smtp":
-            yield BY_LINES + b"EHLO a\r\nAUTH \x1d\r\n"  # aiosmtpd fell over it
+            yield BY_LINES + b"EHLO a\r\nAUTH \x1d\r\n"  # aiosmtpd used to fail at this
     elif name == "redirect":
         yield b"GET /?code=abc&state=def HTTP/1.1\r\nHost: localhost:3017\r\n\r\n"
         yield b"POST / HTTP/1.1\r\nHost: localhost:3017\r\nContent-Length: 11\r\n\r\ncode=a&state=b"
@@ -168,7 +168,7 @@ def seeds(name: str) -> Iterator[bytes]:
 
 
 def _pieces(data: bytes) -> list[bytes]:
-    """The rest of an input in pieces of the size that its first octet names; 0 is whole, 63 is line by line."""
+    """The rest of an input, in pieces of the size that its first octet names; 0 means whole, 63 line by line."""
     size, rest = (data[0] % 64, data[1:]) if data else (0, b"")
     if size == BY_LINES[0]:
         return re.findall(rb"[^\n]*\n|[^\n]+", rest)
@@ -206,7 +206,7 @@ def _server(protocol: Protocol, data: bytes) -> None:
 
 
 def _held(machine: ServerMachine) -> int:
-    """Octets in a machine's buffers; a machine keeps them in what has a length."""
+    """The octets in a machine's buffers, which are all of its bytes, bytearrays and lists."""
     return sum(len(value) for value in vars(machine).values() if isinstance(value, bytes | bytearray | list))
 
 
@@ -218,7 +218,7 @@ def _no_secret(said: bytes) -> None:
 
 
 class _Script(Channel):
-    """A mail client that sends these pieces, then ends; the form of what it is told is looked at."""
+    """A mail client that sends these pieces and then ends; it checks the form of the data that it receives."""
 
     peer = "script"
 
@@ -226,7 +226,7 @@ class _Script(Channel):
         self._pieces = iter(pieces)
         self._is_plain = True
         self.said = b""
-        """Of which not more is kept than there is room for."""
+        """What it was sent, up to HELD_AT_MOST."""
 
     async def receive(self) -> bytes:
         return next(self._pieces, b"")
@@ -270,7 +270,7 @@ class _Script(Channel):
 async def _smtp(
     channel: Channel, *, extensions: tuple[str, ...] = ("SIZE 1000000", "8BITMIME"), ready: Ready | None = None
 ) -> None:
-    """`ready` at the first login; without it the last of LOGINS is the right one."""
+    """Runs the frontend: accepts the first login with `ready`; without it, refuses all but the last of LOGINS."""
     frontend = SmtpFrontend(channel, extensions=lambda: extensions)
     try:
         for number in itertools.count(1):
@@ -291,14 +291,14 @@ _loops: list[asyncio.AbstractEventLoop] = []
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """One for all inputs: making one costs more than an input."""
+    """One loop for all inputs, because making one takes longer than an input."""
     if not _loops:
         _loops.append(asyncio.new_event_loop())
     return _loops[0]
 
 
 class _Redirect:
-    """A console with one sign-in that is pending, on a real socket."""
+    """A console with one pending sign-in, on a real socket."""
 
     _known: _Redirect | None = None
 
@@ -320,7 +320,7 @@ class _Redirect:
         return cls._known
 
     async def ask(self, data: bytes) -> None:
-        """One connection: all of it, then the end; the answer, if there is one, is HTTP without our secrets."""
+        """Send everything on one connection, then end it. An answer, if any, must be HTTP without our secrets."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             writer.write(data)
@@ -331,7 +331,7 @@ class _Redirect:
         finally:
             writer.close()
         version, _, rest = answer.partition(b" ")
-        # The version is the request's: aiohttp takes a line without one for HTTP/0.9.
+        # The version is the request's; a request line without a version is HTTP/0.9 to aiohttp.
         assert answer == b"" or version == b"HTTP/0.9" or version.startswith(b"HTTP/1."), answer
         assert not rest.startswith(b"500"), answer
         _no_secret(answer)

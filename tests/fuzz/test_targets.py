@@ -1,4 +1,4 @@
-"""Each target of scripts/fuzz.py for a moment, so that none of them is dead; and the fuzzer finds what is broken."""
+"""Each target of scripts/fuzz.py runs for a moment, so that none is broken; and the fuzzer finds a broken promise."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_the_seeds_and_their_neighbours_keep_every_promise(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_fuzzer_runs(script: Any, tmp_path: Path, name: str) -> None:
     assert script.fuzz(sys.executable, name, 30, RUNS, tmp_path) == 0
-    assert len(list(tmp_path.iterdir())) > len(list(seeds(name)))  # it has found its way to more
+    assert len(list(tmp_path.iterdir())) > len(list(seeds(name)))  # it has found new paths
 
 
 @needs_atheris
 def test_a_broken_promise_is_found(tmp_path: Path) -> None:
-    """By what coverage shows alone: four octets in a row, which chance would need years for."""
+    """Found by coverage alone: these are four octets in a row, which would take years by chance."""
     program = """
 import sys, atheris
 def target(data):
