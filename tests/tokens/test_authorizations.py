@@ -426,7 +426,7 @@ WAIT, SLOW = DevicePending(), DevicePending(slow_down=True)
 
 @pytest.mark.parametrize("kind", [ProviderUnavailable, ProviderNotAsked])
 async def test_who_cannot_begin_is_told_when_to_come_back(kind: type[ProviderUnavailable]) -> None:
-    """Nothing goes on meanwhile, whether or not something has reached the provider."""
+    """The person is told to start again, whether or not anything has reached the provider: nothing is under way."""
     it = World(WAIT)
     it.device.problem = kind(said("{host} refuses the connection.", host="acme.example"))
     async with it.authorizations.running():

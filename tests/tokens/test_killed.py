@@ -162,7 +162,7 @@ def test_with_a_strict_provider_one_window_is_left_and_it_ends_in_one_prompt(tri
             assert len(set(presented)) == 1
             assert len(presented) <= 2  # the server may read the killed process's request late
             assert trial.run() == again
-            assert trial.server.presented[asked:] == presented  # the record says so: nobody is asked in vain
+            assert trial.server.presented[asked:] == presented  # the record says that the grant has ended: no request
             lost.append(len(killed_at))
             trial.sign_in()
         killed_at.append(run.killed)
