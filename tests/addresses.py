@@ -1,4 +1,4 @@
-"""Addresses of this machine: of both families, where it has both, and such as answer nothing."""
+"""Addresses of this machine: IPv4 and, where it has it, IPv6; and addresses that answer nothing."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ needs_black_hole = pytest.mark.skipif(sys.platform != "linux", reason="a full ac
 
 
 def addresses(*places: tuple[str, int]) -> list[AddressInfo]:
-    """As getaddrinfo would give them."""
+    """The addresses as getaddrinfo would return them."""
     return [found for host, port in places for found in look_up(host, port)]
 
 
 @contextmanager
 def black_hole(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
-    """A port that answers no SYN: its queue of connections is full. Linux only."""
+    """A port that answers no SYN because its accept queue is full. Linux only."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
         listener.bind((host, port))
@@ -52,7 +52,7 @@ def black_hole(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
 
 @contextmanager
 def behind_a_dead_address(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every name is an address that answers nothing, and then 127.0.0.1."""
+    """Every name resolves to an address that answers nothing, followed by 127.0.0.1."""
     real = socket.getaddrinfo
 
     def both(host: str, *args: Any, **names: Any) -> Any:

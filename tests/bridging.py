@@ -1,4 +1,4 @@
-"""The whole bridge in this process, on the demo's servers: composed as in real life, with free ports."""
+"""The whole bridge in this process, against the demo's servers: composed as in real life, but on free ports."""
 
 from __future__ import annotations
 

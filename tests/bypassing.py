@@ -1,4 +1,4 @@
-"""A system with exceptions from its proxy by address, as each Mac has one by default and Windows may have some."""
+"""A system whose proxy settings except addresses: every Mac has such an exception by default, and Windows may."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 EXCEPTIONS = {"exclude_simple": False, "exceptions": ("*.local", "169.254/16")}
-"""A Mac's own, where nobody has set anything up (System Settings, Network, Proxies)."""
+"""The defaults of a Mac on which nobody has changed anything (System Settings, Network, Proxies)."""
 
 
 def threads_that_look_up(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
-    """Urllib's own code for a Mac compares, up to Python 3.12 with each host looked up for it. Returns: where it does,
-    to be filled."""
+    """Use urllib's own comparison for a Mac, which up to Python 3.12 looks up every host. Returns: the threads in which
+    it runs; the list fills as it is called."""
     compare: Any = getattr(urllib.request, "_proxy_bypass_macosx_sysconf")  # noqa: B009  private, and there everywhere
     found: list[threading.Thread] = []
 

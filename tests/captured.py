@@ -1,4 +1,4 @@
-"""What is logged meanwhile."""
+"""Capture what is logged while a context is open."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class ManualClock:
         return self._monotonic
 
     async def pause(self, seconds: float) -> None:
-        """Return once monotonic() is so much later."""
+        """Return once monotonic() has advanced by this much."""
         deadline = self._monotonic + seconds
         while self._monotonic < deadline:
             sleeper = (deadline, asyncio.get_running_loop().create_future())
@@ -36,7 +36,7 @@ class ManualClock:
                 self._pauses.remove(sleeper)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass on both clocks; wakes those whose time has come."""
+        """Let time pass on both clocks, and wake the sleepers whose deadline has come."""
         if seconds < 0:
             raise ValueError("time does not go back; step() sets the wall clock")
         self._monotonic += seconds
@@ -46,16 +46,16 @@ class ManualClock:
                 woken.set_result(None)
 
     def step(self, seconds: float) -> None:
-        """Set the wall clock forward or back, as an administrator does; the monotonic one does not notice."""
+        """Set the wall clock forward or back, as an administrator does; the monotonic clock does not change."""
         self._now += seconds
 
     @property
     def sleepers(self) -> int:
-        """How many wait in pause()."""
+        """How many tasks wait in pause()."""
         return sum(not woken.done() for _, woken in self._pauses)
 
     async def until_asleep(self, count: int = 1) -> None:
-        """Return once so many wait: only then does advance() mean something to them."""
+        """Return once so many tasks wait in pause(): advance() has no effect on them earlier."""
         while self.sleepers < count:
             self._fell_asleep.clear()
             await self._fell_asleep.wait()

@@ -1,4 +1,4 @@
-"""A directory that is somebody else's, for this process."""
+"""A directory that belongs to another user than the one this process runs as."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOBODY = 65534
 
 @contextmanager
 def closed(directory: Path) -> Iterator[None]:
-    """Inside, this process is a user to whom it is closed; it is root before and behind."""
+    """While the context is open, this process is a user who may not enter `directory`; before and after it is root."""
     if sys.platform != "linux" or os.getuid() != 0:
         pytest.skip("only root may become another user, and root again")
     directory.chmod(0o700)

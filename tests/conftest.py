@@ -1,4 +1,4 @@
-"""Fixtures of more than one directory."""
+"""Fixtures that more than one directory of tests uses."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ from tests.whole_files import drop_damaged
 os.environ["LC_ALL"] = "C.UTF-8"  # what the tests read is English, whatever the developer's system speaks
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As a shell has it for what it runs in the background; programs that the tests start would not hear it either.
+    # A shell ignores SIGINT for what it runs in the background; the programs that the tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    # As `nohup` has it, and mail-bridge respects it: what the tests start would outlive its terminal. They do so still.
+    # Under `nohup` SIGHUP is ignored, and mail-bridge respects that: the programs that the tests start would outlive
+    # their terminals. The tests themselves still ignore the signal.
     signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 COVERAGE = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_")}
-"""How a child process is measured: only for the program itself, not for children that tests kill in the middle."""
+"""Makes a child process measure its coverage: meant for the program itself, not for children that tests kill."""
 
 
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("any machine")  # else a busy machine fails a property that holds
+hypothesis.settings.load_profile("any machine")  # otherwise a property that holds would fail on a busy machine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,9 +48,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(wrapper=True, trylast=True)  # before pytest-cov's own end of the loop, which reads what is there
+@pytest.hookimpl(wrapper=True, trylast=True)  # ends before pytest-cov's own wrapper, which combines the files
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Of a process that died while it wrote its coverage, the numbers are missing; the run is not."""
+    """A process that died while it wrote its coverage loses its own numbers, but does not spoil the whole run."""
     try:
         return (yield)
     finally:
@@ -58,14 +59,14 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """All that is logged, a JSON object a line."""
+    """Everything that is logged, one JSON object per line."""
     with captured("debug", "json") as stream:
         yield stream
 
 
 @pytest.fixture
 def without_files(tmp_path: Path) -> Path:
-    """A directory in which nobody makes a file: root neither, nor Windows' Python under wine, where that is root."""
+    """A directory in which nobody can create a file: not root, and not Windows' Python under wine run by root."""
     if (system := Path("/sys").absolute()).is_dir():
         return system
     directory = tmp_path / "closed"

@@ -1,4 +1,4 @@
-"""A bridge in memory that keeps the control contract: accounts, sign-ins with a state each, passwords, notices."""
+"""A bridge in memory that keeps the control contract: accounts, sign-ins (each with its state), passwords, notices."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FakeControl:
         self.diagnoses: dict[str, Diagnosis] = {}
         self.checks: dict[str, tuple[ProtocolCheck, ...]] = {}
         self.checks_found: dict[str, tuple[ProtocolCheck, ...]] = {}
-        """What check_account() finds, and the status shows from then on."""
+        """What check_account() finds; the status shows it from then on."""
         self.passwords: dict[str, Secret[str]] = {}
         self.stopped_at_once: bool | None = None
         """What the last change of a password did with the old one."""
@@ -58,32 +58,32 @@ class FakeControl:
         self.diagnoses_made = 0
         self.diagnose_began = asyncio.Event()
         self.diagnosing = asyncio.Event()
-        """diagnose() ends when this is set, as it is unless a test replaces it."""
+        """diagnose() returns once this is set; it is set unless a test replaces it."""
         self.diagnosing.set()
         self.bus = NoticeBus()
         self.problem: BridgeError | None = None
         """Raised by the next call of any method, before anything changes."""
         self.goes_on = False
-        """The next completion that raises it leaves the sign-in under way."""
+        """If true, the next completion that raises `problem` leaves the sign-in under way."""
         self.bug: Exception | None = None
-        """Raised by status(), as a fault of ours would be."""
+        """Raised by status(), as a bug of mail-bridge would be."""
         self.gate = asyncio.Event()
-        """A completion goes on when this is set, as it is unless a test clears it."""
+        """A completion goes on once this is set; it is set unless a test clears it."""
         self.gate.set()
         self.askers: list[str] = []
-        """For whom sign-ins were begun, as OS users are numbered."""
+        """For whom sign-ins were begun: numbers of OS users."""
         self.completions: list[dict[str, str]] = []
         """The parameters of each attempt to complete, right or wrong."""
         self.notices_end: BridgeError | None = None
-        """Raised by notices() in place of the next one."""
+        """Raised by notices() in place of the next notice."""
         self.following = asyncio.Event()
-        """Somebody reads the notices."""
+        """Set once somebody reads the notices."""
         self.abandoned = asyncio.Event()
-        """A reader of the notices has let go."""
+        """Set once a reader of the notices has stopped reading."""
         self.user_code = ""
-        """Not empty: sign-ins go by device code, and completed_elsewhere() ends them."""
+        """If not empty, sign-ins go by device code, and completed_elsewhere() ends them."""
         self.attempt = ""
-        """Which of them the next one is: somebody else's is another one."""
+        """Names the next sign-in by device code; somebody else's sign-in has another name."""
         self.authorization_url = "https://login.provider.example/authorize"
         self._clock = clock or SystemClock()
         self._pending: dict[str, tuple[str, float]] = {}
@@ -149,7 +149,7 @@ class FakeControl:
             return self.sign_out
         address = self._known(address)
         if address.endswith("@pattern.example"):
-            del self.states[address]  # has no line of its own
+            del self.states[address]  # comes from a pattern, and has no entry of its own
         else:
             self.states[address] = AccountState.SIGN_IN
         self.bus.publish(Forgotten(address))
@@ -214,7 +214,7 @@ class FakeControl:
         return SignInStarted(address, url, expires_at)
 
     def completed_elsewhere(self, address: str, code: str = "") -> None:
-        """What follows once the person has typed the code, or (`code`) has not."""
+        """What follows once the person has typed the code; or, with `code`, once the sign-in failed for that reason."""
         self._pending = {state: entry for state, entry in self._pending.items() if entry[0] != address}
         self.states[address] = AccountState.SIGN_IN if code else AccountState.READY
         if code:

@@ -1,8 +1,8 @@
 """Ctrl-C for a program that the tests have started, as whoever sits at its terminal presses it.
 
-Windows' Popen.send_signal() refuses SIGINT, and the Ctrl-C of os.kill() goes to all that share a console, the tests
-among them. So the program gets a console of its own, and a helper that is in none joins it, and presses there. (wine
-does that, too; of Ctrl-Break it says, in such a console as in none, "invalid handle".)
+Windows' Popen.send_signal() refuses SIGINT, and the Ctrl-C of os.kill() reaches every process that shares a console,
+the tests included. So the program gets a console of its own, and a helper without a console attaches to it and sends
+the event there. (This works under wine, too; Ctrl-Break there fails with "invalid handle", with or without a console.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Process = subprocess.Popen[bytes] | subprocess.Popen[str]
 
 if sys.platform == "win32":
     OWN_TERMINAL = subprocess.CREATE_NO_WINDOW
-    """`creationflags` of a program that is to be interrupted: it does have a console, which nobody sees."""
+    """`creationflags` of a program that is to be interrupted: it has a console, but an invisible one."""
 
     _PRESS = """
 import ctypes, signal, sys
@@ -29,7 +29,7 @@ if not kernel32.AttachConsole(int(sys.argv[1])) or not kernel32.GenerateConsoleC
 """
 
     def interrupt(process: Process) -> None:
-        """For one that was started with OWN_TERMINAL."""
+        """Send Ctrl-C to a process that was started with OWN_TERMINAL."""
         done = subprocess.run(
             [sys.executable, "-c", _PRESS, str(process.pid)],
             creationflags=subprocess.DETACHED_PROCESS,
@@ -44,12 +44,12 @@ else:
     OWN_TERMINAL = 0
 
     def interrupt(process: Process) -> None:
-        """SIGINT."""
+        """Send SIGINT."""
         process.send_signal(signal.SIGINT)
 
 
 def interrupted(program: str) -> tuple[str, int]:
-    """Run a Python text until it has said READY, and press. Returns: what it says then, and its exit code."""
+    """Run a Python text until it has said READY, then press Ctrl-C. Returns: what it prints then, and its exit code."""
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, creationflags=OWN_TERMINAL
     ) as process:

@@ -1,4 +1,4 @@
-"""Files that never answer, as those of a network drive whose server is gone; and no thread to ask them in."""
+"""Files that never answer, like those of a network drive whose server is gone; and a system without free threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def fall_silent(file: Path) -> Path:
-    """In its place put one that never comes to an end of being opened. Returns: it."""
+    """Replace `file` by a FIFO, whose open() never returns. Returns: `file`."""
     if sys.platform == "win32":
         pytest.skip("no FIFO in a directory")
     file.unlink(missing_ok=True)
@@ -19,11 +19,11 @@ def fall_silent(file: Path) -> Path:
 
 
 def release(file: Path) -> None:
-    """Let all go that wait for it, and remove it."""
-    with open(file, "r+b", buffering=0):  # both ends: to open one waits for the other
+    """Release every process that waits for it, and remove it."""
+    with open(file, "r+b", buffering=0):  # opens both ends, since opening one end waits for the other
         file.unlink()
 
 
 def no_thread(*_: object) -> None:
-    """In place of Thread.start, where the system has no more of them."""
+    """Replaces Thread.start, as if the system had no thread left."""
     raise RuntimeError("can't start new thread")

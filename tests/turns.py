@@ -1,4 +1,4 @@
-"""Turns of the loop, for what the kernel or another thread does in its own time."""
+"""Let the event loop turn while the kernel or another thread does its work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 async def until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    """Raises: TimeoutError, where it is not so within them."""
+    """Return once `holds` is true. Raises: TimeoutError if that takes longer than `seconds`."""
     async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0)

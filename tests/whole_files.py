@@ -1,4 +1,4 @@
-"""Coverage files that can be read to their end: combining one that cannot would end the whole run."""
+"""Find coverage files that cannot be read to their end: combining one of them would end the whole run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def is_whole(path: Path) -> bool:
 
 
 def drop_damaged(data_file: Path) -> list[Path]:
-    """Remove what a killed process has left beside `data_file`. Returns: what that was."""
+    """Remove the damaged files that killed processes have left beside `data_file`. Returns: their paths."""
     damaged = [path for path in data_file.parent.glob(f"{data_file.name}.*") if not is_whole(path)]
     for path in damaged:
         path.unlink(missing_ok=True)
