@@ -1,7 +1,7 @@
 """An authorization server that msal and google-auth-oauthlib accept: Microsoft's v2 shape and Google's, on one port.
 
 Strict where the real ones are: exact redirect URI at both endpoints, PKCE, secret, codes that work once, nonce,
-client_info, rotation. It runs in a thread of its own, so that programs of their own can use it too.
+client_info, rotation. It runs in its own thread and listens on real ports, so that child processes can use it too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ from tests.servers.ca import NAMES, Authority
 from tests.servers.jwt import claims_of, encoded, header_of, signed_claims
 
 _OF_A_CODE = {"grant_type", "code", "redirect_uri", "code_verifier", "client_id", "client_secret", "authentication"}
-"""RFC 6749 section 4.1.3, RFC 7636 section 4.5, and our note of how the client has authenticated."""
+"""The parameters that redeem a code (RFC 6749 section 4.1.3, RFC 7636 section 4.5), and our own note of how the client
+has authenticated."""
 
 
 class AuthorizationServer(Controls):
@@ -126,7 +127,7 @@ class AuthorizationServer(Controls):
         return web.Response(status=302, headers={"Location": f"{redirect_uri}?{urlencode(answer)}"})
 
     async def device_authorization(self, request: web.Request) -> web.StreamResponse:
-        """RFC 8628 section 3.1; only public clients at Microsoft."""
+        """RFC 8628 section 3.1; at Microsoft a client shows no secret here."""
         form = await _client_form(request)
         self._note("device", form)
         if (failed := await self._fault("device", request)) is not None:
@@ -134,7 +135,7 @@ class AuthorizationServer(Controls):
         client = self.clients.get(form.get("client_id", ""))
         if client is None:
             return _error("invalid_client", 700016, "the app is not known in this tenant", 401)
-        # A client with a secret shows it here too (RFC 8628 section 3.1); Microsoft lets only public ones in.
+        # A confidential client authenticates here too (RFC 8628 section 3.1); at Microsoft only public clients may.
         if not _is_microsoft(request) and not _same(client.secret or "", form.get("client_secret", "")):
             return _error("invalid_client", 0, "the client is not authenticated", 401)
         code, user_code = self._secret("device"), secrets.token_hex(4).upper()
@@ -263,12 +264,12 @@ class AuthorizationServer(Controls):
         return web.json_response(answer, headers={"Cache-Control": "no-store"})
 
     def _wants_proof(self, form: Mapping[str, str], client: Client) -> bool:
-        """A secret or a certificate is registered, so that one must be shown."""
+        """True if a secret or a certificate is registered: the client has to present one."""
         return client.secret is not None or form["client_id"] in self.client_certificates
 
     def _is_certified(self, form: Mapping[str, str], request: web.Request) -> bool:
-        """An assertion of this client, signed with the key of the certificate that its header names by x5t#S256
-        (RFC 7515 section 4.1.8), for this endpoint and for now (RFC 7523 section 3)."""
+        """True for an unexpired assertion of this client for this endpoint (RFC 7523 section 3), signed with the key of
+        the registered certificate that its header names by x5t#S256 (RFC 7515 section 4.1.8)."""
         assertion, pem = form["client_assertion"], self.client_certificates.get(form["client_id"])
         self.secrets.append(assertion)
         if pem is None or form.get("client_assertion_type") != JWT_BEARER:
@@ -409,7 +410,7 @@ class AuthorizationServer(Controls):
                 return _error("invalid_client", 0, "the client is not authenticated", 401)
         grant = self.refresh.pop(form.get("token", ""), None)
         if grant is None and self.is_rfc7009:
-            return web.json_response({})  # section 2.2: the client could do nothing about it
+            return web.json_response({})  # RFC 7009 section 2.2: the client could not handle an error in any useful way
         if grant is None:
             return web.json_response({"error": "invalid_token"}, status=self.unknown_token_status)
         self.consented.discard((grant.client_id, grant.address))
@@ -426,7 +427,7 @@ class AuthorizationServer(Controls):
         if token in self.app_tokens and not self.app_tokens[token]:
             return web.json_response({"active": False})
         if token in self.app_tokens:
-            # Dovecot compares the name in the SASL response with one name of ours, so this is right for one mailbox.
+            # Dovecot compares the SASL response's user with the one name that we return: this works for one mailbox.
             address = min(self.app_tokens[token])
         return web.json_response({"active": True, "username": address, "email": address, "exp": int(expires_at)})
 
@@ -494,7 +495,7 @@ class AuthorizationServer(Controls):
 
 
 async def _client_form(request: web.Request) -> dict[str, str]:
-    """The form, with the client's id and secret wherever they are (RFC 6749 section 2.3.1)."""
+    """The form, with the client's id and secret from the body or from HTTP Basic (RFC 6749 section 2.3.1)."""
     form = {name: str(value) for name, value in (await request.post()).items()}
     header = request.headers.get("Authorization", "")
     if not header.startswith("Basic "):
@@ -536,7 +537,7 @@ def authorization_server(authority: Authority) -> Iterator[AuthorizationServer]:
     server.register(GOOGLE_CLIENT, "CANARY-google-secret", REDIRECT)
     server.register(MICROSOFT_CLIENT, "CANARY-microsoft-secret", REDIRECT)
     server.register(PUBLIC_CLIENT, None, REDIRECT)
-    server.apps[MICROSOFT_CLIENT] = set()  # whoever has a secret there may ask for itself, and gets what opens nothing
+    server.apps[MICROSOFT_CLIENT] = set()  # a client with a secret gets an app-only token, which opens no mailbox
     up = threading.Event()
     loop = asyncio.new_event_loop()
     done = asyncio.Event()

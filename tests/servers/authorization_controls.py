@@ -1,4 +1,4 @@
-"""What tests set and ask of their authorization server: registrations, people, faults; and what a person does."""
+"""What tests set and read at their authorization server (registrations, people, faults), and what a person does."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ CLOUD_HOSTS = (
     *("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"),
     *("login.sovcloud-identity.fr", "login.sovcloud-identity.de", "login.sovcloud-identity.sg"),
 )
-"""Microsoft's sign-in hosts, which the server's certificate names too: tests.servers.tunnel leads them here."""
+"""Microsoft's sign-in hosts, which the server's certificate names too: tests.servers.tunnel routes them here."""
 GOOGLE_CLIENT, PUBLIC_CLIENT = "google-client.apps.example", "public-client"
 MICROSOFT_CLIENT = "22222222-aaaa-bbbb-cccc-333333333333"
-"""`init` takes a GUID only, as Entra gives them."""
+"""A GUID, as Entra assigns them: `init` accepts nothing else."""
 GOOGLE_SCOPES = "https://mail.google.com/ openid https://www.googleapis.com/auth/userinfo.email"
 REDIRECT = "http://localhost:3017/"
 GOOGLE_AUDIENCE = "https://oauth2.googleapis.com/token"
-"""Of a service account's assertion, whatever token_uri says."""
+"""The audience (`aud`) of a service account's assertion, whatever its token_uri says."""
 
 
 class Fault(Enum):
@@ -96,17 +96,17 @@ class Controls:
     url: str = ""
     introspection_url: str = ""
     padding: int = 0
-    """Octets by which access tokens are longer than they need be, as a JWT with somebody's groups is."""
+    """Octets by which access tokens are longer than necessary, like a JWT that lists the groups of its user."""
     lifetime: int = 3600
-    """Seconds of an access token; with 0 every login needs a refresh, and mail servers take the token all the same."""
+    """Seconds that an access token lives; with 0 every login needs a refresh, yet mail servers accept the token."""
     token_seconds: float = 0.0
-    """What the token endpoint takes for an answer."""
+    """How long the token endpoint takes to answer."""
     code_lifetime: float = 60.0
     """Seconds in which a code can be redeemed."""
     tenants: set[str] = field(default_factory=lambda: {TENANT})
-    """Microsoft's personality: who else is asked for does not exist."""
+    """Microsoft's personality: the tenants that exist."""
     claims: dict[str, Any] = field(default_factory=dict)
-    """What id_tokens say otherwise than usual; None for what they leave out."""
+    """Claims of id_tokens that differ from the usual ones; None leaves one out."""
     auto_consent: str | None = None
     """A person who consents to everything at once: the authorization page is not shown, the browser goes straight on.
     A query with `auto=1` does the same for the person in its login_hint."""
@@ -116,16 +116,16 @@ class Controls:
     renews: bool = True
     """A refresh at Microsoft comes with a new refresh token, unless the app lacks offline_access."""
     is_repeating: bool = False
-    """It refuses what it is asked for, and repeats all of it, as a gateway's error page does."""
+    """The token endpoint refuses each request and repeats all its parameters, as a gateway's error page does."""
     rotates_elsewhere: bool = False
-    """The other personality: rotate there too, as servers that are not Google's do."""
+    """The other personality: rotate there too, as servers other than Google's do."""
     consented: set[tuple[str, str]] = field(default_factory=set)
-    """Google's personality: (client_id, address) who have a refresh token; only prompt=consent brings another."""
+    """Google's personality: (client_id, address) that have a refresh token; only prompt=consent brings another one."""
     requests: list[dict[str, str]] = field(default_factory=list)
-    """What was asked: `kind`, `grant_type`, `client_id`, `scope`, `login_hint`, `authentication` (body, basic or both),
-    `audience`, `resource`, `time` (seconds since the epoch)."""
+    """The requests so far: `kind`, `grant_type`, `client_id`, `scope`, `login_hint`, `authentication` (body, basic or
+    both), `audience`, `resource`, `time` (seconds since the epoch)."""
     secrets: list[str] = field(default_factory=list)
-    """Everything that no log may show: secrets, codes, tokens."""
+    """Everything that must never appear in a log: secrets, codes, tokens."""
     clients: dict[str, Client] = field(default_factory=dict)
     codes: dict[str, Code] = field(default_factory=dict)
     access: dict[str, tuple[str, float]] = field(default_factory=dict)
@@ -134,41 +134,42 @@ class Controls:
     """By device code."""
     device_lifetime: float = 900.0
     device_interval: int = 0
-    """Seconds between two polls, as told and as enforced (slow_down); a test's clock is not this server's."""
+    """Seconds between two polls, as announced and as enforced (slow_down); a test's clock is not this server's."""
     device_changes: dict[str, Any] = field(default_factory=dict)
-    """Fields of the device authorization response that differ, as other servers have them; None leaves one out."""
+    """Fields of the device authorization response that differ, as at other servers; None leaves one out."""
     kept_out: set[str] = field(default_factory=set)
-    """Whose tokens mail servers are told to refuse, as where a policy forbids their mail programs."""
+    """People whose tokens introspection calls inactive, as where a policy forbids them mail programs."""
     refuses_pkce: bool = False
-    """As old servers do with parameters that they do not know."""
+    """PKCE is refused, as old servers refuse parameters that they do not know."""
     is_strict: bool = False
-    """offline_access is ignored without prompt=consent (OpenID Connect Core section 11), and openid wants a nonce."""
+    """offline_access is ignored without prompt=consent (OpenID Connect Core section 11), and openid needs a nonce."""
     is_rfc7009: bool = False
-    """The revocation endpoint wants to know the client, and is content with any token; Google's does neither."""
+    """The revocation endpoint authenticates the client and accepts any token; Google's does neither."""
     revokes_by_basic: bool = False
-    """The revocation endpoint wants the secret as HTTP Basic, however the token endpoint takes it."""
+    """The revocation endpoint requires the secret as HTTP Basic, however the token endpoint takes it."""
     unknown_token_status: int = 400
-    """Of a revocation endpoint that is not content with any token; RFC 6750 has 401 for `invalid_token`."""
+    """The status for an unknown token, from a revocation endpoint that does not accept any token; RFC 6750 has 401 for
+    `invalid_token`."""
     apps: dict[str, set[str]] = field(default_factory=dict)
-    """App-only (client credentials): client_id to the mailboxes that its tokens open."""
+    """App-only access (client credentials): maps client_id to the mailboxes that its tokens open."""
     app_tokens: dict[str, set[str]] = field(default_factory=dict)
     client_certificates: dict[str, str] = field(default_factory=dict)
-    """client_id to the PEM certificates, one or more, whose keys may sign its assertions (RFC 7523 section 2.2)."""
+    """Maps client_id to one or more PEM certificates whose keys may sign its assertions (RFC 7523 section 2.2)."""
     refusals: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """grant_type to the error and the AADSTS number with which the token endpoint answers it, whatever is right."""
+    """Maps grant_type to the error and AADSTS number with which the token endpoint refuses every such request."""
     service_accounts: dict[str, str] = field(default_factory=dict)
-    """Google: client_email to the PEM public key of its key file; see service_accounts.py."""
+    """Google: maps client_email to the PEM public key of its key file; see service_accounts.py."""
     delegations: dict[str, set[str]] = field(default_factory=dict)
-    """client_email to the scopes with which it may act for everybody in `people` (domain-wide delegation); for mail,
-    if it is not in here."""
+    """Maps client_email to the scopes with which it may act for everybody in `people` (domain-wide delegation); without
+    an entry, the mail scope."""
     clock_ahead: float = 0.0
     """Seconds by which this server's clock differs from the one that signs assertions."""
     is_holding_back: bool = False
     """See holding_back()."""
     presented: list[str] = field(default_factory=list)
-    """Refresh tokens, as they came."""
+    """Refresh tokens, in the order in which they were presented."""
     retry_after: int | None = None
-    """Seconds, for Fault.STATUS_429."""
+    """Seconds for the Retry-After of Fault.STATUS_429; None sends no such header."""
     faults: dict[str, Fault] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
     waiting: threading.Event = field(default_factory=threading.Event)
@@ -192,19 +193,19 @@ class Controls:
         return sum(request.get("grant_type") == grant_type for request in list(self.requests))
 
     def issue(self, address: str) -> str:
-        """An access token without any ceremony."""
+        """An access token without a grant."""
         token = self._secret("access") + "a" * self.padding
         self.access[token] = (address, time.time() + self.lifetime)
         return token
 
     def issue_refresh_token(self, address: str) -> str:
-        """A refresh token as another program with the same client ids would have."""
+        """A refresh token that every client may use, as if another program with the same client id had received it."""
         token = self._secret("refresh")
         self.refresh[token] = Grant("*", address, "")
         return token
 
     def expire_all_access(self) -> None:
-        """Access tokens end; refresh tokens go on."""
+        """Make all access tokens invalid; refresh tokens stay valid."""
         self.access.clear()
 
     def approve_device(self, user_code: str, address: str, answer: str = "accept") -> None:
@@ -215,7 +216,7 @@ class Controls:
             raise AssertionError(f"the device page answers {status}: {page}")
 
     def revoke_person(self, address: str) -> None:
-        """As after a changed password: no token of this person is good any more."""
+        """Revoke all tokens of this person, as after a changed password."""
         self.refresh = {token: grant for token, grant in list(self.refresh.items()) if grant.address != address}
         self.access = {token: held for token, held in list(self.access.items()) if held[0] != address}
         self.consented = {pair for pair in list(self.consented) if pair[1] != address}
@@ -234,7 +235,7 @@ class Controls:
 
     @contextmanager
     def holding_back(self) -> Iterator[None]:
-        """Refreshes are carried out, and answered when this is over, or after release()."""
+        """Refreshes are carried out at once, but answered only at the end of this context, or after release()."""
         self.over.clear()
         self.is_holding_back = True
         try:
@@ -244,7 +245,7 @@ class Controls:
             self.release()
 
     def release(self) -> None:
-        """Answer those who wait."""
+        """Answer the waiting requests."""
         self.over.set()
 
     def consent(self, url: str, address: str, answer: str = "accept") -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A server program as a child process: free ports, a start that waits until it serves, a stop that leaves nothing."""
+"""Run a server program as a child: find free ports, wait until it serves, and stop it without leaving a process."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-START_LIMIT: Final = 60.0  # seconds; it takes under one, but a loaded machine runs many tests at once
+START_LIMIT: Final = 60.0  # seconds; a start takes under one, but a loaded machine runs many tests at once
 STOP_LIMIT: Final = 30.0
 ATTEMPTS: Final = 5
 POLL: Final = 0.02
 PORTS: Final = range(10_100, 32_000)
-"""Below those that systems give to connections (Linux: from 32,768), which change hands all the time here; above those
-that browsers refuse (10,080)."""
+"""Below the ephemeral ports (Linux: from 32,768), which the tests' connections use all the time; above the ports that
+browsers refuse (the last is 10,080)."""
 RESERVATIONS: Final = 256  # ports; a test takes under twenty, and a process may have 1,024 descriptors
 # The tests' own environment (proxies, MAIL_CONFIG, a language) must not change what a server does.
 ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
@@ -33,7 +33,7 @@ ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 T = TypeVar("T")
 
 _reservations: Final[deque[socket.socket]] = deque()
-"""The oldest first: they go when there are too many, and their tests have ended long ago."""
+"""The oldest first: these are given up when there are too many, since their tests have ended long ago."""
 
 
 @atexit.register
@@ -47,9 +47,9 @@ class StartFailed(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, at 127.0.0.1 and at ::1, and that no other test gets, of any run.
+    """Ports on which nobody listens now, neither at 127.0.0.1 nor at ::1, and which no other test of any run gets.
 
-    A program of somebody else's may be faster than the server: see `attempts`.
+    A program outside the tests may still take a port before the server does: see `attempts`.
     """
     found: list[int] = []
     while len(found) < count:
@@ -68,9 +68,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def _reserved(port: int) -> socket.socket | None:
-    """Between the choice of a port and the server's start another process may choose the same. What says on the whole
-    machine that it is taken, and is gone with this process however that ends, is the UDP port of the same number: no
-    server of the tests listens by UDP."""
+    """Between the choice of a port and the server's start, another process may choose the same port. Binding the UDP
+    port of the same number reserves it for the whole machine, and the kernel releases it however this process ends. No
+    server of the tests listens on UDP."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.bind(("127.0.0.1", port))
@@ -81,7 +81,7 @@ def _reserved(port: int) -> socket.socket | None:
 
 
 def _is_free(family: socket.AddressFamily, port: int) -> bool:
-    """Also where the machine has no such addresses."""
+    """True if the port can be bound, and also if the machine has no addresses of this family."""
     try:
         with socket.socket(family) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -138,7 +138,7 @@ class Daemon:
         self.pid = self._process.pid
 
     def wait_until(self, ready: Callable[[], bool], log: Callable[[], str]) -> None:
-        """Return as soon as `ready` says so. If the server ends or the time is over, stop it and show its log."""
+        """Return as soon as `ready` is true. If the server ends or the time is up, stop it and raise with its log."""
         deadline = time.monotonic() + START_LIMIT
         try:
             while not ready():
@@ -156,7 +156,7 @@ class Daemon:
         return self._output.read_text(errors="replace")
 
     def stop(self) -> None:
-        """Ask the server to end, and take what has not ended after a while."""
+        """Ask the server to end, and kill the processes that have not ended after STOP_LIMIT."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self._process.poll() is None:
                 self._process.terminate()
@@ -177,7 +177,7 @@ class Daemon:
 
 
 def greeting(port: int) -> bytes:
-    """The first line that a server on this port of 127.0.0.1 says; empty as long as there is none."""
+    """The first line that the server on this port of 127.0.0.1 sends; empty as long as no server answers."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
             return connection.makefile("rb").readline(1000)

@@ -1,7 +1,7 @@
-"""A person's session: a real D-Bus daemon, a screen without glass, and either a panel of ours or a real one.
+"""A person's desktop session: a real D-Bus daemon, a virtual screen, and either our own panel or a real one.
 
-`Panel` is what KDE, Xfce or GNOME's extension are to a program: StatusNotifierWatcher (freedesktop.org,
-StatusNotifierItem), reader of menus (com.canonical.dbusmenu) and server of notifications (Desktop Notifications
+To a program, `Panel` is what KDE, Xfce or GNOME's extension is: a StatusNotifierWatcher (freedesktop.org,
+StatusNotifierItem), a reader of menus (com.canonical.dbusmenu) and a notification server (Desktop Notifications
 Specification 1.2). It sees and clicks what a person would, without pixels.
 """
 
@@ -37,7 +37,7 @@ DEBIAN_PYTHON: Final = Path("/usr/lib/python3/dist-packages")
 SECONDS: Final = 45.0
 """For a program to start, or to show something; it takes one or two, but a loaded machine runs many tests at once."""
 QUIET_SECONDS: Final = 0.3
-"""Without a word from any program: its menu has settled."""
+"""If no program sends anything for so long, the menu has settled."""
 
 BUS: Final = """<busconfig>
   <servicedir>{services}</servicedir>
@@ -45,13 +45,13 @@ BUS: Final = """<busconfig>
   <policy context="mandatory"><allow user="*"/></policy>
 </busconfig>
 """
-"""A session's bus as usual; but the tests look at it, whosever it is."""
+"""The usual session bus, except that the tests may connect to it even when it belongs to another user."""
 
 NOT_STARTING: Final = """[D-BUS Service]
 Name=org.freedesktop.Notifications
 Exec=/bin/false
 """
-"""What shows notifications is installed and does not start, as where its own desktop is not the one that runs."""
+"""The notification server is installed but does not start, as when another desktop than its own is running."""
 
 BROWSER: Final = f"""#!/bin/sh
 exec dbus-send --session --type=method_call --dest={BROWSER_NAME} / {BROWSER_NAME}.Visit "string:$1"
@@ -61,17 +61,17 @@ exec dbus-send --session --type=method_call --dest={BROWSER_NAME} / {BROWSER_NAM
 
 @dataclass(frozen=True)
 class Session:
-    """Where a program of this person runs."""
+    """The environment in which this person's programs run."""
 
     directory: Path
     bus_address: str
     display: str
     environment: dict[str, str]
     launcher: tuple[str, ...] = ()
-    """What runs the program, in front of its command line."""
+    """A command that runs the program: it goes before the program's own command line."""
 
     def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
-        """The program itself."""
+        """Start mail-bridge."""
         return subprocess.Popen(
             [*self.launcher, sys.executable, "-m", "bridge", *arguments],
             stdin=subprocess.DEVNULL,
@@ -83,7 +83,7 @@ class Session:
         )
 
     def run(self, *command: str) -> str:
-        """Another program of this person. Returns: what it printed."""
+        """Run another program as this person. Returns: what it printed."""
         done = subprocess.run(
             command, env=self.environment, cwd=self.directory, capture_output=True, text=True, timeout=SECONDS
         )
@@ -93,8 +93,8 @@ class Session:
 
 @contextmanager
 def session(directory: Path, launcher: tuple[str, ...] = ()) -> Iterator[Session]:
-    """A bus and a screen, for as long as the context is open; `launcher` makes the programs those of another user, who
-    may enter and change the directory."""
+    """A bus and a screen for as long as the context is open. With `launcher` the programs run as another user, who must
+    be able to enter and change the directory."""
     needs("dbus", "xvfb", "python3-gi", "gir1.2-gtk-3.0", "gir1.2-ayatanaappindicator3-0.1")
     browser = directory / "browser"
     browser.write_text(BROWSER)
@@ -112,13 +112,14 @@ def session(directory: Path, launcher: tuple[str, ...] = ()) -> Iterator[Session
             "DISPLAY": display,
             "BROWSER": f"{browser} %s",
             "PYTHONFAULTHANDLER": "1",
-            "NO_AT_BRIDGE": "1",  # else GTK starts the accessibility bus, which outlives the tests
+            "NO_AT_BRIDGE": "1",  # otherwise GTK starts the accessibility bus, which outlives the tests
         }
         yield Session(directory, address, display, environment, launcher)
 
 
 def _binding(directory: Path) -> Path:
-    """A directory with Debian's GTK binding alone: built for Debian's Python, it serves any other of that version."""
+    """A directory with nothing but Debian's GTK binding: built for Debian's Python, it works in any Python of that
+    version."""
     place = directory / "debian"
     place.mkdir()
     (place / "gi").symlink_to(DEBIAN_PYTHON / "gi")
@@ -148,7 +149,7 @@ def _bus(directory: Path, launcher: tuple[str, ...]) -> Iterator[str]:
 
 @contextmanager
 def screen() -> Iterator[str]:
-    """Without glass; its name, as DISPLAY has it."""
+    """A virtual screen (Xvfb). Yields: its name for DISPLAY."""
     reading, writing = os.pipe()
     server = subprocess.Popen(
         ["Xvfb", "-displayfd", str(writing), "-screen", "0", "800x480x24", "-nolisten", "tcp", "-noreset"],
@@ -159,7 +160,7 @@ def screen() -> Iterator[str]:
     os.close(writing)
     try:
         with open(reading) as pipe:
-            number = pipe.readline().strip()  # Xvfb chooses one that is free, and writes it once it serves
+            number = pipe.readline().strip()  # Xvfb chooses a free display number and writes it once it serves
         assert number.isdigit(), "Xvfb did not start"
         yield f":{number}"
     finally:
@@ -175,7 +176,7 @@ class Notice:
     text: str
     number: int = 0
     actions: tuple[str, ...] = ()
-    """Key and label of each, in turn."""
+    """Key and label of each action, alternating."""
 
 
 @dataclass(frozen=True)
@@ -189,33 +190,33 @@ class Item:
     children: tuple[Item, ...]
 
     def find(self, label: str) -> Item | None:
-        """Itself, or a line below it, with this label."""
+        """The line with this label: this one, or one below it."""
         found = (child.find(label) for child in self.children)
         return self if self.label == label else next((item for item in found if item is not None), None)
 
     def labels(self) -> list[str]:
-        """Of the lines directly below, without rules."""
+        """Labels of the lines directly below, without separators."""
         return [child.label for child in self.children if child.label]
 
 
 @dataclass
 class Panel:
-    """Icons that have registered, newest last; what was notified; which pages the browser was asked to show."""
+    """Icons that have registered, newest last; notifications; pages that the browser was asked to show."""
 
     bus: MessageBus
     icons: list[tuple[str, str]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
-    """Numbers of notifications that their program has taken back."""
+    """Numbers of notifications that their program has closed."""
     abilities: tuple[str, ...] = ("actions", "body", "body-markup")
-    """What its server of notifications says that it can do."""
+    """The capabilities that the notification server announces."""
     visits: list[str] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     # --- what a person does ---------------------------------------------------------------------------------------
 
     async def until(self, holds: Callable[[], Awaitable[bool]], what: str) -> None:
-        """Wait for it; looks anew whenever a program has told the desktop anything."""
+        """Wait until `holds` is true; checks again whenever a program has sent the desktop anything."""
         try:
             async with asyncio.timeout(SECONDS):
                 self.changed.clear()
@@ -228,11 +229,11 @@ class Panel:
 
     @property
     def programs(self) -> int:
-        """That have shown an icon so far; one may register more than once."""
+        """How many programs have shown an icon so far; a program may register more than once."""
         return len({sender for sender, _ in self.icons})
 
     async def until_icon(self, count: int = 1) -> None:
-        """So many programs have shown one so far."""
+        """Wait until so many programs have shown an icon."""
 
         async def holds() -> bool:
             return self.programs >= count
@@ -240,7 +241,7 @@ class Panel:
         await self.until(holds, f"icon {count}")
 
     async def until_entry(self, label: str) -> Item:
-        """The newest icon's menu has this line."""
+        """Wait until the newest icon's menu has this line."""
         found: list[Item] = []
 
         async def holds() -> bool:
@@ -251,7 +252,7 @@ class Panel:
         return found[0]
 
     async def until_labels(self, labels: list[str]) -> None:
-        """The newest icon's menu has these lines. Its line under the pointer may have changed before."""
+        """Wait until the newest icon's menu has these lines. Its tooltip may have changed earlier."""
 
         async def holds() -> bool:
             return (await self.menu()).labels() == labels
@@ -259,7 +260,7 @@ class Panel:
         await self.until(holds, f"the menu {labels}")
 
     async def until_notice(self, title: str) -> Notice:
-        """A notification with this title has arrived."""
+        """Wait until a notification with this title has arrived."""
 
         async def holds() -> bool:
             return any(notice.title == title for notice in self.notices)
@@ -268,7 +269,7 @@ class Panel:
         return next(notice for notice in self.notices if notice.title == title)
 
     async def until_visit(self, beginning: str) -> str:
-        """The browser was asked to show a page whose URL begins so."""
+        """Wait until the browser was asked to show a page whose URL begins with `beginning`."""
 
         async def holds() -> bool:
             return any(url.startswith(beginning) for url in self.visits)
@@ -277,7 +278,7 @@ class Panel:
         return next(url for url in self.visits if url.startswith(beginning))
 
     async def until_line(self, line: str) -> None:
-        """What stands under the pointer, and on top of the menu."""
+        """Wait until the tooltip, which is also the first line of the menu, is `line`."""
 
         async def holds() -> bool:
             return bool(await self.property("Title") == line)
@@ -285,7 +286,7 @@ class Panel:
         await self.until(holds, f"the line {line!r}")
 
     async def until_left(self) -> None:
-        """The newest icon's program has left the bus."""
+        """Wait until the newest icon's program has left the bus."""
         sender, _ = self.icons[-1]
 
         async def holds() -> bool:
@@ -295,8 +296,8 @@ class Panel:
         await self.until(holds, "the end of the program")
 
     async def click(self, label: str) -> None:
-        """By its words: a program may rebuild its menu at any time, with other numbers, also between our look and our
-        click; then we look again, as a person does whose click went nowhere."""
+        """Click the line with this label. A program may rebuild its menu with new numbers at any time, even between our
+        look and our click; then we look again, as a person does when a click had no effect."""
         for is_last in (False, False, False, True):
             await self.until_entry(label)
             await self._until_quiet()
@@ -313,15 +314,15 @@ class Panel:
                 return
 
     async def click_notice(self, notice: Notice, key: str = "default") -> None:
-        """On the notification itself, or on its button with this key."""
+        """Click the notification itself, or its button with this key."""
         signal = Message.new_signal(
             "/org/freedesktop/Notifications", NOTIFICATIONS, "ActionInvoked", "us", [notice.number, key]
         )
         await self.bus.send(signal)
 
     async def _until_quiet(self) -> None:
-        """No program has told anything for a moment. GTK takes a click on a line of a menu that is just being replaced,
-        and does nothing: a person sees the menu settle before they click."""
+        """Wait until no program has sent anything for a moment. GTK accepts a click on a menu that is being replaced,
+        but ignores it; a person sees the menu settle before they click."""
         async with asyncio.timeout(SECONDS):
             while True:
                 self.changed.clear()
@@ -332,7 +333,7 @@ class Panel:
                     return
 
     async def menu(self) -> Item:
-        """The newest icon's."""
+        """The newest icon's menu."""
         sender, _ = self.icons[-1]
         try:
             _, root = await self._call(sender, await self._menu_path(), MENU, "GetLayout", "iias", [0, -1, []])
@@ -341,7 +342,7 @@ class Panel:
         return _item(root)
 
     async def property(self, name: str) -> Any:
-        """Of the newest icon: Title, IconName, Status…"""
+        """A property of the newest icon: Title, IconName, Status…"""
         sender, path = self.icons[-1]
         (value,) = await self._call(sender, path, PROPERTIES, "Get", "ss", [ITEM, name])
         return value.value
@@ -349,7 +350,7 @@ class Panel:
     # --- what programs see ----------------------------------------------------------------------------------------
 
     def answer(self, message: Message) -> Message | None:
-        """One call or signal of another program."""
+        """Handle one call or signal from another program."""
         self.changed.set()
         if message.message_type is not MessageType.METHOD_CALL:
             return None
@@ -411,7 +412,7 @@ def _item(node: Any) -> Item:
     values = {name: value.value for name, value in properties.items()}
     return Item(
         number,
-        str(values.get("label", "")).replace("__", "_"),  # one underline marks a key, as everywhere in GTK
+        str(values.get("label", "")).replace("__", "_"),  # a single underscore marks an access key, as elsewhere in GTK
         bool(values.get("enabled", True)),
         values.get("toggle-state", -1) == 1,
         tuple(_item(child.value) for child in children),
@@ -420,7 +421,8 @@ def _item(node: Any) -> Item:
 
 @asynccontextmanager
 async def panel(session: Session, *, has_place: bool = True, notifies: bool = True) -> AsyncIterator[Panel]:
-    """A desktop with a place for icons; or, as GNOME is, with notifications only. Or another program shows those."""
+    """A desktop that has a place for icons, or, like GNOME, has none (`has_place`). Without `notifies` another program
+    may show notifications."""
     bus = await MessageBus(bus_address=session.bus_address).connect()
     try:
         shown = Panel(bus)
@@ -437,7 +439,7 @@ async def panel(session: Session, *, has_place: bool = True, notifies: bool = Tr
 
 @contextmanager
 def trayer(session: Session) -> Iterator[None]:
-    """A real panel of the older kind (System Tray Protocol), at the bottom of the screen on the right."""
+    """A real panel of the older kind (System Tray Protocol), at the bottom right of the screen."""
     needs("trayer", "xdotool")
     where = [
         "--edge",
@@ -461,7 +463,7 @@ def trayer(session: Session) -> Iterator[None]:
 
 @contextmanager
 def notifier(session: Session) -> Iterator[None]:
-    """A real server of notifications, Xfce's, on the screen at the top on the right."""
+    """A real notification server, Xfce's, at the top right of the screen."""
     needs("xfce4-notifyd", "xdotool")
     server = program(NOTIFIER)
     daemon = Daemon([str(server)], session.directory, {**session.environment, "XDG_RUNTIME_DIR": "/nonexistent"})
@@ -492,7 +494,7 @@ class Window:
 
 
 def find_windows(session: Session, name: str) -> list[Window]:
-    """Windows that can be seen and whose title is `name` (a regular expression); there may be none yet."""
+    """Visible windows whose title matches `name` (a regular expression); there may be none yet."""
     command = ["xdotool", "search", "--onlyvisible", "--name", name, "getwindowgeometry", "--shell", "%@"]
     found = subprocess.run(command, env=session.environment, capture_output=True, text=True, timeout=SECONDS)
     wanted = ("X=", "Y=", "WIDTH=", "HEIGHT=")  # in this order, among others
@@ -501,7 +503,7 @@ def find_windows(session: Session, name: str) -> list[Window]:
 
 
 async def until_window(session: Session, name: str) -> Window:
-    """The first such window that a person would notice; X tells nobody of ours when one appears, so we ask again."""
+    """The first such window that a person would notice. Nothing here is notified when a window appears, so it polls."""
     async with asyncio.timeout(SECONDS):
         while True:
             for window in await asyncio.to_thread(find_windows, session, name):
@@ -520,10 +522,11 @@ async def until_drawn(session: Session, window: Window) -> Image.Image:
 
 
 OUTDATED = r"\n\(mail-bridge:\d+\): libayatana-appindicator-WARNING .* is deprecated\..*\n"
-"""Debian 13's says so to everybody; its successor is not packaged there for Python."""
+"""Debian 13's library prints this in every program; its successor is not packaged there for Python."""
 
 
 async def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code, and what it complained of. In a thread: it still talks to the panel, which is in this loop."""
+    """Exit code and error output. Waits in a thread, because the program still talks to the panel, which runs in this
+    event loop."""
     _, complaints = await asyncio.to_thread(process.communicate, timeout=SECONDS)
     return process.returncode, re.sub(OUTDATED, "", complaints)

@@ -1,4 +1,4 @@
-"""Small disks of their own, for what happens when nothing more fits on one."""
+"""Small file systems for single tests: ones that fill up, copy on write, have no permissions, or report an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.servers.packages import needs, program
 
 @contextmanager
 def small_disk(directory: Path, size: str = "size=1m") -> Iterator[Path]:
-    """Made at this place; who may not mount skips the test."""
+    """A tmpfs mounted at `directory`. Skips the test where this process may not mount."""
     directory.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"{size},mode=700", "none", str(directory)]
     if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
@@ -28,8 +28,8 @@ def small_disk(directory: Path, size: str = "size=1m") -> Iterator[Path]:
 
 @contextmanager
 def copying_disk(directory: Path, *, quota: str = "") -> Iterator[Path]:
-    """One with btrfs, which writes nothing over: of 120 MiB, of which what is in there may have as much as `quota`
-    says. Who may not mount skips the test, and so does a kernel without btrfs."""
+    """A btrfs of 120 MiB, which copies on write; `quota` limits the subvolume inside it, which is yielded. Skips the
+    test where this process may not mount, or the kernel has no btrfs."""
     needs("btrfs-progs")
     image = directory.with_name(f"{directory.name}.img")
     with image.open("wb") as file:
@@ -53,8 +53,8 @@ def copying_disk(directory: Path, *, quota: str = "") -> Iterator[Path]:
 
 @contextmanager
 def open_disk(directory: Path) -> Iterator[Path]:
-    """One with exFAT, as a stick has it: every file is every user's, and nothing changes that. Who may not mount skips
-    the test."""
+    """An exFAT, as on a USB stick: owners and modes of files cannot be changed, and every user can read all of them.
+    Skips the test where this process may not mount."""
     needs("exfat-fuse", "exfatprogs")
     image = directory.with_name(f"{directory.name}.img")
     with image.open("wb") as file:
@@ -80,8 +80,8 @@ def open_disk(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def failing_disk(directory: Path) -> Iterator[tuple[Path, Path]]:
-    """One with ext4, as Debian mounts its own: at the first error it is read-only. Returns: its place, and the file of
-    the kernel's that takes a word for such an error. Who may not mount skips the test."""
+    """An ext4 that is remounted read-only at the first error, as Debian mounts its own. Yields: its directory, and the
+    kernel's file that triggers such an error when written to. Skips the test where this process may not mount."""
     image = directory.with_name(f"{directory.name}.img")
     with image.open("wb") as file:
         file.truncate(16 * 1024 * 1024)
@@ -101,7 +101,7 @@ def failing_disk(directory: Path) -> Iterator[tuple[Path, Path]]:
 
 @contextmanager
 def full(store: Path, *, spared: int = 0) -> Iterator[None]:
-    """Nothing more fits on the store's disk, but for `spared` octets; what is there can be read."""
+    """Fill the store's disk except for `spared` octets; what is on it can still be read."""
     filler = store.with_name("filler")
     with filler.open("wb", buffering=0) as file:
         try:
@@ -109,7 +109,7 @@ def full(store: Path, *, spared: int = 0) -> Iterator[None]:
                 file.write(b"\0" * 4096)
         except OSError:
             pass
-        if spared:  # btrfs wants more of a quota even to cut nothing off
+        if spared:  # on btrfs even a truncate that cuts nothing off needs more of the quota
             file.truncate(file.tell() - spared)
     yield
     filler.unlink()
@@ -117,7 +117,7 @@ def full(store: Path, *, spared: int = 0) -> Iterator[None]:
 
 @contextmanager
 def without_places(store: Path) -> Iterator[None]:
-    """There is room on the store's disk, but none for another file."""
+    """Use up the disk's inodes: the store's files can still grow, but no file can be created."""
     fillers = list[Path]()
     try:
         while True:

@@ -23,7 +23,7 @@ from typing import Final
 from tests.servers import daemons
 from tests.servers.packages import needs, program
 
-# Mail is read and written with the rights of this user: Dovecot refuses to do it as root.
+# Mail is read and written with the rights of this user, because Dovecot refuses to do it as root.
 MAIL_USER: Final = "nobody"
 
 CONFIGURATION: Final = """\
@@ -99,7 +99,7 @@ service lmtp {{
 }}
 """
 
-# What is written another way in another version. The certificate's files, the mailboxes, and who is let in.
+# The settings whose syntax differs between versions: the certificate's files, the mailboxes, and the authentication.
 DIALECT_2_3: Final = """\
 protocols = imap pop3 lmtp
 ssl_cert = <{certificate}
@@ -136,7 +136,7 @@ mail_driver = maildir
 mail_path = ~/Maildir
 """
 
-# POST keeps the token out of the request line. Dovecot calls a token invalid where `active` is not the value here.
+# POST keeps the token out of the request line. Dovecot calls a token invalid unless `active` has this value.
 OAUTH: Final = """\
 introspection_mode = post
 introspection_url = {url}
@@ -145,7 +145,7 @@ active_value = true
 username_attribute = username
 """
 
-# Without root there is one user for everything, and no directory to be locked into.
+# Without root everything runs as one user, and no process can chroot.
 UNPRIVILEGED: Final = """\
 default_internal_user = {user}
 default_internal_group = {group}
@@ -208,15 +208,15 @@ def dovecot(
         try:
             yield server
         finally:
-            server.daemon.kill()  # its own way to end takes a second more, and nobody reads this mail again
+            server.daemon.kill()  # a regular stop takes a second longer, and nobody reads this mail again
 
 
 def _start(directory: Path, run: Path, certificate: Path, key: Path, introspection_url: str) -> Dovecot:
     """Write the configuration for new ports, and start."""
     log_file, oauth = directory / "dovecot.log", run / "oauth.conf.ext"
-    log_file.unlink(missing_ok=True)  # the "address already in use" of an attempt before
+    log_file.unlink(missing_ok=True)  # it may hold the "address already in use" of an earlier attempt
     is_old = version() < (2, 4)
-    # Dovecot expands % in some settings; an address of the tests has none that is meant so.
+    # Dovecot expands % in some settings; no URL of the tests contains one.
     oauth.write_text(OAUTH.format(url=introspection_url) + "timeout_msecs = 10000\n" * is_old)
     word = secrets.token_hex(8)
     imap_tls, imap_starttls, pop3_tls, pop3_starttls, lmtp, auth = daemons.free_ports(6)
@@ -242,7 +242,7 @@ def _start(directory: Path, run: Path, certificate: Path, key: Path, introspecti
     )
     daemon = daemons.Daemon([program("dovecot") or "dovecot", "-F", "-c", configuration], directory)
     server = Dovecot(imap_tls, imap_starttls, pop3_tls, pop3_starttls, lmtp, auth, log_file, daemon)
-    # Dovecot opens all ports before it serves any, so its own word on one of them speaks for all.
+    # Dovecot opens all ports before it serves any of them, so its greeting on one port proves that all are open.
     daemon.wait_until(lambda: word.encode() in daemons.greeting(server.imap_starttls), server.log)
     return server
 
@@ -263,14 +263,14 @@ def _users_of_the_server() -> str:
 
 
 def _make_mailboxes(run: Path, users: Sequence[str]) -> None:
-    """A home for each user, and the list of them for Dovecot."""
+    """Make a home for each user, and the passwd file that lists them for Dovecot."""
     owner = pwd.getpwnam(MAIL_USER) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     lines = []
     for path in (run / "mail", run / "temporary"):
         path.mkdir(mode=0o700)
         os.chown(path, owner.pw_uid, owner.pw_gid)
     for user in users:
-        if set(user) & set(":/\n"):  # these would end a field of the file, or leave the directory
+        if set(user) & set(":/\n"):  # these would end a field of the file, or lead out of the directory
             raise ValueError(f"not a mailbox name: {user!r}")
         home = run / "mail" / user.lower()
         home.mkdir(mode=0o700)

@@ -1,6 +1,6 @@
-"""A TCP relay in front of a server that fails on purpose: at the n-th octet of a direction, in one of several ways.
+"""A TCP relay in front of a server; it fails on purpose, at the n-th octet of a direction, in one of several ways.
 
-It knows no TLS: behind it the stream is cut as a network or a dying machine cuts it, in the middle of a record and
+It knows nothing of TLS, so it cuts the stream as a network or a dying machine does: in the middle of a record and
 without close_notify.
 """
 
@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Final
 
 POLL: Final = 0.05
-"""Seconds in which a connection notices that it has been struck, or that all is over."""
+"""Seconds within which a connection notices that a fault was set, or that the relay is closed."""
 PIECE: Final = 64 * 1024
 
 
@@ -33,13 +33,13 @@ class Kind(Enum):
     FIN = "fin"
     """FIN to the bridge, without close_notify."""
     PAUSE = "pause"
-    """Half a second, then it goes on."""
+    """Nothing passes for half a second."""
     TRICKLE = "trickle"
-    """A thousand times one octet, then it goes on."""
+    """A thousand octets pass one by one."""
 
 
 class Way(Enum):
-    """Of the octets that are counted."""
+    """The direction in which octets are counted."""
 
     DOWN = "from the server"
     UP = "from the bridge"
@@ -47,7 +47,7 @@ class Way(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Happens once `at` octets have passed."""
+    """A fault that happens once `at` octets have passed."""
 
     kind: Kind
     way: Way = Way.DOWN
@@ -63,12 +63,12 @@ class Link:
     counted_from: dict[Way, int] = field(default_factory=lambda: {Way.DOWN: 0, Way.UP: 0})
 
     def strike(self, fault: Fault) -> None:
-        """From now on."""
+        """Set the fault, and count its octets from now."""
         self.counted_from = dict(self.passed)
         self.fault = fault
 
     def octets_left(self, way: Way) -> int | None:
-        """Before the fault; None where none is to come in this direction."""
+        """Octets left before the fault; None if no fault is set for this direction."""
         if self.fault is None or self.fault.way is not way:
             return None
         return max(0, self.fault.at - (self.passed[way] - self.counted_from[way]))
@@ -79,7 +79,7 @@ class FaultyRelay:
 
     def __init__(self, target: int, listener: socket.socket | None = None) -> None:
         self.target = target
-        """May be changed: for the connections to come."""
+        """A change applies to new connections."""
         self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=200)
         self.port: int = self._listener.getsockname()[1]
         self.links: list[Link] = []
@@ -93,18 +93,18 @@ class FaultyRelay:
         self._thread.start()
 
     def plan(self, fault: Fault) -> threading.Event:
-        """For the next connection that has no plan yet. Returns: set once that connection is there."""
+        """Plan a fault for the next connection. Returns: an event that is set once a connection has taken it."""
         self._took = threading.Event()
         self._plans.append(fault)
         return self._took
 
     def strike(self, fault: Fault) -> None:
-        """All connections that are open, counted from now."""
+        """Set the fault for all open connections, counting octets from now."""
         for link in list(self.links):
             link.strike(fault)
 
     def heal(self) -> None:
-        """No plans any more; who is stalled is let go (reset)."""
+        """Drop all plans and faults to come; connections that are stalled now are reset."""
         self._plans.clear()
         self._healed.set()
         self._healed = threading.Event()
@@ -113,16 +113,16 @@ class FaultyRelay:
                 link.fault = None
 
     def resume(self) -> None:
-        """Who is stalled goes on, and no fault is to come."""
+        """Let stalled connections go on, and drop the faults of all open connections."""
         for link in list(self.links):
             link.fault = None
 
     def freeze(self) -> None:
-        """Nothing passes until thaw(), and nothing is lost."""
+        """Hold everything back until thaw(); nothing is lost."""
         self._goes.clear()
 
     def thaw(self) -> None:
-        """It goes on."""
+        """End freeze()."""
         self._goes.set()
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class FaultyRelay:
             self.links.remove(link)
 
     def _relay(self, client: socket.socket, server: socket.socket, link: Link) -> None:
-        """Until one side ends, as relays do, or the fault has happened."""
+        """Relay until one side ends or a fault has ended the connection."""
         peers = {client: (Way.UP, server), server: (Way.DOWN, client)}
         while not self._over.is_set():
             self._goes.wait()
@@ -171,16 +171,16 @@ class FaultyRelay:
                 way, sink = peers[source]
                 left = link.octets_left(way)
                 if left == 0:
-                    break  # struck meanwhile
+                    break  # strike() was called meanwhile
                 data = source.recv(PIECE if left is None else min(PIECE, left))
                 if not data:
                     return self._pass_the_end(source, sink)
-                link.passed[way] += len(data)  # first: who hears of them may count them at once
+                link.passed[way] += len(data)  # before sending: the receiver may count them at once
                 sink.sendall(data)
         return None
 
     def _pass_the_end(self, source: socket.socket, sink: socket.socket) -> None:
-        """A FIN; what the other side still says until it ends too is passed on."""
+        """Pass a FIN on, then relay what the other side still sends until it ends too."""
         sink.shutdown(socket.SHUT_WR)
         sink.settimeout(10)
         while data := sink.recv(PIECE):
@@ -234,7 +234,7 @@ def _reset(sock: socket.socket) -> None:
 
 
 def _has_ended(sock: socket.socket) -> bool:
-    """By a FIN behind everything that it has said, or by a reset."""
+    """True if the peer has sent a FIN, even behind unread data, or a reset."""
     with contextlib.suppress(BlockingIOError):
         try:
             return bool(select.select([sock], [], [], 0)[0]) and _at_end(sock)
@@ -244,7 +244,7 @@ def _has_ended(sock: socket.socket) -> bool:
 
 
 def _at_end(sock: socket.socket) -> bool:
-    # A black hole reads nothing; but the kernel tells of a FIN only behind the data, so that it has to be looked for.
+    # A stalled relay reads nothing, and recv() would report a FIN only after the unread data: so ask for the TCP state.
     state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
     return state != 1  # ESTABLISHED
 

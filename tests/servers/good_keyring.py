@@ -1,4 +1,4 @@
-"""A keyring that can be trusted, as far as its priority tells: PYTHON_KEYRING_BACKEND names it."""
+"""A keyring whose priority says that it can be trusted: tests select it with PYTHON_KEYRING_BACKEND."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.servers.plaintext_keyring import PlaintextKeyring
 
 
 class GoodKeyring(PlaintextKeyring):
-    """The same file as its base, under the priority of a real one."""
+    """Keeps a file as its base class does, but with the priority of a real keyring."""
 
     priority = 5
 

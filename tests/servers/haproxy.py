@@ -1,4 +1,4 @@
-"""HAProxy in front of ports: passes bytes on behind a PROXY protocol header, and checks with one that they serve."""
+"""HAProxy in front of ports: it sends a PROXY protocol header before the bytes it relays, and in health checks too."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ CHECK_MILLISECONDS = 200
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """One port that HAProxy leads to."""
+    """One port to which HAProxy relays."""
 
     port: int
     sends: str
     """`send-proxy` or `send-proxy-v2`."""
     is_tls: bool = False
-    """Then the health check goes as far as a TLS handshake."""
+    """If true, the health check includes a TLS handshake."""
 
 
 @dataclass(frozen=True, slots=True)
 class HAProxy:
-    """A running one: where each of `Behind` can be reached, by its name."""
+    """A running HAProxy. `ports` maps the name of each `Behind` to the port on which HAProxy listens for it."""
 
     ports: Mapping[str, int]
     _stats: Path
 
     def check_status(self) -> dict[str, str]:
-        """How the last health check of each port ended: L4OK (connected), L6OK (TLS, too), or what was wrong."""
+        """How the last health check of each port ended: L4OK (connected), L6OK (with TLS), or what was wrong."""
         with socket.socket(socket.AF_UNIX) as asking:
             asking.settimeout(10)
             asking.connect(str(self._stats))

@@ -1,4 +1,4 @@
-"""Mail servers that must not get a token: with a certificate that proves nothing, or that do without TLS."""
+"""Mail servers that must not get a token: their certificate proves nothing, or they tamper with STARTTLS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers.ca import Authority
 
 
 class Trick(Enum):
-    """What is wrong with it."""
+    """What is wrong with the server."""
 
     EXPIRED = "certificate expired"
     WRONG_NAME = "certificate of another name"
@@ -43,7 +43,7 @@ class Impostor:
     port: int = 0
     connections: int = 0
     heard: bytearray = field(default_factory=bytearray)
-    """In clear, or what TLS has let through."""
+    """What the client has sent, in clear or after a TLS handshake."""
 
     def serve(self, listener: socket.socket) -> None:
         while True:
@@ -71,7 +71,7 @@ class Impostor:
                 client.sendall(self._answer(line))
 
     def _answer(self, line: bytes) -> bytes:
-        """To a command in clear."""
+        """The answer to a command sent in clear."""
         words = line.upper().split()
         offers = self.trick is Trick.INJECTED
         match self.protocol:

@@ -12,21 +12,21 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """Of a JWT, believed or not."""
+    """The claims of a JWT, without a check of its signature."""
     body = token.split(".")[1]
     found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     return found
 
 
 def header_of(token: str) -> dict[str, Any]:
-    """Of a JWT."""
+    """The header of a JWT."""
     head = token.split(".")[0]
     found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
     return found
 
 
 def signed_claims(token: str, key: Any) -> dict[str, Any]:
-    """The claims of a JWT if RS256 or PS256 by this key holds; none otherwise."""
+    """The claims of a JWT if its RS256 or PS256 signature by this key is valid; otherwise no claims."""
     head, body, signature = token.split(".")
     algorithm = header_of(token)["alg"]
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)

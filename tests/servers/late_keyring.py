@@ -1,4 +1,4 @@
-"""A keyring that keeps an entry, and whose answer is lost: PYTHON_KEYRING_BACKEND names it."""
+"""A keyring that stores an entry but then reports a failure: tests select it with PYTHON_KEYRING_BACKEND."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.servers.good_keyring import GoodKeyring
 
 
 class LateKeyring(GoodKeyring):
-    """As one that somebody unlocks while nobody waits for it any more; where there is a file `late`, once."""
+    """Like a keyring that is unlocked when its caller has given up. Happens once for each file `late` in the home."""
 
     def set_password(self, service: str, username: str, password: str) -> None:
         super().set_password(service, username, password)

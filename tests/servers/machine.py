@@ -1,4 +1,4 @@
-"""A machine of its own under a real systemd: this one's files, all changes gone at its end, no network but loopback.
+"""A container under a real systemd: this machine's files, changes that vanish at its end, no network but loopback.
 
 mail-bridge is in /opt/mail-bridge, as the guides have it.
 """
@@ -34,8 +34,8 @@ mkdir "$1/cgroups/mail-bridge-$$"
 ) || true
 find "$1/cgroups/mail-bridge-$$" -depth -type d -exec rmdir {} +
 """
-"""Stays outside, to take away what systemd leaves of its cgroups. $1 a directory, $2 the other script, the rest for
-that."""
+"""The script that stays outside, to remove the cgroups that systemd leaves behind. $1 is a directory, $2 the script
+INSIDE, the rest are arguments of INSIDE."""
 
 INSIDE = """
 layer() {  # where, over what
@@ -72,21 +72,23 @@ done
 export container=test
 exec chroot "$root" /lib/systemd/systemd --system --unit=multi-user.target
 """
-"""What becomes the machine: a systemd that starts nothing but its log and D-Bus. $1 the same directory, $2 and $3 those
-of the program and of the virtual environment, $4 the interpreter for that, where its own is in a home directory."""
+"""The script that becomes the machine: a systemd that starts nothing but its log and D-Bus. $1 is the same directory,
+$2 and $3 are those of the program and of the virtual environment, $4 is another interpreter for that environment,
+needed where its own is in a home directory."""
 
 
 class Machine:
-    """Runs programs, as root unless told otherwise."""
+    """Runs programs inside the machine as root."""
 
     def __init__(self, process: int) -> None:
         self._process = process
-        """Of its systemd."""
+        """The process id of its systemd."""
         self.root = Path(f"/proc/{process}/root")
-        """Its files, from here."""
+        """Its root directory, as a path that this process can open."""
 
     def run(self, *command: str, code: int | None = 0, typed: str = "", **environment: str) -> str:
-        """Returns: all that it printed. Args: code, that it must exit with; typed, on its standard input."""
+        """Run a command. Returns: all that it printed. Args: code, the expected exit code, None for any; typed, its
+        standard input."""
         inside = ["nsenter", f"--target={self._process}", "--all", "--root", "--wdns=/", *command]
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         done = subprocess.run(
@@ -105,7 +107,7 @@ class Machine:
 
 @contextmanager
 def machine(directory: Path) -> Iterator[Machine]:
-    """One that has started. Args: directory, an empty one of its own."""
+    """A machine that has started. Args: directory, an empty one that nothing else uses."""
     needs_root()
     needs("systemd", "iproute2", "passwd", "curl")
     if shutil.which("unshare") is None or subprocess.run(["unshare", "--mount", "--pid", "true"]).returncode != 0:
@@ -131,7 +133,8 @@ def machine(directory: Path) -> Iterator[Machine]:
 
 
 def _interpreter() -> str:
-    """The system's, of our version, where ours is in a home directory, which no machine's service can run; else ""."""
+    """The system's Python of our version if ours is in a home directory, where no service of the machine can run it;
+    otherwise an empty string."""
     if not any(Path(sys.base_prefix).is_relative_to(home) for home in ("/root", "/home")):
         return ""
     found = Path("/usr/bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
@@ -141,7 +144,7 @@ def _interpreter() -> str:
 
 
 def _systemd(ancestor: int) -> int:
-    """The descendant that it is, once it is; 0 before."""
+    """The descendant of `ancestor` that is systemd; 0 as long as there is none."""
     generation = [ancestor]
     while generation:
         for one in generation:

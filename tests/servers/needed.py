@@ -1,4 +1,4 @@
-"""What a test does where a program it needs is missing."""
+"""What a test does when a program that it needs is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An OpenID provider that is not ours: node's oidc-provider, which is certified and strict, as a program of its own."""
+"""An OpenID provider that is not ours: node's oidc-provider, certified and strict, in a separate process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLIENT, SECRET = "mail-bridge", "CANARY-of-the-openid-provider-for-mail-bridge"
 
 @dataclass(frozen=True, slots=True)
 class OpenIDProvider:
-    """One that runs."""
+    """A running provider."""
 
     issuer: str
     discovered: dict[str, Any]
@@ -35,7 +35,7 @@ class OpenIDProvider:
 
     @contextmanager
     def stale(self) -> Iterator[None]:
-        """Access tokens that are given meanwhile are said to be at their end, so that each login needs another."""
+        """Access tokens issued meanwhile claim to be at their end, so that each login needs another one."""
         _answer(f"{self._plain}/stale")
         try:
             yield
@@ -43,17 +43,17 @@ class OpenIDProvider:
             _answer(f"{self._plain}/fresh")
 
     def refreshes(self) -> int:
-        """How many it has granted."""
+        """How many refreshes it has granted."""
         return int(_answer(self._plain)["grants"].count("refresh_token"))
 
     def refresh_tokens(self) -> int:
-        """How many can be used."""
+        """How many refresh tokens are valid."""
         return int(_answer(self._plain)["refresh"])
 
 
 @contextmanager
 def running(directory: Path, authority: Authority, redirect_uri: str, *, tells_email: bool) -> Iterator[OpenIDProvider]:
-    """With one client, CLIENT. Args: tells_email, whether its id_tokens have the claim."""
+    """A provider with one client, CLIENT. Args: tells_email, whether its id_tokens have the `email` claim."""
     needs("npm")
     module = openid_provider()
     directory.mkdir(exist_ok=True)

@@ -17,20 +17,20 @@ import pytest
 from tests.servers.packages import needs, needs_root
 
 BUSY = 1, 10
-"""Exit codes of useradd and userdel while somebody else changes the list of users."""
+"""Exit codes of useradd and userdel while another process changes the list of users."""
 TRIES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class OsUser:
-    """Somebody with a number of their own, and no rights."""
+    """A user with their own uid and no privileges."""
 
     name: str
     uid: int
     gid: int
 
     def run(self, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """A program of theirs."""
+        """Run a program as this user."""
         return subprocess.run(
             command,
             input=stdin,
@@ -46,10 +46,10 @@ class OsUser:
         )
 
     def launcher(self) -> tuple[str, ...]:
-        """Words before a command that make it a program of theirs.
+        """A prefix of a command that runs it as this user.
 
-        Where they may not even read this Python (in root's home, as pyenv has it), it may read whatever root may; whose
-        its sockets are does not change by that.
+        If the user may not even read this Python (pyenv installs it in root's home), the program gets the capability to
+        read every file; the owner of its sockets stays this user.
         """
         ids = ("setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups")
         try:
@@ -59,12 +59,12 @@ class OsUser:
         return ids if can_read else (*ids, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 
     def curl(self, url: str, username: str, password: str, *more: str) -> subprocess.CompletedProcess[str]:
-        """curl, which ends with 67 where the login is refused."""
+        """Run curl as this user; it exits with 67 if the login is refused."""
         return self.run("curl", "-sS", "--config", "-", url, *more, stdin=f'user = "{username}:{password}"\n')
 
     def connect(self, port: int, host: str = "127.0.0.1", source: str = "") -> socket.socket:
-        """A connection of theirs, from this address of the machine: to the kernel a socket is whose program has made
-        it."""
+        """A connection of this user, from this address of the machine. To the kernel, a socket belongs to the user of
+        the process that created it."""
         sock = self.open_socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         if source:
             sock.bind((source, 0))
@@ -72,7 +72,7 @@ class OsUser:
         return sock
 
     def open_socket(self, family: socket.AddressFamily) -> socket.socket:
-        """One of theirs that is not connected yet."""
+        """A socket of this user that is not connected yet."""
         before = os.geteuid()
         os.seteuid(self.uid)
         try:
@@ -84,7 +84,7 @@ class OsUser:
 
 
 def network_address(family: socket.AddressFamily = socket.AF_INET) -> str:
-    """One that this machine has in a network; skips the calling test where it has none. Nothing is sent."""
+    """An address of this machine in a network; skips the calling test if there is none. Nothing is sent."""
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         try:
             sock.connect(("2001:db8::1" if family == socket.AF_INET6 else "198.51.100.1", 9))
@@ -95,7 +95,7 @@ def network_address(family: socket.AddressFamily = socket.AF_INET) -> str:
 
 @contextmanager
 def os_user(name: str) -> Iterator[OsUser]:
-    """Made for the occasion; as root, or the calling test cannot be."""
+    """A user created for this context; needs root, and skips the calling test otherwise."""
     needs_root()
     needs("passwd", "curl")
     _change("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name)

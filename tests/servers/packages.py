@@ -1,6 +1,6 @@
-"""Debian packages that the tests use, and what happens where one of them is not installed.
+"""Debian packages that the tests use, and what happens if one of them is not installed.
 
-Scripts import this file to install what is missing, also where pytest is not, so pytest is imported late.
+Scripts import this file to install what is missing, possibly before pytest is there, so pytest is imported late.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 NOTIFIER: Final = "/usr/lib/*/xfce4/notifyd/xfce4-notifyd"
-"""Started by the tests themselves; Debian keeps it out of the PATH."""
+"""The tests start it by its path, because Debian keeps it out of the PATH."""
 
 # For each package the program (or, with a slash, the file pattern) that shows it is installed.
 _SIGNS: Final[dict[str, str]] = {
@@ -70,8 +70,8 @@ _SIGNS: Final[dict[str, str]] = {
 APT_PACKAGES: Final = tuple(_SIGNS)
 
 NPM_LOCK: Final = Path(__file__).with_name("npm")
-"""What the tests take from npm, each package by its hash: axe-core, which finds what makes a page hard to use for some
-people, and an OpenID provider that is not ours. After a change of package.json, in that directory:
+"""What the tests take from npm, each package pinned by its hash: axe-core, which finds accessibility problems of pages,
+and an OpenID provider that is not ours. After a change of package.json, run in that directory:
 `npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts`."""
 NPM_PREFIX: Final = Path(__file__).resolve().parents[2] / ".venv"
 _AXE_SCRIPT: Final = NPM_PREFIX / "node_modules" / "axe-core" / "axe.min.js"
@@ -82,7 +82,7 @@ _SYSTEM_PROGRAMS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 def program(name: str) -> Path | None:
-    """Where the program is; None where it is not installed. A name with a slash is a file pattern from the root."""
+    """The path of the program; None if it is not installed. A name with a slash is a file pattern from the root."""
     if "/" in name:
         return next(iter(sorted(Path("/").glob(name.lstrip("/")))), None)
     found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_PROGRAMS)))
@@ -95,7 +95,7 @@ def missing() -> list[str]:
 
 
 def has_npm_packages() -> bool:
-    """True once scripts/test.py has installed those of the lock; npm writes the hidden one when it has them all."""
+    """True once scripts/test.py has installed the packages of the lock; npm writes its hidden lock file at the end."""
     lock, hidden = NPM_PREFIX / "package-lock.json", NPM_PREFIX / "node_modules" / ".package-lock.json"
     return hidden.exists() and lock.exists() and lock.read_bytes() == (NPM_LOCK / lock.name).read_bytes()
 
@@ -106,7 +106,7 @@ def axe_core() -> Path:
 
 
 def openid_provider() -> Path:
-    """The module that node imports; the same."""
+    """The module that node imports; skips or fails like axe_core()."""
     return _from_npm(_OPENID_PROVIDER, "oidc-provider")
 
 
@@ -128,7 +128,7 @@ def needs(*names: str) -> None:
 
 
 def needs_root() -> None:
-    """The same for the rights of root: Postfix changes its user and starts as nobody else."""
+    """Like needs(), for root: Postfix switches to its own users and starts only as root."""
     if os.geteuid() != 0:
         _absent("the right to start as root")
 

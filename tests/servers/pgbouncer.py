@@ -17,13 +17,13 @@ from tests.servers.packages import program
 from tests.servers.postgresql import PASSWORD, START_LIMIT, Postgresql, unprivileged
 
 PORT = 6432
-"""Only part of its socket's name."""
+"""Only a part of the socket's name: PgBouncer does not listen on TCP here."""
 
 
 @contextmanager
 def before(server: Postgresql, directory: Path) -> Iterator[Path]:
-    """A running one that hands out a server session for each transaction, and has a single one. Yields: the directory
-    of its socket."""
+    """A running PgBouncer with a single server session, which it assigns for one transaction at a time. Yields: the
+    directory of its socket."""
     found = program("pgbouncer")
     if found is None:
         absent("PgBouncer")
@@ -47,10 +47,10 @@ def before(server: Postgresql, directory: Path) -> Iterator[Path]:
             time.sleep(0.05)
         yield directory
     finally:
-        process.send_signal(signal.SIGINT)  # SIGTERM waits for who is connected, from 1.23 on
+        process.send_signal(signal.SIGINT)  # from 1.23 on, SIGTERM waits until all clients have disconnected
         process.wait(START_LIMIT)
 
 
 def through(pooler: Path, url: Secret[str]) -> Secret[str]:
-    """The same database, by way of it."""
+    """The URL of the same database, reached through the pooler."""
     return Secret(f"{url.reveal().partition('?')[0]}?host={pooler}&port={PORT}")

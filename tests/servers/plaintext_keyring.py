@@ -1,4 +1,4 @@
-"""A keyring that keeps plain text, with the priority of keyrings.alt's: PYTHON_KEYRING_BACKEND names it."""
+"""A keyring in plain text, with the priority of keyrings.alt's: tests select it with PYTHON_KEYRING_BACKEND."""
 
 from __future__ import annotations
 

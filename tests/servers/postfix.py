@@ -1,8 +1,8 @@
 """A Postfix of its own for one test: submission on two ports, OAuth tokens only, all mail goes to the test's Dovecot.
 
-Dovecot answers for the logins too (smtpd_sasl_type = dovecot), so one authorization server decides about all of them.
-SMTPUTF8 is on, as real servers have it. But Dovecot 2.3 takes no such mail by LMTP: a message with a non-ASCII
-address or header field is accepted here, and then bounces.
+Dovecot checks these logins too (smtpd_sasl_type = dovecot), so one authorization server decides about all logins.
+SMTPUTF8 is on, as on real servers. But Dovecot 2.3 takes no such mail by LMTP: a message with a non-ASCII address or
+header field is accepted here, and then bounces.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 """
 
-# What `postfix start` would create in the queue, without its slow look at every installed file.
+# The directories that `postfix start` would create in the queue; it also checks every installed file, which is slow.
 QUEUES: Final = ("incoming", "active", "deferred", "defer", "bounce", "corrupt", "flush", "hold", "saved", "trace")
 
 
@@ -139,7 +139,7 @@ def postfix(directory: Path, certificate: Path, key: Path, dovecot: Dovecot) -> 
 def _start(directory: Path, run: Path, certificate: Path, key: Path, dovecot: Dovecot) -> Postfix:
     """Write the configuration for new ports, and start."""
     log_file = directory / "postfix.log"
-    log_file.unlink(missing_ok=True)  # the "address already in use" of an attempt before
+    log_file.unlink(missing_ok=True)  # it may hold the "address already in use" of an earlier attempt
     submission, smtps = daemons.free_ports(2)
     word = secrets.token_hex(8)
     configuration = directory / "postfix"
@@ -161,18 +161,18 @@ def _start(directory: Path, run: Path, certificate: Path, key: Path, dovecot: Do
     (configuration / "master.cf").write_text(MASTER.format(submission=submission, smtps=smtps))
     for file in configuration.iterdir():
         os.utime(file, (0, 0))  # Postfix waits up to two seconds for a file that somebody may still be writing
-    # `master` itself, not the `postfix` command: that one works through shell scripts for seconds. With -d it stays
-    # in the process group it was started in, so that no process can be lost.
+    # `master` itself, not the `postfix` command, which runs shell scripts for seconds. With -d, `master` stays in the
+    # process group in which it was started, so that no process can be lost.
     master = program("/usr/lib/postfix/sbin/master") or Path("/usr/lib/postfix/sbin/master")
     daemon = daemons.Daemon([master, "-c", configuration, "-d"], directory)
     server = Postfix(submission=submission, smtps=smtps, log_file=log_file, daemon=daemon)
-    # Postfix opens all ports before it serves any, so its own word on one of them speaks for both.
+    # Postfix opens all ports before it serves any of them, so its banner on one port proves that both are open.
     daemon.wait_until(lambda: word.encode() in daemons.greeting(submission), server.log)
     return server
 
 
 def _make_queue(run: Path) -> None:
-    """The directories that Postfix wants to find, with the owners that it insists on."""
+    """Make the directories that Postfix needs, with the owners that it insists on."""
     user, drop_group = pwd.getpwnam(USER), grp.getgrnam(DROP_GROUP).gr_gid
     queue = run / "queue"
     queue.mkdir(mode=0o755)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, from Debian's package: a cluster in a temporary directory, reached by a unix socket."""
+"""A PostgreSQL server from Debian's package: a cluster in a temporary directory, reached by a Unix socket."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.servers.needed import absent
 PASSWORD = "CANARY-postgresql"
 
 START_LIMIT = 60.0
-"""Seconds for initdb and for the server, on a busy machine; both need about one."""
+"""Seconds for initdb and for the server on a busy machine; usually each needs about one."""
 
 
 class Postgresql:
-    """One cluster; start() and stop() may be called in turns."""
+    """One cluster; it can be stopped and started again."""
 
     def __init__(self, programs: Path, directory: Path, log: IO[bytes]) -> None:
         self._programs = programs
@@ -38,7 +38,7 @@ class Postgresql:
 
     @property
     def sockets(self) -> Path:
-        """The directory in which it listens."""
+        """The directory of its Unix socket."""
         return self._sockets
 
     def create(self) -> None:
@@ -77,7 +77,7 @@ class Postgresql:
                     raise RuntimeError("PostgreSQL does not start") from None
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """End the server: SIGINT is its fast shutdown, SIGQUIT the one of a crash."""
+        """End the server: SIGINT is its fast shutdown, SIGQUIT its immediate one, like a crash."""
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(START_LIMIT)
@@ -92,7 +92,7 @@ class Postgresql:
         return self.url(name)
 
     def execute(self, url: Secret[str], *statements: str) -> None:
-        """One after the other in one session of its own; `{database}` in them stands for the database's name."""
+        """Run the statements in turn in a new session; `{database}` in them stands for the database's name."""
         database = url.reveal().partition("@/")[2].partition("?")[0]
         command = [str(self._programs / "psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-h", str(self._sockets)]
         command += ["-U", "postgres", "-d", database]
@@ -108,7 +108,7 @@ class Postgresql:
 
 @contextmanager
 def running() -> Iterator[Postgresql]:
-    """A started cluster, removed at the end. Skips the test where there is none to start (fails it in CI)."""
+    """A started cluster, removed at the end. Skips the test if PostgreSQL is not installed (fails it in CI)."""
     if sys.platform == "win32":
         pytest.skip("starts Debian's PostgreSQL")
     try:
@@ -133,7 +133,7 @@ def running() -> Iterator[Postgresql]:
 
 
 def _programs() -> Path:
-    """Debian keeps them out of PATH, one directory for each major version; the newest wins."""
+    """The directory of PostgreSQL's programs. Debian has one per major version, outside PATH; the newest wins."""
     if on_path := shutil.which("initdb"):
         return Path(on_path).resolve().parent
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
@@ -143,8 +143,8 @@ def _programs() -> Path:
 
 
 def unprivileged() -> list[str]:
-    """What to begin a command with: PostgreSQL refuses to run as root; and it ends with the test's process even where
-    that one is killed."""
+    """A prefix for commands that drops root, because PostgreSQL refuses to run as root; it also ends the program with
+    the test's process, even if that is killed. Empty if this process is not root."""
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):

@@ -1,8 +1,8 @@
 """Two network namespaces and the wire between them, which loses, delays and reorders packets, or is unplugged.
 
-What `tc netem` does, done by a thread of the test: it reads the packets of one TUN device and writes them to the other.
-So it is the same on every kernel (sch_netem is often not built), needs nothing of the machine's own network, and ends
-with the process. The namespaces have no name; threads enter them by descriptor.
+A thread of the test does what `tc netem` would do: it reads the packets of one TUN device and writes them to the other.
+So it works the same on every kernel (sch_netem is often not built), needs nothing of the machine's own network, and
+ends with the process. The namespaces have no name; threads enter them by descriptor.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class RoughNetwork:
     far_namespace: int
     chance: random.Random
     loss: float = 0.0
-    """Part of the packets that never arrive."""
+    """The fraction of packets that never arrive."""
     delay: float = 0.0
     jitter: float = 0.0
-    """Seconds: each packet takes `delay` and up to this much more; whoever is overtaken arrives out of order."""
+    """Seconds: each packet takes `delay` and up to this much more, so some packets arrive out of order."""
     is_plugged: bool = True
     has_ipv6: bool = True
     counts: Counter[str] = field(default_factory=Counter)
@@ -78,7 +78,7 @@ class RoughNetwork:
 
 @contextmanager
 def rough_network(seed: int) -> Iterator[RoughNetwork]:
-    """Runs until the context ends. Without the right to it the calling test is skipped, or fails in CI."""
+    """Runs until the context ends. Without the privileges for it the calling test is skipped, or fails in CI."""
     if shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin:/bin") is None:
         absent("iproute2")
     ends = []
@@ -142,7 +142,7 @@ def _end_of_the_wire(address: str, address_6: str) -> tuple[int, int]:
         except (OSError, subprocess.CalledProcessError) as problem:
             problems.append(problem)
 
-    thread = threading.Thread(target=make)  # of its own: the namespace is a thread's
+    thread = threading.Thread(target=make)  # a separate thread, because unshare() moves only the calling thread
     thread.start()
     thread.join()
     if problems:
@@ -164,7 +164,7 @@ def _entered(namespace: int) -> Iterator[None]:
 
 
 def _call(name: str, *arguments: int) -> None:
-    """Of the C library; Python has these two since 3.12."""
+    """Call a function of the C library; Python has these two (`unshare`, `setns`) only since 3.12."""
     library = ctypes.CDLL(None, use_errno=True)
     if getattr(library, name)(*arguments) != 0:
         number = ctypes.get_errno()

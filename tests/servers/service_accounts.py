@@ -1,4 +1,4 @@
-"""Service accounts as Google makes them: a key pair, of which one half is downloaded as a JSON file."""
+"""Service accounts as Google makes them: a key pair, whose private half is downloaded as a JSON file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAIL_SCOPE = "https://mail.google.com/"
 
 @functools.cache
 def key_pair(number: int) -> tuple[str, str]:
-    """The private and the public half in PEM; made once for each number, since that takes long."""
+    """The private and the public half in PEM; made only once for each number, because it takes long."""
     key = rsa.generate_private_key(65537, 2048)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -29,7 +29,8 @@ def key_pair(number: int) -> tuple[str, str]:
 
 
 def add_service_account(server: AuthorizationServer, file: Path, *, number: int = 1) -> Path:
-    """Make a key for ACCOUNT, in place of the one it had; delegate the domain's mail to it; download it to `file`."""
+    """Make a key for ACCOUNT that replaces its former one, delegate the domain's mail to it, and write the key file to
+    `file`."""
     private, public = key_pair(number)
     server.service_accounts[ACCOUNT] = public
     server.delegations[ACCOUNT] = {MAIL_SCOPE}

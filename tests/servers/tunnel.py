@@ -1,4 +1,4 @@
-"""An HTTP proxy that leads every host to one port of this machine: how a test meets Microsoft's host names."""
+"""An HTTP proxy that connects every host to one port of this machine, so that a test can use Microsoft's host names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Tunnel:
 
     url: str
     hosts: list[str] = field(default_factory=list)
-    """What was asked for, as `host:port`."""
+    """The targets of the CONNECT requests, as `host:port`."""
 
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def _serve(listener: socket.socket, over: threading.Event, port: int, hosts: lis
 
 
 def _pass(source: socket.socket, target: socket.socket) -> None:
-    """Everything, until one of them ends; then the other one ends too."""
+    """Pass everything on until `source` ends, then shut down the sending side of `target`."""
     with contextlib.suppress(OSError):
         while piece := source.recv(65536):
             target.sendall(piece)

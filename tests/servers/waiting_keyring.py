@@ -1,4 +1,4 @@
-"""A keyring that is opened by its owner before it takes anything: PYTHON_KEYRING_BACKEND names it."""
+"""A keyring that its owner has to unlock before it stores anything: tests select it with PYTHON_KEYRING_BACKEND."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.servers.good_keyring import GoodKeyring
 
 
 class WaitingKeyring(GoodKeyring):
-    """Where KEYRING_OPENED names a pipe, an entry waits for the end of what is written there."""
+    """If KEYRING_OPENED names a pipe, storing the `gmail` entry waits until the writer closes the pipe."""
 
     def set_password(self, service: str, username: str, password: str) -> None:
         if service == "mail-bridge" and username == "gmail" and (pipe := os.environ.get("KEYRING_OPENED")):
