@@ -1,6 +1,6 @@
-"""What tests ask of a running bridge where the command for it is not what is tested: by the control contract.
+"""Questions to a running bridge by the control contract, as the tray asks them, for tests that are not about commands.
 
-As the tray asks it. A command has a Python to start first; tests/e2e/test_commands.py is about those.
+A command has to start a Python first, which is slow; tests/e2e/test_commands.py covers the commands.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Answer = TypeVar("Answer")
 
 
 def asked(directories: Iterable[Path], question: Callable[[Control], Awaitable[Answer]]) -> Answer | None:
-    """The answer of the bridge that has left word in one of these directories; None if there is none.
+    """The answer of the bridge that has published its address in one of these directories; None if there is none.
 
-    In a thread of its own: the calling test may have a loop.
+    Runs in another thread, because the calling test may have an event loop.
     """
 
     async def ask() -> Answer | None:
@@ -35,15 +35,15 @@ def asked(directories: Iterable[Path], question: Callable[[Control], Awaitable[A
 
 
 async def local_password(control: Control, address: str) -> str:
-    """The one that the mail program logs in with."""
+    """The password with which the mail program logs in."""
     return (await control.local_password(address)).reveal()
 
 
 async def sign_in(control: Control, address: str, consent: Callable[[str], object]) -> bool:
-    """A whole one; `consent` is the person's part, with the URL. It is over when each mail server was tried."""
+    """A whole sign-in; `consent` is the person's part and gets the URL. Returns once every mail server was tried."""
     async with aclosing(control.notices()) as notices, asyncio.TaskGroup() as group:
         group.create_task(_over(notices, address))
-        await asyncio.sleep(0)  # so that it listens before anything can happen
+        await asyncio.sleep(0)  # lets _over() listen before anything can happen
         begun = await control.begin_authorization(address)
         await asyncio.to_thread(consent, begun.url)
     return True

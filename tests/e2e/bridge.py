@@ -1,4 +1,4 @@
-"""The program itself, as a process of its own, with a configuration, a store and ports of its own."""
+"""The program itself in a separate process, with its own configuration, store and ports."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ START_SECONDS = 60
 STOP_SECONDS = 15
 CANARY = "CANARY"
 PYTHON = os.environ.get("MAIL_BRIDGE_TESTS_PYTHON", sys.executable)
-"""Another one than ours where scripts/wine.py has the program be Windows'."""
+"""The Python that runs the program; scripts/wine.py sets it to Windows' Python under wine."""
 
 Section = dict[str, Any]
 
@@ -49,21 +49,21 @@ class Bridge:
     config: Section
     environment: dict[str, str] = field(default_factory=dict)
     launcher: list[str] = field(default_factory=list)
-    """Words before the command of `run`: the surroundings that it needs."""
+    """A prefix of the command that starts `run`, which sets up what it needs around it."""
     creationflags: int = 0
-    """Of Windows: OWN_TERMINAL for one that is to be interrupted."""
+    """For Windows: OWN_TERMINAL if the program is to be interrupted."""
     process: subprocess.Popen[bytes] | subprocess.Popen[str] | None = None
     _passwords: dict[str, str] = field(default_factory=dict)
-    """Asked once."""
+    """The local passwords, each asked only once."""
     _said_before: str = ""
-    """By the processes that are over."""
+    """The log of earlier processes."""
     _errors: Path | None = None
-    """Standard error of the one that runs: a file, which holds what was written. Who reads a pipe may be late."""
+    """Standard error of the running process: a file has everything at once, but the reader of a pipe may be late."""
 
     # --- life ---------------------------------------------------------------------------------------------------
 
     def write_config(self) -> Path:
-        """Not anew where nothing has changed: a bridge that runs waits until its file has come to rest."""
+        """Write the file only if it has changed: a running bridge waits until its file has stopped changing."""
         path, text = self.directory / "config.yaml", yaml.safe_dump(self.config, sort_keys=False)
         if not path.exists() or path.read_bytes() != text.encode():
             path.write_text(text)
@@ -72,7 +72,7 @@ class Bridge:
 
     def start(self, *options: str) -> None:
         self.write_config()
-        handle, name = tempfile.mkstemp(prefix="bridge-")  # until it has stopped
+        handle, name = tempfile.mkstemp(prefix="bridge-")  # removed once the process has stopped
         self._errors = Path(name)
         command = [*self.launcher, *self.command("run", *options)]
         try:
@@ -106,7 +106,7 @@ class Bridge:
         return code
 
     def stop_hard(self) -> None:
-        """SIGKILL: nothing can be finished."""
+        """SIGKILL: the bridge cannot finish anything."""
         assert self.process is not None
         workers = self.workers
         self.process.kill()
@@ -114,7 +114,7 @@ class Bridge:
         self._is_over(workers)
 
     def _is_over(self, workers: Sequence[int]) -> None:
-        """As soon as they are, too: a killed bridge does not wait for its workers."""
+        """Keep the log, once the workers have ended too: a killed bridge does not wait for them."""
         deadline = time.monotonic() + STOP_SECONDS
         while any(Path(f"/proc/{number}").exists() for number in workers):
             assert time.monotonic() < deadline, f"a worker has outlived its bridge:\n{self.log}"
@@ -127,7 +127,7 @@ class Bridge:
 
     @property
     def workers(self) -> list[int]:
-        """Process ids of its workers that run."""
+        """Process ids of its running workers."""
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError):
@@ -139,22 +139,23 @@ class Bridge:
 
     @property
     def log(self) -> str:
-        """Everything that it has written to standard error by now."""
+        """Everything that the program has written to standard error so far."""
         return self._said_before + self._said_now()
 
     def wait_for_log(self, words: str, seconds: float = 60) -> None:
-        """Until the program has logged this."""
+        """Wait until the program has logged this."""
         self.wait_until(lambda: words in self.log, words, seconds)
 
     def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
-        """For what a program does by itself."""
+        """Wait until `holds` is true; for what a program does by itself."""
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, f"{what!r} is not in\n{self.log}"
             time.sleep(0.02)
 
     def wait_until_refused(self, port: int) -> None:
-        """For the end of a listener: whom the system had connected for it, and it had not yet taken, gets a reset."""
+        """Wait for the end of a listener. A connection that the kernel had completed but the listener had not accepted
+        gets a reset."""
 
         def refused() -> bool:
             try:
@@ -168,7 +169,7 @@ class Bridge:
         self.wait_until(refused, f"port {port} is closed")
 
     def _said_now(self) -> str:
-        """Without a line that has no end yet."""
+        """The log of the running process, without an unfinished last line."""
         if self._errors is None:
             return ""
         said = self._errors.read_bytes()
@@ -177,13 +178,13 @@ class Bridge:
     # --- commands -----------------------------------------------------------------------------------------------
 
     def run(self, *arguments: str, stdin: str = "", code: int | None = 0) -> str:
-        """One command of the program. Returns: what it printed, standard error behind standard output."""
+        """Run one command of the program. Returns: what it printed, standard output first, then standard error."""
         self.write_config()
         if arguments[0] == "accounts" and len(arguments) > 3:  # --rotate, --set-from-stdin, forget
             self._passwords.clear()
         done = subprocess.run(
             self.command(*arguments),
-            input=stdin.encode(),  # as it is: Windows would give it other letters, and other ends to its lines
+            input=stdin.encode(),  # as bytes: in text mode Windows would change its encoding and its line ends
             capture_output=True,
             env=self.environ,
             cwd=self.directory,
@@ -198,7 +199,7 @@ class Bridge:
         return json.loads(self.run(*arguments, "--json"))
 
     def json_of(self, *arguments: str, code: int = 0) -> Any:
-        """What a command prints with --json where it ends with another code; its log comes behind that."""
+        """What a command prints with --json if it may exit with another code; its log, which follows, is ignored."""
         value, _ = json.JSONDecoder().raw_decode(self.run(*arguments, "--json", code=code))
         return value
 
@@ -209,7 +210,7 @@ class Bridge:
         return self.run("accounts", "password", address).strip()
 
     def _meeting_places(self) -> list[Path]:
-        """Where a bridge that runs in these surroundings leaves word for others."""
+        """The directories in which a bridge running in this environment publishes its address."""
         return [found.parent for found in (self.directory / "data").glob(f"mail-bridge/run/*/{rendezvous.NAME}")]
 
     def login(self, address: str, password: str | None = None) -> Login:
@@ -223,7 +224,7 @@ class Bridge:
         return Login(ports["imap"], ports["pop3"], ports["smtp"], address, password)
 
     def sign_in(self, server: AuthorizationServer, address: str) -> None:
-        """With the person whose address it is; by the command where no bridge of this user runs."""
+        """Sign in with the person whose address it is; with the command if no bridge of this user runs."""
         self.write_config()
 
         def consent(url: str) -> None:
@@ -233,7 +234,7 @@ class Bridge:
             self.authorize(server, address)
 
     def authorize(self, server: AuthorizationServer, address: str, person: str | None = None, code: int = 0) -> str:
-        """The command, with a person who signs in. Returns: what it printed."""
+        """Run `authorize`, with a person who signs in. Returns: what it printed."""
 
         def act(line: str, command: subprocess.Popen[str]) -> None:
             if (match := re.match(r"\s+(https://\S+)", line)) is not None:
@@ -242,7 +243,7 @@ class Bridge:
         return self.dialogue("authorize", address, "--no-browser", act=act, code=code)
 
     def dialogue(self, *arguments: str, act: Callable[[str, subprocess.Popen[str]], None], code: int = 0) -> str:
-        """A command that waits for a person: `act` gets each line that it prints. Returns: all of them."""
+        """Run a command that waits for a person: `act` gets each line that it prints. Returns: all lines."""
         self.write_config()
         command = subprocess.Popen(
             self.command(*arguments),
@@ -263,7 +264,7 @@ class Bridge:
         return printed
 
     def redirect(self, parameters: dict[str, str]) -> tuple[int, str]:
-        """The browser comes back. Returns: status and page, redirects followed."""
+        """The provider sends the browser back. Returns: status and page, after redirects."""
         return self.get(f"/?{urlencode(parameters)}")
 
     def get(self, path: str) -> tuple[int, str]:
@@ -276,7 +277,7 @@ class Bridge:
                 return problem.code, problem.read().decode()
 
     def browser(self) -> Visitor:
-        """Somebody in front of the console, with cookies."""
+        """A visitor of the console whose browser keeps cookies."""
         return Visitor(f"http://localhost:{self.console_port}")
 
     @property
@@ -291,12 +292,12 @@ class Bridge:
     # --- figures ------------------------------------------------------------------------------------------------
 
     def reset_peak(self) -> int:
-        """Forget the peak of memory. Returns: bytes in use now."""
+        """Reset the peak of memory use. Returns: bytes in use now."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
         return self._memory("VmRSS")
 
     def peak(self) -> int:
-        """Bytes at most since then."""
+        """The most bytes in use since reset_peak()."""
         return self._memory("VmHWM")
 
     def _memory(self, name: str) -> int:
@@ -331,24 +332,24 @@ class Visitor:
         self.at = base
 
     def press(self, path: str) -> str:
-        """Open a page with our form and send it."""
+        """Open a page with a form of the console, and send the form."""
         page = self._ask(f"{self._base}{path}")
         field = re.search(r'name="form" value="([0-9a-f]+)"', page)
         assert field is not None, page
         return self._ask(f"{self._base}{path}", urlencode({"form": field[1]}).encode())
 
     def open(self, path: str) -> str:
-        """A page."""
+        """Open a page."""
         return self._ask(f"{self._base}{path}")
 
     def send(self, fields: dict[str, str]) -> str:
-        """The form of the page where it is now."""
+        """Send the form of the current page."""
         field = re.search(r'name="form" value="([0-9a-f]+)"', self._ask(self.at))
         assert field is not None
         return self._ask(self.at, urlencode({"form": field[1], **fields}).encode())
 
     def reload(self) -> str:
-        """Where it is now, once more."""
+        """Load the current page again."""
         return self._ask(self.at)
 
     def _ask(self, url: str, body: bytes | None = None) -> str:
@@ -359,7 +360,7 @@ class Visitor:
 
 
 def configuration(directory: Path, providers: Section, accounts: Sequence[Section], **more: Any) -> Section:
-    """A whole configuration on ports that are free now."""
+    """A complete configuration, on ports that are free now."""
     imap, pop3, smtp, console = free_ports(4)
     for provider in providers.values():
         provider["redirect_uri"] = f"http://localhost:{console}/"

@@ -1,4 +1,4 @@
-"""Random faults on the way to the real servers: what is drawn from a seed, and the world in which it happens."""
+"""Random faults on the way to the real servers, drawn from a seed, and the scene in which they happen."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from tests.servers.faulty import Fault, FaultyRelay, Kind, Way, faulty_relay
 
 PREFIX = "chaos-"
 SHELF = 600_000
-"""Octets of the message that is read."""
+"""Octets of the message that is fetched."""
 LETTER = 200_000
 AT_ONCE = 4
-"""Errands of one round."""
+"""Errands at the same time in one round."""
 CRASHES = ("imap-login", "pop3-login", "imap", "pop3", "smtpd")
-"""Processes of the servers that can be killed: the servers start others. An `imap-login` holds the TLS of all."""
+"""Processes of the servers that can be killed, since the servers start new ones. An `imap-login` holds the TLS of all
+IMAP connections."""
 
 
 WORKER = "worker"
-"""One of the bridge's own, which starts another."""
+"""A worker of the bridge, which starts another one."""
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Chaos:
     logins: tuple[Login, ...] = ()
     shelves: dict[str, Shelf] = field(default_factory=dict)
     over_tls: dict[str, Login] = field(default_factory=dict)
-    """By address, where the bridge's own ports have TLS, too."""
+    """By address: logins at the bridge's ports with TLS."""
     settled: Settled | None = None
     post: Post = field(init=False)
 
@@ -56,7 +57,7 @@ class Chaos:
         self.post = Post(self.world)
 
     def sign_in(self) -> None:
-        """Both, and put a message on the shelf of each."""
+        """Sign in both people, and put a message to be fetched into each mailbox."""
         for address in (ALICE, BOB):
             self.bridge.sign_in(self.world.provider, address)
             subject = f"shelf-{os.urandom(4).hex()}"
@@ -65,7 +66,7 @@ class Chaos:
         self.logins = tuple(self.bridge.login(address) for address in (ALICE, BOB))
 
     def trust(self, ports: dict[str, int]) -> None:
-        """Take these ports, by protocol, too: implicit TLS, with the certificate that the bridge makes."""
+        """Also use these ports, by protocol: implicit TLS, with the certificate that the bridge makes."""
         authority = self.bridge.directory / "authority.crt"
         self.bridge.run("certificate", "--export", str(authority))
         tls = ssl.create_default_context(cafile=str(authority))
@@ -75,7 +76,7 @@ class Chaos:
         }
 
     def perhaps_over_tls(self, login: Login, chance: random.Random) -> Login:
-        """Every other one."""
+        """Half of the logins, at random, use TLS."""
         return self.over_tls[login.username] if chance.random() < 0.5 else login
 
     def relays_of(self, errand: Errand) -> FaultyRelay:
@@ -83,7 +84,7 @@ class Chaos:
         return self.relays[provider, errand.protocol]
 
     def round(self, chance: random.Random, name: str) -> list[tuple[str, End]]:
-        """Some errands at once, each with a fault or none; and perhaps a server that crashes. Returns: their ends."""
+        """Run some errands at once, each with or without a fault; a server may crash too. Returns: how each ended."""
         chosen = [self._errand(chance, f"{PREFIX}{name}-{number}") for number in range(AT_ONCE)]
         for errand in chosen:
             if (fault := _fault(chance)) is not None and errand.leave is None:
@@ -103,7 +104,7 @@ class Chaos:
 
     @property
     def crashes(self) -> tuple[str, ...]:
-        """What may be killed: of the servers, and of the bridge if it has workers."""
+        """Processes that may be killed: those of the servers, and the bridge's workers if it has any."""
         return (*CRASHES, WORKER, WORKER) if self.bridge.config["workers"] > 1 else CRASHES
 
     def crash(self, name: str) -> int:
@@ -143,7 +144,8 @@ class Chaos:
 
 
 def _fault(chance: random.Random) -> Fault | None:
-    """As often in the handshake as in the dialogue as in the message: by the logarithm of the place."""
+    """A random fault or none. Its position is uniform on a logarithmic scale, so that handshake, dialogue and message
+    are hit about equally often."""
     if chance.random() < 0.2:
         return None
     kind = chance.choice((Kind.RESET, Kind.FIN, Kind.PAUSE, Kind.TRICKLE))
@@ -152,7 +154,7 @@ def _fault(chance: random.Random) -> Fault | None:
 
 @contextmanager
 def chaos(world: World, directory: Path, *, level: str = "debug", workers: int = 1) -> Iterator[Chaos]:
-    """A running bridge with both accounts signed in, at rest, every mail server behind a relay of its own."""
+    """A running bridge at rest, with both accounts signed in and a separate relay before each mail server."""
     bridge = world.bridge(directory)
     bridge.config["workers"] = workers
     bridge.config["log"]["level"] = level

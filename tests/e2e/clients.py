@@ -22,18 +22,18 @@ class Login:
     username: str
     password: str
     tls: ssl.SSLContext | None = None
-    """Where the ports have implicit TLS. The mail programs below do not go by it."""
+    """Set if the ports have implicit TLS. The mail programs below ignore it."""
 
     def connect(self, protocol: str, seconds: float) -> socket.socket:
-        """To its port; in TLS where it has that. Raises: OSError."""
+        """Connect to the protocol's port, with TLS if it has that. Raises: OSError."""
         return self.secured(self.reached(protocol, seconds))
 
     def reached(self, protocol: str, seconds: float) -> socket.socket:
-        """Its port, before any TLS. Raises: OSError."""
+        """Connect to the protocol's port, without TLS so far. Raises: OSError."""
         return socket.create_connection(("127.0.0.1", getattr(self, protocol)), timeout=seconds)
 
     def secured(self, sock: socket.socket) -> socket.socket:
-        """The same in TLS, where it has that. Raises: OSError, and closes it."""
+        """Start TLS on the socket if the port has that. Raises: OSError, after closing the socket."""
         if self.tls is None:
             return sock
         try:
@@ -132,7 +132,7 @@ def swaks(login: Login, recipient: str, subject: str, *more: str) -> bytes:
 
 
 def fetchmail(login: Login, directory: Path, protocol: str = "POP3") -> list[bytes]:
-    """fetchmail: takes the mail away, by POP3 or IMAP, and hands each message to a program."""
+    """fetchmail: fetches all mail by POP3 or IMAP, leaves it on the server, and hands each message to a program."""
     delivered = directory / f"fetched-{protocol}"
     delivered.mkdir(exist_ok=True)
     agent = directory / "deliver.sh"

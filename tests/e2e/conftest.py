@@ -1,4 +1,4 @@
-"""The real servers, once for each test process, and a signed-in bridge in front of them."""
+"""The real servers, started once per test process, and a bridge in front of them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class World:
         return {"gmail": google, "office365": microsoft}
 
     def bridge(self, directory: Path) -> Bridge:
-        """A bridge that is configured, and not started."""
+        """A bridge that is configured but not started."""
         accounts = [
             {"address": ALICE, "provider": "gmail"},
             {"address": BOB, "provider": "office365"},
@@ -120,7 +120,7 @@ def chromium() -> Iterator[Browser]:
     except ImportError:  # pragma: no cover
         absent("playwright")
     with sync_playwright() as playwright:
-        # The certificate of the tests' provider is of an authority that only the bridge is told of.
+        # Chromium does not trust the test provider's certificate: only the bridge is given its authority.
         browser = playwright.chromium.launch(executable_path=str(program("chromium")), args=["--no-sandbox"])
         yield browser
         browser.close()

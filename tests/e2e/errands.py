@@ -1,4 +1,4 @@
-"""What a mail program does, on a line that may break: each errand ends by itself, and says how."""
+"""What a mail program does on a connection that may break: each errand ends by itself and reports how."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.e2e.conftest import World
 from tests.e2e.messages import DELIVERY_SECONDS
 
 PATIENCE = 60.0
-"""Seconds of silence that no fault explains: two attempts at the mail server, 25 s each, are the most."""
+"""Seconds of silence that no fault explains: the longest is two attempts to reach the mail server, 25 s each."""
 
 
 class Cut(Exception):
@@ -31,12 +31,12 @@ class Cut(Exception):
 
 
 class End(Enum):
-    """How it went."""
+    """How an errand ended."""
 
     DONE = "done"
-    """With the server's word for it."""
+    """The server has confirmed it."""
     LATER = "later"
-    """The login was answered with a temporary no."""
+    """The login was refused temporarily."""
     CUT = "cut"
     """The connection was closed."""
     LEFT = "left"
@@ -55,7 +55,7 @@ class Line:
     """A connection to the bridge."""
 
     def __init__(self, login: Login, protocol: str, leave: Leave | None = None) -> None:
-        """Raises: Cut, where a worker is killed while TLS begins; OSError."""
+        """Raises: Cut, if a worker is killed during the TLS handshake; OSError."""
         sock = login.reached(protocol, PATIENCE)
         with _cut():
             self.sock = login.secured(sock)
@@ -70,7 +70,7 @@ class Line:
         return line
 
     def read(self, count: int) -> bytes:
-        """So many octets, or what there was until the end: that is for the caller to see."""
+        """Read so many octets, or fewer if the connection ends; the caller has to check."""
         received = bytearray()
         with contextlib.suppress(ConnectionError):
             while len(received) < count:
@@ -108,12 +108,13 @@ class Gone(Exception):
 
 
 class Later(Exception):
-    """A temporary no."""
+    """The login was refused temporarily."""
 
 
 @contextlib.contextmanager
 def _cut() -> Iterator[None]:
-    """TimeoutError is let through: neither an answer nor a close is what must never be."""
+    """Turn the end of a connection into Cut. TimeoutError passes through, because the bridge must always either answer
+    or close."""
     try:
         yield
     except (ConnectionError, ssl.SSLEOFError) as problem:
@@ -121,7 +122,7 @@ def _cut() -> Iterator[None]:
 
 
 def expect(line: bytes, yes: bytes, later: bytes) -> None:
-    """The answer to a login."""
+    """Check the answer to a login."""
     if line.startswith(yes):
         return
     if line.startswith(later):
@@ -157,11 +158,11 @@ def smtp_login(line: Line, login: Login) -> None:
 
 @dataclass
 class Post:
-    """What was sent, and what really arrived."""
+    """The messages that were sent, and those that really arrived."""
 
     world: World
     sent: dict[str, tuple[str, bool, str]] = field(default_factory=dict)
-    """By subject: mailbox, whether the server took it, digest."""
+    """By subject: mailbox, whether the server has accepted the message, digest."""
     arrived: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -170,9 +171,10 @@ class Post:
             self.sent[subject] = mailbox, is_taken, hashlib.sha256(message).hexdigest()
 
     def verify(self, prefix: str) -> Counter[str]:
-        """Each whole, once, if it was taken; whole, once or not at all, if nobody knows. Call while nothing is sent.
+        """Check that each accepted message arrived whole and once, and every other one whole and at most once. Call it
+        while nothing is being sent.
 
-        Returns: how many of each. Takes what it has seen out of the mailboxes.
+        Returns: how many of each. Deletes the messages that it has seen.
         """
         for mailbox in sorted({mailbox for mailbox, _, _ in self.sent.values()}):
             taken = {subject for subject, (box, is_taken, _) in self.sent.items() if is_taken and box == mailbox}
@@ -188,7 +190,7 @@ class Post:
         )
 
     def _collect(self, mailbox: str, prefix: str) -> None:
-        """Asked of the server itself."""
+        """Collect what has arrived, from the mail server itself."""
         with direct(self.world, mailbox) as session:
             _, (numbers, *_) = session.search(None, "SUBJECT", f'"{prefix}"')
             for number in numbers.split():
@@ -209,7 +211,7 @@ class Post:
 
 @contextlib.contextmanager
 def direct(world: World, mailbox: str) -> Iterator[imaplib.IMAP4_SSL]:
-    """At the mail server, past the bridge."""
+    """A session at the mail server itself, not through the bridge."""
     context: ssl.SSLContext = world.authority.client_context()
     with imaplib.IMAP4_SSL("localhost", world.dovecot.imap_tls, ssl_context=context, timeout=60) as session:
         token = world.provider.issue(mailbox)
@@ -219,7 +221,7 @@ def direct(world: World, mailbox: str) -> Iterator[imaplib.IMAP4_SSL]:
 
 
 def letter(subject: str, size: int, chance: random.Random) -> bytes:
-    """Random lines: what is missing, doubled or mixed up shows."""
+    """A message of random lines, so that lost, doubled or swapped octets show."""
     head = f"From: alice@example.com\r\nSubject: {subject}\r\nDate: Tue, 24 Nov 2026 10:00:00 +0000\r\n"
     head += f"Message-ID: <{subject}@crm.example>\r\nTo: alice@example.com\r\n\r\n"
     body = bytearray()
@@ -230,7 +232,7 @@ def letter(subject: str, size: int, chance: random.Random) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """A message that is in the mailbox, to be read again and again."""
+    """A message that stays in the mailbox, to be fetched again and again."""
 
     subject: str
     message: bytes
@@ -243,7 +245,7 @@ class Shelf:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """One thing to do, with an account."""
+    """One task of a mail program, with one account."""
 
     name: str
     do: Callable[[Line], None]
@@ -252,7 +254,7 @@ class Errand:
     leave: Leave | None = None
 
     def run(self) -> End:
-        """Raises: AssertionError for what must never be; TimeoutError where there is neither answer nor close."""
+        """Raises: AssertionError for what must never happen; TimeoutError if the bridge neither answers nor closes."""
         try:
             with contextlib.closing(Line(self.login, self.protocol, self.leave)) as line:
                 self.do(line)
@@ -266,7 +268,7 @@ class Errand:
 
 
 def fetching(login: Login, shelf: Shelf, leave: Leave | None = None) -> Errand:
-    """IMAP: the message, whole, or its beginning and the end of the connection."""
+    """IMAP: fetch the message; it comes whole, or its beginning comes and then the connection ends."""
 
     def do(line: Line) -> None:
         imap_login(line, login)
@@ -287,7 +289,7 @@ def fetching(login: Login, shelf: Shelf, leave: Leave | None = None) -> Errand:
 
 
 def retrieving(login: Login, shelf: Shelf, leave: Leave | None = None) -> Errand:
-    """POP3: the same."""
+    """The same by POP3."""
 
     def do(line: Line) -> None:
         pop3_login(line, login)
@@ -318,7 +320,7 @@ def _first_difference(one: bytes, other: bytes) -> int:
 
 
 def appending(login: Login, post: Post, message: bytes, subject: str, leave: Leave | None = None) -> Errand:
-    """IMAP: a literal of the whole message."""
+    """IMAP: APPEND the message as one literal."""
 
     def do(line: Line) -> None:
         imap_login(line, login)
@@ -337,7 +339,7 @@ def appending(login: Login, post: Post, message: bytes, subject: str, leave: Lea
 
 
 def submitting(login: Login, post: Post, message: bytes, subject: str, leave: Leave | None = None) -> Errand:
-    """SMTP: DATA to oneself."""
+    """SMTP: send the message to the sender's own address."""
 
     def do(line: Line) -> None:
         smtp_login(line, login)
@@ -350,7 +352,7 @@ def submitting(login: Login, post: Post, message: bytes, subject: str, leave: Le
             line.send(f"{command}\r\n".encode())
             said = line.read_line()
             if said.startswith(b"421 "):
-                raise Cut(said.decode())  # the server's own farewell
+                raise Cut(said.decode())  # the server itself closes the connection
             assert said.startswith(code), said
         line.send_message(message)
         line.send(b".\r\n")
@@ -365,7 +367,7 @@ def submitting(login: Login, post: Post, message: bytes, subject: str, leave: Le
 
 
 def idling(login: Login, leave: Leave | None = None) -> Errand:
-    """IMAP: wait for news until the connection ends, or until it is time to leave."""
+    """IMAP: start IDLE, then leave, or end it with DONE."""
 
     def do(line: Line) -> None:
         imap_login(line, login)

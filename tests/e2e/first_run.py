@@ -1,4 +1,4 @@
-"""The program without a configuration: `mail-bridge init --browser` as a process, and the way through its pages."""
+"""The program without a configuration: `mail-bridge init --browser` as a process, and requests to its pages."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class FirstRun:
     options: tuple[str, ...] = ()
     language: str = "C.UTF-8"
     browser: Path | None = None
-    """A program that is started with the page's link."""
+    """The program that is started with the page's link; None for no browser."""
     starter: tuple[str, ...] = ()
-    """A command that becomes ours, such as `nohup`."""
+    """A command that executes ours, such as `nohup`."""
     process: subprocess.Popen[str] | None = None
     link: str = ""
     _lines: list[str] = field(default_factory=list)
@@ -105,12 +105,12 @@ class FirstRun:
         return code
 
     def wait_for(self, words: str, seconds: float = 60) -> None:
-        """Until the program has said this."""
+        """Wait until the program has printed or logged this."""
         with self._changed:
             assert self._changed.wait_for(lambda: words in self.said, seconds), f"{words!r} is not in\n{self.said}"
 
     def ask(self, path: str, **headers: str) -> tuple[int, str]:
-        """Somebody without a cookie. Returns: status and page."""
+        """Request a page without a cookie. Returns: status and page."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(urllib.request.Request(self.base + path, headers=headers), timeout=30) as answer:
@@ -120,7 +120,7 @@ class FirstRun:
                 return problem.code, problem.read().decode()
 
     def post(self, path: str, cookies: Iterable[Mapping[str, Any]], **fields: str) -> http.client.HTTPConnection:
-        """Send a form as the browser with these cookies would. Returns: the connection, for the answer."""
+        """Send a form as a browser with these cookies would. Returns: the connection, to read the answer from."""
         headers = {
             "Content-Type": "application/x-www-form-urlencoded",
             "Cookie": "; ".join(f"{cookie['name']}={cookie['value']}" for cookie in cookies),
@@ -150,12 +150,12 @@ def first_run(
         yield run
     finally:
         code = run.stop()
-        print(run.said)  # pytest shows it where the test has failed
+        print(run.said)  # pytest shows it if the test has failed
         assert code == 0
 
 
 def answers(world: World) -> dict[str, str]:
-    """What a person pastes for the tests' own provider, as for any other of OAuth 2.0; the secret apart."""
+    """What a person enters for the tests' provider, as for any OAuth 2.0 provider; without the secret."""
     section = world.provider.generic_config()
     return {
         "client_id": section["client_id"],

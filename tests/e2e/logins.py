@@ -1,4 +1,4 @@
-"""A login to a running bridge, and what the mail program is told."""
+"""Log in to a running bridge, and read what the mail program is told."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tests.servers.os_user import OsUser
 
 YES = {"imap": "1 OK", "pop3": "+OK", "smtp": "235 "}
 LATER = {"imap": "1 NO [UNAVAILABLE]", "pop3": "-ERR [SYS/TEMP]", "smtp": "454 4.7.0"}
-"""How the line begins that decides."""
+"""YES and LATER: how the answer to a login begins."""
 TOO_MANY = "* BYE [UNAVAILABLE] Too many connections or attempts. Try again later."
 
 
 def answer(login: Login, protocol: str, seconds: float = 60) -> str:
-    """What a login is told; empty where the connection was closed without a word."""
+    """The answer to a login; empty if the connection was closed without one."""
     with answered(login, protocol, seconds) as said:
         return said
 
 
 @contextmanager
 def answered(login: Login, protocol: str, seconds: float = 60) -> Iterator[str]:
-    """A login, and what it is told; leaving says goodbye."""
+    """Log in. Yields: the answer; the session is ended properly when the context ends."""
     with login.connect(protocol, seconds) as sock, sock.makefile("rb") as lines:
         yield _told(sock, lines, protocol, login)
         with contextlib.suppress(OSError):
@@ -53,7 +53,8 @@ def _told(sock: socket.socket, lines: BinaryIO, protocol: str, login: Login) -> 
 
 
 def _leave(sock: socket.socket, lines: BinaryIO, protocol: str) -> None:
-    """And wait for the end: a bridge that is stopped waits for the mail server of who has just gone."""
+    """Log out and wait for the end of the connection: otherwise a bridge that is stopped now would still wait for the
+    mail server of this session."""
     sock.sendall({"imap": b"2 LOGOUT\r\n"}.get(protocol, b"QUIT\r\n"))
     while lines.readline():
         pass
@@ -71,7 +72,7 @@ def replies(login: Login) -> dict[str, str]:
     try:
         session3.user(login.username)
         found["pop3"] = session3.pass_(login.password).decode()
-        session3.quit()  # a bridge that is stopped waits for the mail server of who has just gone
+        session3.quit()  # otherwise a bridge that is stopped now would still wait for this session's mail server
     except poplib.error_proto as problem:
         found["pop3"] = str(problem)
     finally:
@@ -90,7 +91,7 @@ def assert_replies(found: dict[str, str], imap: str, pop3: str, smtp: str) -> No
 
 
 def imap_says(login: Login) -> str:
-    """The answer to a login by IMAP; there is one, and an end behind the goodbye."""
+    """The answer to a login by IMAP. Asserts that there is one, and that the connection ends after LOGOUT."""
     with login.connect("imap", 30) as sock, sock.makefile("rb") as lines:
         said = _told(sock, lines, "imap", login)
         assert said, "closed without an answer"
@@ -99,7 +100,7 @@ def imap_says(login: Login) -> str:
 
 
 class Dialogue:
-    """A mail program that has just connected, in whatever protocol; it says one login at a time."""
+    """A mail program that has just connected, by any protocol; it sends one login at a time."""
 
     def __init__(self, sock: socket.socket, protocol: str) -> None:
         self._sock = sock
@@ -125,7 +126,7 @@ class Dialogue:
             self.say(f"AUTH PLAIN {_plain(username, password)}".encode())
 
     def answer(self) -> str:
-        """The line that decides; what an IMAP server says besides is passed over."""
+        """The line that answers the login; untagged IMAP responses before it are skipped, except BYE."""
         while (line := self._lines.readline()).startswith(b"* ") and not line.startswith(b"* BYE"):
             pass
         return line.decode().strip()
@@ -136,7 +137,7 @@ class Dialogue:
 
 
 def log_in(user: OsUser | None, bridge: Bridge, protocol: str, username: str, password: str) -> str:
-    """The answer to a login by a program of `user`, or of the one that runs the tests."""
+    """The answer to a login by a program of `user`; None stands for the user who runs the tests."""
     with closing(Dialogue(connection_of(user, port(bridge, protocol)), protocol)) as dialogue:
         dialogue.ask(username, password)
         return dialogue.answer()

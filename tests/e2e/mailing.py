@@ -1,4 +1,4 @@
-"""Mail as a program in Python sends and finds it through the bridge."""
+"""Send and find mail through the bridge with Python's own libraries."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def smtp(login: Login) -> Iterator[smtplib.SMTP]:
 
 
 def send_bytes(session: smtplib.SMTP, sender: str, recipient: str, message: bytes) -> None:
-    """As a CRM does: the octets as they are, dots stuffed, no library's ideas about line ends."""
+    """Send as a CRM does: the octets unchanged except for dot-stuffing, no line ends rewritten by a library."""
     assert session.docmd("MAIL", f"FROM:<{sender}>")[0] == 250
     assert session.docmd("RCPT", f"TO:<{recipient}>")[0] == 250
     assert session.docmd("DATA")[0] == 354
@@ -77,5 +77,5 @@ def found_by_pop3(login: Login, subject: str) -> bytes:
 
 
 def without_trace(received: bytes) -> bytes:
-    """Without the lines that the servers put in front."""
+    """The message without the header lines that the servers have put in front."""
     return received[received.index(b"From: alice@") :]

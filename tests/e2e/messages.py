@@ -8,11 +8,11 @@ import secrets
 DELIVERY_SECONDS = 60
 
 STAMP = "Date: Tue, 24 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@crm.example>\r\n"
-"""Postfix would add these."""
+"""Header fields that Postfix would add if they were missing."""
 
 
 def awkward(subject: str) -> bytes:
-    """8-bit text, dots at the start of lines, lines of 990 octets, no blank where one is expected."""
+    """8-bit text, dots at the start of lines, lines of 990 octets, lines like a server's answers, trailing blanks."""
     return (
         f"From: alice@example.com\r\nTo: bob@example.com\r\nSubject: {subject}\r\n{STAMP}"
         "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"

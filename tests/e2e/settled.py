@@ -1,4 +1,4 @@
-"""What every fault must leave behind: nothing. One check for all of them."""
+"""One check for every fault: it must leave nothing behind."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.e2e.logins import YES, answered
 
 OBSERVER = Path(__file__).parent / "observer"
 SETTLE_SECONDS = 20.0
-"""For what ends by itself: a second of listening to a client that leaves, two for a half-closed session."""
+"""Time for what ends by itself: the bridge listens a second to a client that leaves, two to a half-closed session."""
 GROWTH = 24 * 1024 * 1024
-"""Octets of memory that may be new since the bridge was at rest; a lost 64 KiB buffer for each fault would show."""
+"""Octets by which memory may have grown since the bridge was at rest; one lost 64 KiB buffer per fault would show."""
 
 
 @contextmanager
 def observed(bridge: Bridge) -> Iterator[Bridge]:
-    """Its tasks and objects can be counted once it runs, and its workers'."""
+    """Once the bridge runs, its tasks and objects can be counted, and those of its workers."""
     with tempfile.TemporaryDirectory(prefix="mb-") as name:  # short: it holds the names of Unix sockets
         bridge.environment["PYTHON_MAIL_BRIDGE_OBSERVER"] = name
         bridge.environment["PYTHONPATH"] = os.pathsep.join((str(OBSERVER), bridge.environ["PYTHONPATH"]))
@@ -48,16 +48,16 @@ class Look:
     threads: int
     memory: int
     blocks: int
-    """Of memory that the objects of its own process take, garbage left out; its workers' are not counted."""
+    """Memory blocks of the bridge's own process that Python objects take, without garbage; workers are not counted."""
     heap: int
-    """Octets of the same process beside these blocks: objects of more than 512 octets, and what libraries take."""
+    """Octets that the same process uses outside these blocks: objects of more than 512 octets, and C libraries."""
 
     @classmethod
     def at(cls, bridge: Bridge) -> Look:
-        """All of its processes together, once all are there: a worker may have died a moment ago."""
+        """All processes of the bridge together, once all of them run: a worker may have died a moment ago."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
-            with contextlib.suppress(OSError):  # of a process that ends meanwhile
+            with contextlib.suppress(OSError):  # a process may end meanwhile
                 looks = [cls._into(bridge, pid) for pid in (bridge.pid, *bridge.workers)]
                 seen = [look for look in looks if look]
                 if len(seen) == processes(bridge):
@@ -67,7 +67,7 @@ class Look:
 
     @classmethod
     def _into(cls, bridge: Bridge, pid: int) -> Look | None:
-        """None: of a process that only begins."""
+        """A look at one process; None if it is still starting."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(60)
             sock.connect(f"{bridge.environment['PYTHON_MAIL_BRIDGE_OBSERVER']}/{pid}")
@@ -90,7 +90,7 @@ class Look:
         )
 
     def more_than(self, rest: Look) -> dict[str, object]:
-        """What there is now and was not then."""
+        """What exists now but did not at `rest`."""
         found: dict[str, object] = {}
         for name in ("tasks", "objects", "descriptors"):
             if surplus := getattr(self, name) - getattr(rest, name):
@@ -101,13 +101,13 @@ class Look:
 
 
 def _of_workers(log: str) -> str:
-    """When they died and were up again, and what was said last."""
+    """The last starts and deaths of workers, and the end of the log."""
     lives = [line for line in log.splitlines() if "] worker." in line]
     return "\n".join([*lives[-20:], "", log[-5000:]])
 
 
 def processes(bridge: Bridge) -> int:
-    """How many it should have."""
+    """How many processes the bridge should have."""
     count = int(bridge.config.get("workers", 1))
     return count + 1 if count > 1 else 1
 
@@ -124,7 +124,7 @@ def figures(pid: int) -> tuple[Counter[str], int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The check; made when the bridge is at rest and has done once what it will do."""
+    """The check. Create it when the bridge is at rest and has done everything once."""
 
     bridge: Bridge
     logins: tuple[Login, ...]
@@ -133,7 +133,7 @@ class Settled:
 
     @classmethod
     def of(cls, bridge: Bridge, *logins: Login) -> Settled:
-        """Log in by everything, and look once that has ended."""
+        """Log in by every login and protocol, then look until nothing changes any more."""
         for _ in range(3):
             for login in logins:
                 opens(login, at_once=processes(bridge))
@@ -145,7 +145,7 @@ class Settled:
         return cls(bridge, logins, look, {login.username: grant(bridge, login.username) for login in logins})
 
     def check(self, *, are_grants_kept: bool = True) -> Look:
-        """Nothing is left, the next login works, no token was lost. Returns: what there is now."""
+        """Check that nothing is left behind, that the next logins work and no grant was lost. Returns: the new look."""
         for login in self.logins:
             opens(login, at_once=processes(self.bridge))
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -168,7 +168,7 @@ def _next_look(bridge: Bridge) -> Look:
 
 
 def grant(bridge: Bridge, address: str) -> bytes:
-    """The sealed record."""
+    """The sealed grant of this address, from the store."""
     with contextlib.closing(sqlite3.connect(f"file:{bridge.config['store']['path']}?mode=ro", uri=True)) as database:
         (table,) = (name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%value%'"))
         row = database.execute(f"SELECT value FROM {table} WHERE key = ?", (f"grant/{address}",)).fetchone()
@@ -177,8 +177,8 @@ def grant(bridge: Bridge, address: str) -> bytes:
 
 
 def opens(login: Login, *, at_once: int = 1) -> None:
-    """A login by each protocol, as a mail program does it; all of them work, soon. `at_once`: so many sessions at the
-    same time, so that each worker has one."""
+    """Log in by each protocol as a mail program does, and retry until it works or SETTLE_SECONDS have passed. Args:
+    at_once, how many sessions to hold at the same time, so that each worker has one."""
     for protocol in PROTOCOLS:
         with contextlib.ExitStack() as sessions:
             for _ in range(at_once):
@@ -189,7 +189,7 @@ def opens(login: Login, *, at_once: int = 1) -> None:
 
 
 def _told(login: Login, protocol: str, sessions: contextlib.ExitStack) -> str:
-    """What a login is told; the session goes on if it was taken."""
+    """The answer to a login; the session stays open if the login was accepted."""
     with contextlib.ExitStack() as session:
         said = session.enter_context(answered(login, protocol))
         if said.startswith(YES[protocol]):

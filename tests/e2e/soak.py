@@ -1,6 +1,6 @@
-"""Mail programs, faults, outages and tokens that end, for as long as one likes; a line of figures each minute.
+"""Mail programs, faults, outages and expiring tokens, for as long as one likes; a line of figures each minute.
 
-`python3 scripts/soak.py --minutes 20`. The pieces are the chaos suite's.
+`python3 scripts/soak.py --minutes 20`. It is built from the parts of the chaos suite.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from tests.servers.faulty import Fault, Kind, Way
 PREFIX = "soak-"
 WORKERS = 4
 TOKEN_SECONDS = 30
-"""A token's life: each is renewed after half of it, so that 20 minutes see more refreshes than a month."""
+"""Lifetime of a token: each is renewed after half of it, so that 20 minutes see more refreshes than a month."""
 WARM_UP = 4
-"""Minutes that the slope of memory leaves out: allocators, caches and pools fill."""
+"""Minutes that the slope of memory leaves out, because allocators, caches and pools are still filling."""
 FLAT = 64 * 1024
-"""Octets of memory that may be new each minute by the slope: of a session, a hundred octets at most stay behind. The
-free room that peaks leave among what is in use is part of it, and takes half an hour to fill."""
+"""Octets by which memory may grow per minute (slope): at most a hundred octets per session. This includes the
+fragmentation that peaks leave, which takes half an hour to reach its full size."""
 FLAT_BLOCKS = 128
-"""Blocks of memory that objects may take more of each minute by the slope: of a thousand logins and more, one in ten
-leaves an object behind. What peaks leave is no part of it, nor what libraries in C take."""
+"""Memory blocks of objects by which a minute may grow (slope): of a thousand logins and more, one in ten may leave an
+object behind. Fragmentation and C libraries are not counted here."""
 FLAT_HEAP = 32 * 1024
-"""Octets that may be in use beside these blocks, more each minute by the slope: a session that left its smallest
-buffer, or its TLS, behind would bring megabytes. Free room is no part of it; what CPython loses by each look at a TLS
-session is, 7 KiB for each server that is killed in a minute (relay.authorities)."""
+"""Octets by which memory in use outside these blocks may grow per minute (slope): if each session left its smallest
+buffer or its TLS state behind, that would be megabytes. Fragmentation is not counted. What CPython leaks on each look
+at a TLS session is: 7 KiB per minute for each server that is killed in it (relay.authorities)."""
 GONE_SECONDS = 30.0
 PROGRAM_SECONDS = 300
-"""For one run of a mail program that meets such a gap and is on a busy machine; one that hangs fails the soak."""
+"""Limit for one run of a mail program that meets such an outage on a busy machine; one that hangs fails the soak."""
 FOR_GOOD = re.compile(r"error=(LoginRefused|TokenRefused|UpstreamRefused|AuthorizationRequired|StoreCorrupt)")
-"""Answers on which a mail program gives up, or asks a person: there is no reason for one."""
+"""Refusals on which a mail program gives up or asks a person: the soak gives no reason for any of them."""
 LETTER = 60_000
 
 
 @dataclass
 class Minute:
-    """What a minute has brought."""
+    """The figures of one minute."""
 
     seconds: float
     ends: Counter[str]
@@ -70,7 +70,7 @@ class Minute:
     look: Look
     pss: int
     own: int
-    """Resident octets of the bridge's own process. Workers are killed now and then, and begin anew."""
+    """Resident octets of the bridge's own process. Workers do not count, since some are killed and start again."""
 
     TITLES = (
         "  min  errands done later  cut left |  logins later no |   MB  tokens faults open |"
@@ -90,7 +90,7 @@ class Minute:
 
 @dataclass
 class Soak:
-    """Workers that run errands, and one that breaks things."""
+    """Threads that run errands, and one that breaks things."""
 
     scene: Chaos
     chance: random.Random
@@ -103,7 +103,7 @@ class Soak:
     _busy: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(WORKERS))
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _counting: threading.Lock = field(default_factory=threading.Lock)
-    """The mail is counted at the servers: nobody kills them meanwhile."""
+    """Held while the mail at the servers is counted: nothing kills the servers meanwhile."""
     _number: int = 0
     _log_read: int = 0
     _asked: int = 0
@@ -111,7 +111,7 @@ class Soak:
     # --- mail programs ------------------------------------------------------------------------------------------
 
     def work(self, seed: int) -> None:
-        """One worker's life."""
+        """Run errands until the soak is over; the body of one thread."""
         chance = random.Random(seed)
         directory = self.directory / str(seed)
         directory.mkdir()
@@ -122,7 +122,7 @@ class Soak:
                     continue
                 try:
                     end = self._errand(chance, directory)
-                except BaseException as problem:  # noqa: BLE001  told at the end, and the end of the soak
+                except BaseException as problem:  # noqa: BLE001  ends the soak, which raises it at the end
                     self.problems.append(problem)
                     self.over.set()
                     return
@@ -157,7 +157,7 @@ class Soak:
         return chance.choices(choices, weights)[0]()
 
     def _sends(self, login: Login, subject: str, message: bytes, send: Callable[[], None]) -> End:
-        """A mail program that ends with an error may have got its message through all the same."""
+        """Send with a mail program. One that ends with an error may still have delivered its message."""
         self.scene.post.note(subject, login.username, message, is_taken=False)
         try:
             send()
@@ -169,7 +169,7 @@ class Soak:
     # --- what goes wrong ----------------------------------------------------------------------------------------
 
     def break_things(self) -> None:
-        """Every second or two something; now and then for half a minute."""
+        """Cause a fault every second or two; now and then an outage of half a minute."""
         chance = random.Random(self.chance.random())
         began = time.monotonic()
         next_outage = 90.0
@@ -210,7 +210,7 @@ class Soak:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """No errand is under way."""
+        """Hold all errands back, after those under way have ended."""
         self._goes.clear()
         for _ in range(WORKERS):
             assert self._busy.acquire(timeout=PROGRAM_SECONDS + 30), "an errand does not end"
@@ -226,7 +226,7 @@ class Soak:
         self._goes.set()
 
     def minute(self, seconds: float) -> Minute:
-        """Call in quiet: count the mail, read the log since the last time, look at the process."""
+        """Count the mail, read the new part of the log, look at the process. Call it inside quiet()."""
         with self._counting:
             self.scene.post.verify(PREFIX)
         text = self.scene.bridge.log
@@ -268,14 +268,14 @@ def _new(directory: Path) -> Path:
 
 
 def proportional(pid: int) -> int:
-    """Octets of memory that are this process's share (PSS)."""
+    """Proportional set size (PSS) of a process, in octets."""
     found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
     assert found is not None
     return int(found[1]) * 1024
 
 
 def slope(points: list[tuple[float, int]]) -> float:
-    """Of the line that fits best: how much a minute."""
+    """Slope of the line that fits best (least squares), per minute."""
     if len(points) < 3:
         return 0.0
     x = sum(minute for minute, _ in points) / len(points)
@@ -287,7 +287,7 @@ def slope(points: list[tuple[float, int]]) -> float:
 def soak(
     world: World, directory: Path, seconds: float, seed: int, *, each: float = 60.0, workers: int = 1
 ) -> list[Minute]:
-    """Run, print, and judge. Raises: AssertionError with what is wrong."""
+    """Run, print the figures, and judge them. Raises: AssertionError that says what is wrong."""
     print(f"--seed {seed}", flush=True)
     minutes: list[Minute] = []
     patience, clients.TIMEOUT_SECONDS = clients.TIMEOUT_SECONDS, PROGRAM_SECONDS
@@ -323,7 +323,7 @@ def soak(
         assert scene.settled is not None
         counts = scene.post.verify(PREFIX)
         look = scene.settled.check(are_grants_kept=False)
-        # RSS: what is shared, and so PSS, changes with other processes that come and go.
+        # RSS rather than PSS, because PSS changes as other processes that share memory come and go.
         late = [minute for minute in minutes if minute.seconds / 60 > WARM_UP]
         grows = slope([(minute.seconds / 60, minute.own) for minute in late])
         grows_by_blocks = slope([(minute.seconds / 60, minute.look.blocks) for minute in late])

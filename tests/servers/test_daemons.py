@@ -1,4 +1,4 @@
-"""Ports: two tests never get the same."""
+"""Ports: two tests never get the same port."""
 
 from __future__ import annotations
 

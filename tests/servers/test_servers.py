@@ -1,4 +1,4 @@
-"""Dovecot and Postfix do what the tests that rely on them believe; the clients are the standard library's."""
+"""Dovecot and Postfix behave as the tests that rely on them assume; the clients are the standard library's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ALICE, BOB = "alice@example.com", "bob@contoso.com"
 TOKENS = {"CANARY-alice-" + "x" * 2000: ALICE, "CANARY-bob": BOB}
 TOKEN_OF = {user: token for token, user in TOKENS.items()}
 CHALLENGE = {"status": "401", "schemes": "bearer"}
-# What servers like to change: eight-bit text, lines that begin with dots, long lines, an empty last line.
+# What servers tend to change: eight-bit text, lines that begin with dots, long lines, an empty last line.
 BODY = (
     "Grüße aus Zürich — 日本\r\n.\r\n..\r\n.hidden\r\n" + "a" * 900 + "\r\n" + "ü" * 450 + "\r\nFrom here\r\n\r\n"
 ).encode()
@@ -53,7 +53,7 @@ class Scene:
 
 
 class _Introspection(BaseHTTPRequestHandler):
-    """RFC 7662, as short as it gets."""
+    """A minimal introspection endpoint (RFC 7662)."""
 
     def do_POST(self) -> None:
         form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
@@ -153,7 +153,7 @@ def imap_login(client: imaplib.IMAP4, user: str) -> None:
 
 
 def pop3_auth(client: poplib.POP3, user: str, token: str) -> bytes:
-    """Two steps: RFC 5034 allows no initial response that makes the command longer than 255 bytes."""
+    """Authenticate in two steps: RFC 5034 allows no initial response that makes the command longer than 255 bytes."""
     client.sock.sendall(b"AUTH XOAUTH2\r\n")
     assert client.file.readline().rstrip() == b"+"
     client.sock.sendall(base64.b64encode(bearer(user, token).encode()) + b"\r\n")
@@ -172,7 +172,7 @@ def fetched(client: imaplib.IMAP4, number: str) -> bytes:
 
 
 def arrived(scene: Scene, user: str, subject: str) -> str:
-    """The number of the message in the inbox of `user`, as soon as it is there."""
+    """The number of the message in the inbox of `user`, once it has arrived."""
     deadline = time.monotonic() + 30
     with imap(scene) as client:
         imap_login(client, user)
@@ -228,7 +228,7 @@ def test_imap_refuses_with_a_challenge(scene: Scene, token: str) -> None:
     with imap(scene) as client, pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
         client.authenticate("XOAUTH2", answer)
     if (2, 4) <= version() < (2, 4, 5) and token in TOKEN_OF.values():
-        assert len(said) == 1  # it refuses at once who shows another's
+        assert len(said) == 1  # these versions refuse another person's token at once, without a challenge
         return
     assert CHALLENGE.items() <= json.loads(said[1]).items()
 
@@ -257,7 +257,7 @@ def test_refusals_do_not_slow_down(scene: Scene) -> None:
             pop3_auth(client, ALICE, "CANARY-wrong")
             client.sock.sendall(b"\r\n")
             client.file.readline()
-    assert time.monotonic() - begin < 5  # 1.5 s here; 6 s as Dovecot comes, and growing
+    assert time.monotonic() - begin < 5  # 1.5 s with our settings; 6 s and growing with Dovecot's defaults
     assert "CANARY" not in scene.dovecot.log() + scene.postfix.log()
 
 
@@ -276,7 +276,7 @@ def test_no_password_is_taken_anywhere(scene: Scene) -> None:
 
 
 def test_the_plain_ports_ask_for_tls_first(scene: Scene) -> None:
-    """Dovecot asks, but would take a token on loopback (see its configuration); Postfix takes nothing."""
+    """Dovecot asks for TLS but would accept a token on loopback without it (see its configuration); Postfix refuses."""
     client = imaplib.IMAP4(scene.dovecot.host, scene.dovecot.imap_starttls, timeout=30)
     with contextlib.closing(_Closing(client.shutdown)):
         assert {"STARTTLS", "LOGINDISABLED"} <= set(client.capabilities)
