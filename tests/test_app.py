@@ -1,4 +1,4 @@
-"""What holds of the whole bridge: from a refused login to a delivered message, and all that is changed meanwhile."""
+"""The whole bridge: from a refused login to a delivered message, and everything that may change meanwhile."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from tests.tokens.fakes import FailingStore
 
 
 class AskedStore(MemoryStore):
-    """Counts what it is asked."""
+    """Counts how often it is read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class AskedStore(MemoryStore):
 
 
 async def test_a_status_that_is_asked_for_as_the_console_closes_is_answered() -> None:
-    """By the icon, in the moment of a stop: whoever serves the console has closed its ports."""
+    """The tray icon may ask during a stop, when the console has already closed its ports."""
     async with running() as it:
         before = await it.app.control.status()
         assert f":{it.app.console_sockets[0].getsockname()[1]}/sign-in/" in before.accounts[0].sign_in_url
@@ -72,7 +72,7 @@ async def test_a_status_that_is_asked_for_as_the_console_closes_is_answered() ->
 
 
 async def test_the_page_that_anybody_may_open_asks_the_store_for_nothing() -> None:
-    """Of thousands of accounts that is a second's work, and logins wait for the same store."""
+    """With thousands of accounts that would take a second, and logins wait for the same store."""
     store = AskedStore()
     async with demo_world() as world, bridging(world, store=store) as it:
         address = f"localhost:{it.app.console_sockets[0].getsockname()[1]}"
@@ -123,7 +123,7 @@ async def test_trap_43_ehlo_promises_nothing_of_a_server_until_it_is_known() -> 
                 return set(smtp.esmtp_features)
 
         assert await asyncio.to_thread(features) == {"auth"}
-        await it.sign_in(ALICE)  # tries the mail servers
+        await it.sign_in(ALICE)  # also tries the mail servers, so that their EHLO is known
         assert await asyncio.to_thread(features) > {"auth"}
 
 
@@ -161,7 +161,7 @@ async def test_everybody_of_a_domain_has_an_account_from_the_first_sign_in_on() 
 
 
 async def test_whoever_a_whole_domain_waits_for_is_seen_from_the_first_refused_login_on() -> None:
-    """Nothing is stored of them yet, and they are the ones who must act: README names the status for that."""
+    """Nothing is stored about them yet, but they are the ones who must act: README refers to the status for that."""
 
     def whole_domain(text: str) -> str:
         lines = [line for line in text.splitlines() if "bob@" not in line]
@@ -202,7 +202,7 @@ async def test_a_shared_mailbox_names_itself_upstream_and_its_delegate_at_the_pr
         with pytest.raises(AuthorizationFailed):
             await it.sign_in(BOB, person=BOB)
         await it.sign_in(BOB, person=ALICE)
-        # The demo's server gives nobody rights on another's mailbox: the refusal is about the mailbox, not the token.
+        # The demo's server gives nobody rights to another person's mailbox: it refuses the mailbox, not the token.
         with pytest.raises(imaplib.IMAP4.error, match="AUTHORIZATIONFAILED"):
             await it.imap(BOB, await it.password(BOB), lambda session: session.noop())
 
@@ -278,7 +278,7 @@ async def test_a_sign_in_that_could_not_be_kept_does_not_begin() -> None:
 
 
 async def test_a_sign_in_does_not_begin_either_where_the_store_can_only_be_read(tmp_path: Path) -> None:
-    """Behind the second factor it would be lost."""
+    """Otherwise the person would pass the second factor, and the sign-in would be lost after that."""
     with small_disk(tmp_path / "disk") as disk:
         file = disk / "store.sqlite"
         async with demo_world() as world, bridging(world, store=SqliteStore(file)) as it:
@@ -291,7 +291,7 @@ async def test_a_sign_in_does_not_begin_either_where_the_store_can_only_be_read(
 
 
 async def test_a_store_that_can_only_be_read_is_told_at_the_start(tmp_path: Path) -> None:
-    """And not an hour later, when the first token has to be renewed."""
+    """Otherwise it would be noticed an hour later, when the first token has to be renewed."""
     with small_disk(tmp_path / "disk") as disk:
         file = disk / "store.sqlite"
         async with demo_world() as world, bridging(world, store=SqliteStore(file)) as it:
@@ -303,7 +303,7 @@ async def test_a_store_that_can_only_be_read_is_told_at_the_start(tmp_path: Path
 
 
 async def test_a_store_that_is_away_is_asked_once_for_a_list_of_all() -> None:
-    """One that hangs takes five seconds each time: with a hundred accounts nobody waits for the page's end."""
+    """A store that hangs takes five seconds per question: with a hundred accounts nobody would wait for the page."""
     store = FailingStore()
     async with demo_world() as world, bridging(world, store=store) as it:
         await it.sign_in(ALICE)
@@ -388,14 +388,14 @@ async def test_the_sign_in_of_who_has_left_is_seen_and_can_be_ended() -> None:
         assert status.leftovers == ()
         assert next(one for one in status.accounts if one.address == ALICE).state is AccountState.READY
         assert sum(notice == Forgotten(BOB) for notice in it.notices) == 1
-        done = await control.forget(BOB)  # nothing is left of it: what the alias means is
+        done = await control.forget(BOB)  # nothing is left of BOB: the address now means what the alias stands for
         assert not done.was_left
 
 
 async def test_the_browser_comes_back_to_the_console_that_is_there_until_the_restart() -> None:
     async with demo_world() as world, bridging(world) as it:
         moved = world.yaml.replace("localhost:3017/", "localhost:3999/").replace("127.0.0.1:3017", "127.0.0.1:3999")
-        for _ in range(2):  # the second time nothing has changed, and it is no more there than before
+        for _ in range(2):  # the second reload changes nothing, and the new console is still not there
             summary = await it.app.apply(parse_config(moved, name="test", directory=Path.cwd()))
             begun = await it.app.control.begin_authorization(ALICE)
             (back,) = parse_qs(urlsplit(begun.url).query)["redirect_uri"]

@@ -1,4 +1,4 @@
-"""A bridge whose IMAP port has a certificate from a file, at a reload and while it is examined."""
+"""A bridge whose IMAP port has a certificate from a file, during a reload and during `check`."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ def certified(world: DemoWorld, file: Path) -> DemoWorld:
 
 
 def speaking(world: DemoWorld, language: str) -> LoadedConfig:
-    """Its configuration, changed."""
+    """The world's configuration with another language."""
     return parse_config(f"{world.yaml}language: {language}\n", name="test", directory=Path.cwd())
 
 
 @contextmanager
 def silent(file: Path) -> Iterator[threading.Timer]:
-    """While it does not answer. A loop that waits for it is let go after a while, by the timer that is given."""
+    """While the context is open, `file` does not answer. A loop that waits for it is released after 20 seconds by the
+    timer that is yielded."""
     at_last = threading.Timer(20, release, [fall_silent(file)])
     at_last.start()
     try:
@@ -55,7 +56,7 @@ def silent(file: Path) -> Iterator[threading.Timer]:
 
 
 async def test_a_reload_takes_up_the_certificate_that_was_renewed(file: Path, log: io.StringIO) -> None:
-    """Not the look that comes every ten seconds: whoever orders a reload wants it now."""
+    """The reload itself reads the file, not the check that comes every ten seconds: the administrator wants it now."""
     async with demo_world() as world:
         world = certified(world, file)
         async with bridging(world) as it:
@@ -68,7 +69,7 @@ async def test_a_reload_takes_up_the_certificate_that_was_renewed(file: Path, lo
 async def test_a_reload_does_not_wait_for_a_certificate_that_does_not_answer(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is on a network drive whose server is gone. The second one meets the look of the first, which is not over."""
+    """The file is on a network drive whose server is gone. At the second reload the first one's read still hangs."""
     monkeypatch.setattr("bridge.app.LOOK_SECONDS", 0.05)
     async with demo_world() as world:
         world = certified(world, file)

@@ -1,4 +1,4 @@
-"""Hosts with several addresses, of which some go nowhere."""
+"""Hosts with several addresses, some of which do not answer."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def test_where_no_address_answers_the_time_is_over_for_all_together() -> None:
 
 def test_addresses_that_fail_in_different_ways_are_told_of_by_the_last_one() -> None:
     with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        nobody.bind(("127.0.0.1", 0))  # but does not listen
         port = nobody.getsockname()[1]
         with pytest.raises(ConnectionRefusedError) as caught:
-            connected(addresses(("fe80::1", port), ("127.0.0.1", port)), 30)  # the first lacks its interface
+            connected(addresses(("fe80::1", port), ("127.0.0.1", port)), 30)  # a link-local address without its zone
     assert caught.value.errno == errno.ECONNREFUSED
 
 
 @needs_black_hole
 @needs_ipv6
 def test_the_families_take_turns() -> None:
-    """All of the time would be over before the last address of the first family."""
+    """Tried one family after the other, the time would be up before the last address of the first family."""
     with black_hole() as dead, socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
         alive = server.getsockname()[:2]
         with connected(addresses(*[("127.0.0.1", dead)] * 80, alive), 15) as sock:

@@ -1,4 +1,4 @@
-"""README, docs and what the program says: every file that they name is there, every command and option exists."""
+"""README, docs and the program's messages: every file that they name is there, every command and option exists."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COMMAND = re.compile(rf"(?:(?<![\w/.\\-])|{INSTALLED})(?:mail-bridge|scripts[/\\
 OPTION = re.compile(r"--[a-z][a-z-]+")
 RATIO = re.compile(r"\((\d\.\d\d) x\)")
 INVENTED = {"scripts/tell.sh"}
-"""An administrator's own."""
+"""Example files that an administrator would write."""
 
 
 def text(page: Path) -> str:
@@ -57,7 +57,7 @@ def test_every_link_and_every_file_that_is_named_is_there(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """As GitHub makes them of headings."""
+    """The anchors that GitHub makes from headings."""
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(text(page))}
 
 
@@ -73,7 +73,7 @@ def test_every_part_of_a_page_that_is_linked_to_is_there() -> None:
 
 
 def sentences() -> Iterator[str]:
-    """Of the program, in both languages."""
+    """The program's sentences, in both languages."""
     with (LOCALE / "fr" / "LC_MESSAGES" / "mail-bridge.po").open("rb") as stream:
         for entry in read_po(stream):
             for told in (entry.id, entry.string):
@@ -81,7 +81,7 @@ def sentences() -> Iterator[str]:
 
 
 def unknown(quoted: str) -> list[str]:
-    """What this command line has that mail-bridge has not."""
+    """The words and options of this command line that mail-bridge does not have."""
     command: click.Command = main
     options = _options(command)
     for word in quoted.split():
@@ -121,7 +121,7 @@ def test_a_command_that_does_not_exist_is_found() -> None:
 
 
 def every_command(group: click.Group, *before: str) -> Iterator[tuple[str, click.Command]]:
-    """As it is typed, and itself; `worker` is none: the bridge starts that for itself."""
+    """Each command as it is typed, and the command itself; `worker` is not among them: only the bridge starts it."""
     context = click.Context(group)
     for name in group.list_commands(context):
         found = group.get_command(context, name)
@@ -187,7 +187,7 @@ def test_the_figures_in_sentences_of_the_threat_model_are_the_programs() -> None
 
 
 def test_the_figures_of_the_threat_model_are_the_programs() -> None:
-    """What can be used up before a login, and for how long a worker remembers one."""
+    """The limits before a login, and for how long a worker remembers a login."""
     assert imap.LINE_LIMIT == pop3.LINE_LIMIT
     assert imap.COMMANDS_LIMIT == pop3.COMMANDS_LIMIT == smtp_frontend.COMMANDS_BEFORE_LOGIN
     most, share = limits.UNAUTHENTICATED_CONNECTIONS, limits.SHARE
@@ -215,7 +215,7 @@ PYTHON = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py
 
 
 def said_of_tests() -> Iterator[tuple[str, list[str]]]:
-    """Of the threat model: what stands in quotes beside files of tests, and the names of these files."""
+    """In the threat model: each text in quotes beside names of test files, and these names."""
     page = text(ROOT / "docs" / "security.md")
     prose = re.findall(r"(?<!\*)\*([^*]*)\*(?!\*)", page)
     cells = [line.split("|")[-2] for line in page.splitlines() if line.startswith("|")]
@@ -227,7 +227,7 @@ def said_of_tests() -> Iterator[tuple[str, list[str]]]:
 
 
 def names_in(files: list[str]) -> list[str]:
-    """What the tests in these files, or below these directories, are called."""
+    """The names of all tests in these files or below these directories."""
     sources = (source for path, source in PYTHON.items() if {path.stem, *path.parts} & set(files))
     return [name for source in sources for name in re.findall(r"def (test_\w+)", source)]
 
@@ -318,7 +318,7 @@ IMPORTED = {
     "requests": ("requests", "urllib3"),
     "SQLAlchemy": ("sqlalchemy",),
 }
-"""By what the table of the first decision calls them; the others are called as they are imported."""
+"""Maps the names in the first decision's table to import names; the other libraries are imported by their own name."""
 
 
 FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:(?: .*)?\n)+", re.MULTILINE)

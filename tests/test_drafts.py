@@ -1,4 +1,4 @@
-"""Files that are yet to get their names."""
+"""Drafts: files that are written before they get their final names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_directory_is_looked_at_by_what_may_be_made_in_it(tmp_path: Path, with
     check_directory(tmp_path)
     check_directory(tmp_path, is_above=True)
     assert os.listdir(tmp_path) in ([], [without_files.name])
-    if os.name == "nt" or os.geteuid() != 0:  # root may, as far as anybody tells without trying
+    if os.name == "nt" or os.geteuid() != 0:  # for root, only an attempt would show that it fails
         with pytest.raises(PermissionError):
             check_directory(without_files)
         with pytest.raises(PermissionError):
@@ -50,13 +50,13 @@ def test_a_directory_is_looked_at_by_what_may_be_made_in_it(tmp_path: Path, with
 @pytest.mark.skipif(os.name != "posix", reason="a mount")
 @pytest.mark.parametrize("is_above", [False, True])
 def test_a_directory_of_a_disk_that_can_only_be_read_is_told_as_that(tmp_path: Path, is_above: bool) -> None:
-    """To root, whom no permission stops, "permission denied" would be a riddle."""
+    """No permission stops root, so "permission denied" would puzzle root."""
     with small_disk(tmp_path / "disk", "ro") as disk, pytest.raises(OSError, match="Read-only file system"):
         check_directory(disk, is_above=is_above)
 
 
 def test_where_nothing_can_be_made_that_is_said_at_once(without_files: Path) -> None:
-    """Python's tempfile tries the next name on Windows, and the next one."""
+    """On Windows, Python's tempfile would try one name after the other."""
     with pytest.raises(PermissionError):
         try_directory(without_files)
     with pytest.raises(PermissionError):

@@ -1,4 +1,4 @@
-"""What is at a path; and that nobody says "nothing" who could not look."""
+"""What is at a path; a check that could not look must not report "nothing"."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def test_the_nearest_above_is_where_a_file_would_be_made(tmp_path: Path) -> None
 
 
 LOST = Path(r"Q:\mail-bridge\store.sqlite") if os.name == "nt" else Path()
-"""A drive that is not there, as a user's is not to a service; elsewhere something is above whatever has a name."""
+"""A drive that is not there, as a service does not see a user's network drives. On other systems every path with a name
+has an existing directory above it, so an empty path stands for it."""
 
 
 def test_a_drive_that_is_not_there_is_an_error_of_the_systems() -> None:
@@ -50,7 +51,7 @@ def test_a_drive_that_is_not_there_is_an_error_of_the_systems() -> None:
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_where_nobody_lets_us_look_there_is_an_error(look: Callable[[Path], bool], tmp_path: Path) -> None:
-    """Python's own say "no" from 3.14 on."""
+    """From 3.14 on, Python's own methods return False here."""
     (tmp_path / "file").write_text("")
     with closed(tmp_path):
         for name in ("file", "none"):

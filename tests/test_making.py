@@ -1,4 +1,4 @@
-"""Directories for their owner alone."""
+"""Directories that only their owner may enter."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="a directory's access
 
 @pytest.fixture(autouse=True)
 def umask() -> Iterator[None]:
-    """As some supervisors give it."""
+    """An empty umask, as some supervisors set it."""
     before = os.umask(0)
     yield
     os.umask(before)
 
 
 def modes(directory: Path) -> set[int]:
-    """Of all directories in it."""
+    """The modes of all directories below `directory`."""
     return {stat.S_IMODE(found.stat().st_mode) for found in directory.rglob("*") if found.is_dir()}
 
 

@@ -1,4 +1,4 @@
-"""Windows: directories of a person's own profile have its access list."""
+"""Windows: directories below a person's profile inherit its access list."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILE, ACCESS_LIST, REVISION = 1, 4, 1
 
 
 def access_list(directory: Path) -> str:
-    """In Windows' own words."""
+    """The access list of a directory in Windows' text form (SDDL)."""
     if sys.platform != "win32":
         return ""
     advapi32, descriptor, text = ctypes.WinDLL("advapi32"), ctypes.c_void_p(), ctypes.c_wchar_p()
@@ -32,7 +32,7 @@ def access_list(directory: Path) -> str:
 def test_what_an_administrator_makes_there_is_not_closed_to_the_same_person_without_these_rights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From 3.12.4 on Python gives a directory of mode 0700 a list for SYSTEM, administrators and its owner alone."""
+    """From 3.12.4 on, Python gives a directory of mode 0700 an access list of SYSTEM, administrators and owner only."""
     inherits = tmp_path / "inherits"
     inherits.mkdir()
     monkeypatch.setenv("USERPROFILE", str(tmp_path))

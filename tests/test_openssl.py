@@ -1,4 +1,4 @@
-"""OpenSSL's queue of errors, looked into from outside: Python has no way to it."""
+"""OpenSSL's error queue, read with ctypes because Python gives no access to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from bridge.openssl import forget_errors
 
 OPENSSL = ctypes.CDLL(getattr(_ssl, "__file__", None))
-"""The one that Python's own connections use: what a module was linked with is found by way of it."""
+"""The OpenSSL that Python's own connections use: it is found through the `_ssl` module, which is linked with it."""
 
 pytestmark = pytest.mark.skipif(not hasattr(OPENSSL, "ERR_set_error"), reason="OpenSSL 3, where it can be found")
 
@@ -25,7 +25,7 @@ def first_error() -> int:
 def test_what_a_connection_has_left_there_is_gone(kind: int) -> None:
     context = ssl.SSLContext(kind)
     OPENSSL.ERR_new()
-    OPENSSL.ERR_set_error(2, 32, None)  # the system's (ERR_LIB_SYS): a broken pipe
+    OPENSSL.ERR_set_error(2, 32, None)  # a system error (ERR_LIB_SYS): broken pipe
     assert first_error() != 0
     forget_errors(context)
     assert first_error() == 0

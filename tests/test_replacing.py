@@ -1,4 +1,4 @@
-"""A file takes another one's place, also while that one is read."""
+"""A file replaces another one, even while that one is being read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bridge.secret import Secret
 
 
 def test_who_reads_for_a_moment_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Windows, which replaces no file that is open."""
+    """Windows refuses to replace a file that is open."""
     write_private(tmp_path / "file", "old")
     real, attempts = os.replace, [0]
 
@@ -36,7 +36,7 @@ def test_who_reads_for_a_moment_is_waited_for(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("held", ["the new one", "the old one"])
 def test_who_holds_either_of_them_is_waited_for(held: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A virus scanner, or a backup, which lets go while we wait. Only on Windows it is in the way."""
+    """A virus scanner or backup program holds a file and lets go while we wait. Only on Windows it is in the way."""
     source, target = tmp_path / "new", tmp_path / "old"
     source.write_text("new")
     target.write_text("old")

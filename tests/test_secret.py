@@ -1,4 +1,4 @@
-"""A Secret shows itself to reveal() only."""
+"""A Secret shows its value only through reveal()."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_no_way_of_printing_shows_it(caplog: pytest.LogCaptureFixture) -> None:
         str(secret),
         f"{secret}",
         f"{secret!r:>30}",
-        "%s" % secret,  # noqa: UP031  one of the ways
+        "%s" % secret,  # noqa: UP031  one of the ways to format it
         repr({"a": (secret,)}),
         caplog.text,
     ]
@@ -48,7 +48,7 @@ def test_it_compares_by_value_and_across_text_and_bytes() -> None:
 
 
 def test_it_compares_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of it, by the function that is made for that."""
+    """It compares the whole value with hmac.compare_digest()."""
     compared = []
 
     def spied(first: bytes, second: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Who makes room: as if everything were counted anew each time, and without that."""
+"""Which entry makes room: the same one as if everything were counted again each time, but without that work."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_it_is_the_oldest_of_whoever_has_the_most(steps: list[tuple[str, int, bo
 
 def test_where_nobody_has_more_than_one_the_oldest_goes() -> None:
     shares = Shares()
-    for owner in ("alice", "bob", "carol", "alice"):  # alice's is used again
+    for owner in ("alice", "bob", "carol", "alice"):  # alice's entry is used again, and so becomes the newest
         shares.add(owner, "key")
     assert shares.next_to_go() == ("bob", "key")
 

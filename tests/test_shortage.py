@@ -1,4 +1,4 @@
-"""What may pass by itself, and what somebody has to change."""
+"""Which errors may pass by themselves, and which ones somebody has to fix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_name_server_that_is_away_may_come_back_and_a_name_that_is_none_stays_
 
 
 def test_a_file_that_is_not_there_is_no_name_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both are 2 on a Mac (netdb.h), where getaddrinfo()'s numbers are not negative."""
+    """On a Mac both errors have the number 2 (netdb.h), because getaddrinfo()'s numbers are not negative there."""
     monkeypatch.setattr(socket, "EAI_AGAIN", errno.ENOENT)
     may_pass = runpy.run_path(shortage.__file__)["may_pass"]
     assert not may_pass(MISSING)

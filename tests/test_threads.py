@@ -1,4 +1,4 @@
-"""Blocking calls beside the loop."""
+"""Blocking calls in threads beside the event loop."""
 
 import asyncio
 import contextvars
@@ -47,7 +47,7 @@ async def test_trap_16_a_call_that_takes_too_long_is_given_up_and_holds_its_plac
     go = threading.Event()
     with pytest.raises(NotDone, match=r"within 0\.05 seconds") as late:
         await threads.run(go.wait)
-    with pytest.raises(NotDone) as full:  # no place: the thread still hangs
+    with pytest.raises(NotDone) as full:  # the only place is taken, because the thread still hangs
         await threads.run(lambda: None)
     assert late.value.said.told(translation("fr")) == "p\u00a0: pas de réponse en 0.05 secondes"
     assert full.value.said.told(translation("fr")) == "p\u00a0: trop de demandes attendent une réponse"
@@ -67,7 +67,8 @@ async def test_the_wait_for_a_place_may_have_a_limit_of_its_own() -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_an_answer_that_comes_with_the_end_of_its_time_is_not_lost(fails: bool) -> None:
-    """A loop that was held up for long learns of both at the same moment; the answer may be a rotated token."""
+    """An event loop that was blocked learns of the answer and of the timeout at the same moment. The answer must not be
+    lost, since it may be a rotated token."""
     threads = Threads("punctual", limit=0.05, at_once=1)
     go = threading.Event()
 
@@ -83,7 +84,7 @@ async def test_an_answer_that_comes_with_the_end_of_its_time_is_not_lost(fails: 
         (thread,) = [one for one in threading.enumerate() if one.name == "punctual"]
         go.set()
         thread.join()
-        time.sleep(0.1)  # the loop is held up beyond the limit
+        time.sleep(0.1)  # block the event loop beyond the limit
     assert asked.result() == ("so it is" if fails else "answer")
 
 
@@ -134,7 +135,7 @@ def test_a_stuck_thread_does_not_hold_the_process() -> None:
 
 
 async def test_without_a_thread_work_is_not_called_then_or_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop's own pool keeps what it could not begin, and would call it with the next work, unasked."""
+    """The event loop's own pool keeps work that it could not begin, and would run it together with the next work."""
     done: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
@@ -148,7 +149,7 @@ async def test_without_a_thread_work_is_not_called_then_or_later(monkeypatch: py
 
 
 async def test_what_is_said_without_a_thread_is_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stands in `status`, in `check` and in the console; what our threads are called says nothing to anybody."""
+    """The message appears in `status`, in `check` and in the console, where the names of our threads mean nothing."""
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     with pytest.raises(NoThread, match=r"^the system has no more threads for mail-bridge just now: "):
         await Threads("p", limit=60, at_once=8).run(lambda: None)

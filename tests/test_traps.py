@@ -13,7 +13,7 @@ TRAPS = 47
 """What providers, libraries and mail programs really do; most have a line in docs/quirks.md."""
 
 PEER = 18
-"""What is unsafe or wrong in email-oauth2-proxy, so that it is not so here: peer_NN."""
+"""What is unsafe or wrong in email-oauth2-proxy and must not be so here: peer_NN."""
 
 NOT_FOR_A_TEST = {
     "trap_19": "Google ends the sign-ins of an app in status Testing after 7 days: README says to choose Internal",

@@ -1,4 +1,4 @@
-"""A process that is killed while it writes its coverage leaves half a file."""
+"""A process that is killed while it writes its coverage leaves a damaged file."""
 
 from __future__ import annotations
 
