@@ -1,4 +1,4 @@
-"""The tests of what depends on the operating system run on the loop that the program runs on."""
+"""Run the tests of everything that depends on the operating system on the program's own kind of event loop."""
 
 from __future__ import annotations
 

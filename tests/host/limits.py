@@ -1,4 +1,4 @@
-"""What this process may have, for a moment."""
+"""Lower the limits of this process for a moment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @contextmanager
 def out_of_descriptors(left: int = 0) -> Iterator[None]:
-    """It can open nothing, or so many files at once; what it has stays open."""
+    """This process can open only `left` more files at once; what is open stays open."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = [os.open(os.devnull, os.O_RDONLY) for _ in range(left)]

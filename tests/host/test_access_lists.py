@@ -1,4 +1,4 @@
-"""Windows: who may read a file is told by its access list, and where that is everybody, it is said."""
+"""Windows: a file's access list says who may read it, and the program warns if everybody may."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bridge.ui.cli.configured import Settings, load
 if sys.platform == "win32":
 
     def descriptor(entry: str) -> ctypes.c_void_p:
-        """One that lets us read, the administrators, SYSTEM, and who is in `entry` (SDDL)."""
+        """A security descriptor that lets us, the administrators and SYSTEM read, and whoever is in `entry` (SDDL)."""
         text = f"D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;{user_id(os.getpid())}){entry}"
         made = ctypes.c_void_p()
         assert ctypes.windll.advapi32.ConvertStringSecurityDescriptorToSecurityDescriptorW(
@@ -29,7 +29,7 @@ if sys.platform == "win32":
         return made
 
     def open_to(path: Path, entry: str) -> None:
-        """Lets them read it, and whoever is in `entry` besides."""
+        """Let these three read `path`, and whoever is in `entry`."""
         assert ctypes.windll.advapi32.SetFileSecurityW(ctypes.c_wchar_p(str(path)), ACCESS_LIST, descriptor(entry))
 
     @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ if sys.platform == "win32":
         [("", False), ("(A;OICI;FR;;;BU)", True), ("(A;OICI;GA;;;WD)", True), ("(A;OICI;WD;;;BU)", False)],
     )
     def test_what_everybody_reads_is_known_by_its_access_list(tmp_path: Path, entry: str, is_open: bool) -> None:
-        """BU and WD as SIDs: Users, Everyone; WD as a right is to change the list, which by itself shows nothing."""
+        """As SIDs, BU is Users and WD is Everyone; as a right, WD is WRITE_DAC, which alone does not allow reading."""
         entries, found = ctypes.c_void_p(), (ctypes.c_int(), ctypes.c_int())
         made = descriptor(entry)
         assert ctypes.windll.advapi32.GetSecurityDescriptorDacl(
@@ -46,13 +46,13 @@ if sys.platform == "win32":
         allowed = list(security_descriptors._allowed_in(entries))
         assert len(allowed) == 3 + bool(entry)
         assert any(rights & READING and sid in EVERYBODY for sid, rights in allowed) == is_open
-        if "BU" not in entry:  # wine keeps none of Users: it has Unix' modes
+        if "BU" not in entry:  # wine keeps no entry for Users, because it maps access lists to Unix modes
             open_to(tmp_path, entry)
             assert AccessLists().everybody_reads(tmp_path) == is_open
         assert not AccessLists().everybody_reads(tmp_path / "not there")
 
     def test_a_configuration_that_everybody_reads_is_warned_of(tmp_path: Path) -> None:
-        """As in C:\\mail-bridge: C:\\ hands down that all users read what is made there."""
+        """As in C:\\mail-bridge: new directories inherit from C:\\ that all users may read them."""
         config, key = tmp_path / "config.yaml", tmp_path / "store.key"
         config.write_text(
             "providers:\n  gmail: {kind: google, client_id: 1.apps.googleusercontent.com, client_secret: GOCSPX-abc}\n"
@@ -73,7 +73,7 @@ if sys.platform == "win32":
         assert f"store.key_file: every user of this machine can read the secret in {key}; run: icacls " in str(warning)
         key.unlink()
         assert not load(Settings(config, None)).warnings
-        open_to(tmp_path, "(A;OICI;FR;;;WD)")  # where it is made at the next start
+        open_to(tmp_path, "(A;OICI;FR;;;WD)")  # the directory in which the next start makes it
         (warning,) = load(Settings(config, None)).warnings
         assert closing(tmp_path, user_id(os.getpid())) in str(warning)
 

@@ -1,4 +1,4 @@
-"""What is written so that the program starts at login. A real session starts it in tests/e2e/test_tray.py."""
+"""The files that make the program start at login. In tests/e2e/test_tray.py a real session starts it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMAND = [
 
 
 def exec_words(entry: bytes) -> list[str]:
-    """The Exec key read back: escapes of any text value, then words in quotes with theirs, then field codes."""
+    """Parse the Exec key: first the escapes of any value, then quoted words with their escapes, then field codes."""
     line = next(line for line in entry.decode().splitlines() if line.startswith("Exec=")).removeprefix("Exec=")
     words = re.findall(r'"((?:\\.|[^"\\])*)"', line.replace("\\\\", "\\"))
     return [re.sub(r'\\(["`$\\])', r"\1", word).replace("%%", "%") for word in words]

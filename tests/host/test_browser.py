@@ -1,4 +1,4 @@
-"""The browser that the environment names: what it is called, and that it is started. Asked by a process of its own."""
+"""The browser that the environment names: its name, and that it is started. Each test asks in a separate process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import MappingProxyType
 import pytest
 
 SHOWN = "browser.name(), browser.show('http://localhost:3017/')"
-"""What it is called, and whether it could be started."""
+"""The browser's name, and whether it could be started."""
 
 
 def asked(named: str, question: str = SHOWN, display: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -34,7 +34,7 @@ def test_it_is_started_with_the_page(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="these have a browser of their own")
 @pytest.mark.parametrize("named", ["", "/home/o'brien/browser %s"])
 def test_none_is_none_and_no_traceback(named: str) -> None:
-    """Python takes BROWSER apart as a shell does, and an apostrophe has no end."""
+    """Python splits BROWSER as a shell does, and this one has an unmatched apostrophe."""
     assert asked(named) == "None False"
 
 

@@ -1,4 +1,4 @@
-"""Whose program is at the other end: asked of this machine's kernel, and of tables of the others."""
+"""Whose program is at the other end of a connection: from this machine's kernel, and from other systems' tables."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_owner_of_a_colleagues_socket(
 def test_a_socket_that_was_closed_is_nobodys(
     loopback: Loopback, owner_of: Callable[[Ends], Owner | None], colleague: OsUser
 ) -> None:
-    """The kernel's own answer would be root."""
+    """Otherwise it would be root's, as the kernel says of a closed socket."""
     sock = colleague.connect(loopback.port, loopback.server.getsockname()[0])
     accepted, ends = loopback.accept()
     sock.sendall(b"a1 LOGIN alice CANARY\r\n")
@@ -140,7 +140,7 @@ def test_the_program_that_holds_a_socket(loopback: Loopback) -> None:
 
 @on_linux
 def test_without_a_descriptor_a_program_has_no_name(loopback: Loopback) -> None:
-    """It is for a sentence, which does without."""
+    """The name is only used in a message, which works without it."""
     loopback.connect()
     _, ends = loopback.accept()
     owner = Kernel().owner(ends)
@@ -151,7 +151,7 @@ def test_without_a_descriptor_a_program_has_no_name(loopback: Loopback) -> None:
 
 @on_linux
 async def test_a_program_that_calls_itself_something_odd_does_not_turn_the_sentence_around(loopback: Loopback) -> None:
-    """Its user chooses the name: with line breaks, or with what makes a browser write from right to left."""
+    """The program's user chooses its name, possibly with line breaks or characters that turn text right to left."""
     ends, own = (loopback.connect(), loopback.accept()[1])[1], Path("/proc/self/comm")
     before = own.read_text().strip()
     own.write_text("CRM\u202e\u2066\x1b\n(me)")
@@ -166,7 +166,7 @@ async def test_a_program_that_calls_itself_something_odd_does_not_turn_the_sente
 
 
 class Told:
-    """A system that says what a test wants."""
+    """A system that gives the answers that a test sets."""
 
     def __init__(self) -> None:
         self.now: Owner | None = None
@@ -262,7 +262,7 @@ async def test_who_cannot_be_asked_about_just_now_may_be_known_the_next_time() -
 
 @on_linux
 def test_without_a_descriptor_the_kernel_cannot_be_asked_just_now(loopback: Loopback) -> None:
-    """By neither way: an answer would be that nobody is there."""
+    """Neither way gives an answer: it would say that nobody is there."""
     loopback.connect()
     _, ends = loopback.accept()
     system = Linux()
@@ -276,8 +276,8 @@ def test_without_a_descriptor_the_kernel_cannot_be_asked_just_now(loopback: Loop
 
 @on_linux
 async def test_without_a_descriptor_a_name_cannot_be_asked_for_just_now(loopback: Loopback, colleague: OsUser) -> None:
-    """Not even where the kernel can: the directory says that nobody has this number, as if it had looked. Not asked for
-    root, whom nss-systemd knows by heart, once it is in memory."""
+    """Not even if the kernel can be asked: the user directory would say that nobody has this number, as if it had
+    looked. The test does not ask for root, because nss-systemd, once loaded, knows root without a file."""
     with colleague.connect(loopback.port, loopback.server.getsockname()[0]):
         _, ends = loopback.accept()
         system = Linux()
@@ -311,7 +311,7 @@ async def test_the_program_of_another_machine_is_not_asked_for() -> None:
 
 
 async def test_so_many_names_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's containers may have 65,536 numbers."""
+    """A user's containers may have 65,536 uids."""
     monkeypatch.setattr(callers, "NAMES", 2)
     system, seconds = Told(), [0.0]
     system.names = {"1000": "alice", "1001": "bob", "1002": "carol"}
@@ -334,7 +334,7 @@ async def test_so_many_names_are_remembered_and_no_more(monkeypatch: pytest.Monk
 async def test_without_a_descriptor_another_address_of_this_machine_is_not_another_machines(
     family: socket.AddressFamily,
 ) -> None:
-    """The right password would be refused there, and not be told to come again."""
+    """Otherwise the right password would be refused as another machine's, instead of being told to come again."""
     host = "192.0.2.1" if family == socket.AF_INET else "2001:db8::1"
     ends = Ends((network_address(family), 40001), (host, 1143))
     asked = Callers(Told())
@@ -347,7 +347,7 @@ async def test_without_a_descriptor_another_address_of_this_machine_is_not_anoth
 
 @on_linux
 def test_a_kernel_that_knows_of_no_connection_is_not_asked_about_each(loopback: Loopback) -> None:
-    """It has no tcp_diag, and would look for the module each time."""
+    """Such a kernel has no tcp_diag, and would search for the module on each question."""
     loopback.connect()
     _, ends = loopback.accept()
     system, questions = Linux(), list[Ends]()
@@ -380,7 +380,7 @@ def test_without_a_descriptor_whose_numbers_these_are_is_not_known_just_now() ->
 def test_tables_that_this_kernel_does_not_have_are_no_want_of_anything(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Else nobody would be let in where IPv6 is off, or where no containers are set up: "later", for ever."""
+    """Otherwise nobody could log in where IPv6 is off or no containers are set up: the answer would stay "later"."""
     monkeypatch.setattr(callers_linux, "PROC", tmp_path)
     monkeypatch.setattr(callers_linux, "SUBORDINATES", tmp_path / "subuid")
     assert Linux().owner(ENDS) is None
@@ -389,7 +389,7 @@ def test_tables_that_this_kernel_does_not_have_are_no_want_of_anything(
 
 @pytest.mark.parametrize(("state", "owner"), [("01", Owner("1000", 4711)), ("08", Owner("1000", 4711)), ("02", None)])
 def test_an_attempt_to_connect_is_not_the_connection(state: str, owner: Owner | None) -> None:
-    """With the same ports, by another program."""
+    """Another program may be trying to connect with the same ports."""
     line = (
         f"0: 0100007F:9C41 0100007F:0477 {state} 00000000:00000000 00:00000000 00000000  1000  0 4711 1 0 20 4 30 10 -1"
     )
@@ -420,7 +420,8 @@ async def test_a_machine_that_speaks_to_itself_by_its_own_address_is_local() -> 
 async def test_whoever_comes_from_another_address_of_this_machine_is_the_same_user(
     loopback: Loopback, colleague: OsUser
 ) -> None:
-    """Anybody may bind each of them: as another machine, a user would be one caller more for each."""
+    """Any user may bind each address of this machine. If these counted as other machines, one user would be as many
+    callers."""
     source = network_address(loopback.family)
     with colleague.connect(loopback.port, loopback.server.getsockname()[0], source):
         _, ends = loopback.accept()
@@ -432,7 +433,7 @@ async def test_whoever_comes_from_another_address_of_this_machine_is_the_same_us
 
 
 def link_address() -> tuple[str, int]:
-    """One that this machine has on a link, and the link's number; skips the calling test where it has none."""
+    """A link-local address of this machine and its interface's number; skips the calling test if there is none."""
     table = Path("/proc/net/if_inet6")
     for line in table.read_text().splitlines() if table.exists() else []:
         address, link, _, scope, *_ = line.split()
@@ -443,7 +444,8 @@ def link_address() -> tuple[str, int]:
 
 @on_linux
 async def test_whoever_comes_by_a_links_address_is_that_user(colleague: OsUser) -> None:
-    """The kernel finds such a socket by its link alone: as nobody's, a user would have all places of a mail port."""
+    """The kernel finds such a socket only with its interface. If it were nobody's, one user could take all places of a
+    mail port."""
     host, link = link_address()
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("::", 0), family=socket.AF_INET6))
@@ -479,8 +481,8 @@ print(tells_users().name)
 
 @on_linux
 def test_in_a_user_namespace_all_others_are_not_one_user(colleague: OsUser) -> None:
-    """There the kernel calls each by the same number (user_namespaces(7)): as systemd's PrivateUsers= has it, or a
-    container. Nobody's by name, and to whoever asks for a number the colleague's and the person's are equal."""
+    """There, as with systemd's PrivateUsers= or in a container, the kernel reports all other users by one number
+    (user_namespaces(7)). That number has no name, and the colleague and the person have the same one."""
     inside = ["unshare", "--user", "--map-current-user"]
     if shutil.which("unshare") is None or subprocess.run([*inside, "true"], check=False).returncode != 0:
         pytest.skip("needs user namespaces")
@@ -504,7 +506,7 @@ def test_in_a_user_namespace_all_others_are_not_one_user(colleague: OsUser) -> N
 
 @on_linux
 def test_for_a_moment_a_number_is_enough(colleague: OsUser) -> None:
-    """Before anybody has looked up whose name that is: of a crowd there is no time for it."""
+    """Before the number's user name has been looked up: with a crowd of connections there is no time for that."""
     with ExitStack() as stack:
         loopback = Loopback(stack, socket.AF_INET, "127.0.0.1")
         asked = Callers(Linux())
@@ -521,7 +523,7 @@ def test_for_a_moment_a_number_is_enough(colleague: OsUser) -> None:
 
 @on_linux
 def test_where_all_have_numbers_the_last_one_is_a_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outside, 65534 is the user nobody."""
+    """Outside a user namespace, 65534 is the user nobody."""
     (tmp_path / "self").mkdir()
     (tmp_path / "sys/kernel").mkdir(parents=True)
     (tmp_path / "sys/kernel/overflowuid").write_text("65534\n")
@@ -536,7 +538,7 @@ def test_where_all_have_numbers_the_last_one_is_a_users(tmp_path: Path, monkeypa
 async def test_the_numbers_in_a_users_containers_are_that_user(
     loopback: Loopback, colleague: OsUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As callers of their own they would be 65,536."""
+    """Counted separately, they would be 65,536 callers."""
     table = tmp_path / "subuid"
     table.write_text(f"root:1000:5\n{colleague.name}:2000000000:65536\n")
     monkeypatch.setattr(callers_linux, "SUBORDINATES", table)
@@ -565,7 +567,8 @@ async def test_the_numbers_in_a_users_containers_are_that_user(
     ],
 )
 def test_whose_number_it_is(line: str, expected: str) -> None:
-    """Never root's: its containers may be other people's. Where it may be two users', it is nobody's but its own."""
+    """Never root's, because root's containers may belong to other people. A number that two users may have stays its
+    own."""
     assert callers_linux.main_user(line, "100007") == expected
 
 
@@ -608,7 +611,8 @@ def is_wine() -> bool:
 @pytest.mark.skipif(sys.platform != "win32", reason="asks Windows itself")
 @pytest.mark.parametrize("size", [4, 16], ids=["ipv4", "ipv6"])
 def test_windows_tells_of_connections_users_and_programs(size: int) -> None:
-    """All but whose a connection by IPv6 is: of those wine 8 says 0, as it takes the wrong word of /proc/net/tcp6."""
+    """Except for the owner of an IPv6 connection under wine 8, which reads the wrong field of /proc/net/tcp6 and says
+    0."""
     family, host = (socket.AF_INET, "127.0.0.1") if size == 4 else (socket.AF_INET6, "::1")
     windows = callers_windows.Windows()
     pid = os.getpid()
@@ -618,7 +622,7 @@ def test_windows_tells_of_connections_users_and_programs(size: int) -> None:
         loopback = Loopback(stack, family, host)
         client = loopback.connect()
         accepted, ends = loopback.accept()
-        client.sendall(b"a")  # wine hands a program its socket, whose owner is then seen, when it first reads or writes
+        client.sendall(b"a")  # under wine, a socket's owner is only known after the program's first read or write
         assert accepted.recv(1) == b"a"
         is_told = family == socket.AF_INET or not is_wine()
         assert callers_windows.find_in_table(callers_windows._table(family), ends) == (pid if is_told else 0)
@@ -685,7 +689,7 @@ def test_a_kernel_without_netlink_is_asked_once(monkeypatch: pytest.MonkeyPatch,
 
 @on_linux
 def test_a_kernel_that_has_told_of_one_connection_is_believed_of_all(loopback: Loopback) -> None:
-    """Its table in /proc has no more: it is not read for each who has hung up."""
+    """Its table in /proc would not know more, so it is not read for each client that has hung up."""
     system, nobody = Linux(), Ends((loopback.host, 1), (loopback.host, loopback.port))
     with pytest.raises(NotAtOnce):
         system.owner_now(nobody)  # it may not be able to tell at all

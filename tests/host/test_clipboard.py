@@ -1,4 +1,4 @@
-"""Text into the clipboard; xclip itself is used in tests/e2e/test_tray.py."""
+"""Text in the clipboard, with fake programs; tests/e2e/test_tray.py uses the real xclip."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ exec cat >> "$HOME/record"
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory for programs that write down how they were called; a display of each kind."""
+    """A directory for fake programs, which write down how they were called; DISPLAY and WAYLAND_DISPLAY are set."""
     place = tmp_path / "bin"
     place.mkdir()
     monkeypatch.setenv("PATH", f"{place}:/bin:/usr/bin")

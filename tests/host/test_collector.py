@@ -1,4 +1,4 @@
-"""The collector of garbage in cycles, in a process of its own: it is one for all of a process."""
+"""The garbage collector for cycles; tested in a separate process, because a process has only one."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ print(most)
 
 
 def test_what_the_start_has_made_does_not_let_garbage_wait() -> None:
-    """Python waits for a fourth as much again as it has looked through the last time, which was all of the start's."""
+    """Python delays a full collection until new objects are a quarter of those that survived the last one, and those
+    include everything that the start has made."""
     most = int(subprocess.check_output((sys.executable, "-c", CODE), text=True))
     assert 1000 < most < 20_000

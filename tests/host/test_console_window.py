@@ -1,4 +1,4 @@
-"""A console window of Windows shows colours where a log has some, and no click in it stops who writes to it."""
+"""A console window of Windows shows the log's colours, and a click in it does not stop a program that writes to it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_the_soft_limit_goes_up_to_the_hard_one() -> None:
 
 
 class UnlimitedMac:
-    """`resource` of a Mac as it is delivered: 256, and a hard limit that cannot be asked for (setrlimit(2))."""
+    """The `resource` module of a Mac as delivered: limit 256, and a hard limit that setrlimit(2) does not accept."""
 
     RLIMIT_NOFILE = 8
     RLIM_INFINITY = 2**63 - 1
@@ -100,7 +100,7 @@ print(before, *map(os.readlink, ("/proc/self/fd/0", "/proc/self/fd/1", "/proc/se
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_the_standard_numbers_are_taken_before_ctypes_is_loaded(tmp_path: Path) -> None:
-    """libffi opens its own file then, with the lowest number that is free (seen with 3.5)."""
+    """Loading ctypes makes libffi open a file, which gets the lowest free number (seen with libffi 3.5)."""
     found, script = tmp_path / "found", tmp_path / "script.py"
     script.write_text(CLOSED)
     without = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, str(script), str(found)]

@@ -1,4 +1,4 @@
-"""Which desktop this is."""
+"""The name of the desktop session that this process belongs to."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_two_screens_of_one_desktop_are_one(
 
 @pytest.mark.skipif(sys.platform != "win32", reason="of a terminal server of Windows")
 def test_all_programs_of_a_session_are_of_one_desktop() -> None:
-    """Its number, which it keeps when somebody connects to it anew."""
+    """They have the session's number, which stays the same when somebody reconnects to it."""
     ask = "from bridge.host.desktop import desktop_name; print(desktop_name())"
     other = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60, check=True).stdout
     assert other.strip() == desktop_name()

@@ -1,4 +1,4 @@
-"""Which file systems write nothing over."""
+"""Which file systems copy on write."""
 
 from __future__ import annotations
 

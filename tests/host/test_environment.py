@@ -1,4 +1,4 @@
-"""What the configuration has taken stays with us."""
+"""Environment variables that the configuration has used are not inherited by other programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bridge.host.environment import TakenEnvironment, environment_of_programs
 
 
 def test_what_was_looked_up_is_not_inherited_and_can_be_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in os.environ.items():  # values() takes all there is, and this process has other tests to run
+    for name, value in os.environ.items():  # values() removes them all, so monkeypatch has to restore them afterwards
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OFFICE_SECRET", "CANARY")
     monkeypatch.setenv("OTHER", "seen")
@@ -43,7 +43,7 @@ def test_what_others_need_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_what_we_go_by_ourselves_stays_and_is_given_to_no_program(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A path to which the configuration refers is no secret; it is the program that would not find it any more."""
+    """A path to which the configuration refers is no secret, and without it the program would not find its files."""
     monkeypatch.setenv(name, "/run/somewhere")
     taken = TakenEnvironment()
     taken.take([name])
@@ -68,7 +68,7 @@ def test_programs_get_a_handful_of_names(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.skipif(sys.platform != "win32", reason="elsewhere these are two variables")
 def test_windows_knows_a_variable_by_any_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One may stand in a comment, and what stands there is taken, too."""
+    """Another spelling may stand in a comment of the configuration, and names in comments are taken too."""
     monkeypatch.setenv("OFFICE_SECRET", "CANARY")
     taken = TakenEnvironment()
     taken.take(["office_secret", "Office_Secret"])

@@ -1,4 +1,4 @@
-"""A crash leaves nothing behind."""
+"""A crash leaves no core dump behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and
 
 
 def crash(directory: Path, first: str, number: int = signal.SIGABRT) -> list[str]:
-    """A Python process that may write a core of any size and dies. Returns: the files that it left."""
+    """Run a Python process that may write a core dump of any size, and dies. Returns: the files that it left."""
     command = [sys.executable, "-c", DIE.format(first=first, number=int(number))]
     limited = ["sh", "-c", 'ulimit -c unlimited && exec "$@"', "sh", *command]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -36,7 +36,7 @@ def test_a_crash_leaves_no_core(tmp_path: Path, name: str) -> None:
 
 
 def test_without_it_a_core_would_be_there(tmp_path: Path) -> None:
-    """Else the test above shows nothing; where cores go elsewhere, or nowhere, the next one still does."""
+    """Otherwise the test above proves nothing. If core dumps go elsewhere or nowhere, the next test still proves it."""
     pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
     if "/" in pattern or pattern.startswith("|"):
         assert crash(tmp_path, "pass") == []

@@ -1,4 +1,4 @@
-"""Who holds a port: the systems' own programs, in their own words."""
+"""Which program holds a port: from the output of each system's own tools."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_lsof_tells_the_first_process_and_its_name() -> None:
 
 
 def test_a_name_that_would_steer_the_administrators_terminal_does_not(tmp_path: Path) -> None:
-    """Whoever starts a program has chosen it; on Linux in any bytes."""
+    """The user who starts a program chooses its name; on Linux it can have any bytes."""
     odd = "ng\u202ei\x1b[2Jnx\x07"
     assert tasklist_name(f'"{odd}","4242","Console","1","12.345 K"\n') == "ngi[2Jnx"
     assert lsof_holder(f"p612\nc{odd}\n") == Holder("ngi[2Jnx", 612)
@@ -93,7 +93,7 @@ def test_proc_tells_this_very_process(host: str) -> None:
 
 
 def program(directory: Path, name: str, **answers: str) -> None:
-    """One of the system's: it has an answer for these arguments (joined by `_`), and no other."""
+    """A fake of a system's program, which answers only these arguments (joined by `_`)."""
     cases = "".join(f"'{told}') cat <<'END'\n{answer}\nEND\n;;\n" for told, answer in answers.items())
     (directory / name).write_text(f'#!/bin/sh\ncase "$(echo "$*" | tr " " _)" in\n{cases}*) exit 1;;\nesac\n')
     (directory / name).chmod(0o700)
@@ -144,13 +144,13 @@ def proc_of(directory: Path, *sockets: str) -> Path:
     (directory / "4242" / "comm").write_text("nginx\n")
     (directory / "4242" / "fd" / "3").symlink_to("/dev/null")
     (directory / "4242" / "fd" / "4").symlink_to("socket:[777]")
-    (directory / "4243").mkdir()  # one of another user's: its descriptors are not for us
+    (directory / "4243").mkdir()  # another user's process, whose descriptors we may not read
     (directory / "self").symlink_to("4242")
     return directory
 
 
 def line(port: int, state: str, uid: int, inode: int) -> str:
-    """As the kernel writes it."""
+    """A line of /proc/net/tcp as the kernel writes it."""
     return f"   0: 0100007F:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 {uid} 0 {inode} 1 0"
 
 
@@ -158,7 +158,7 @@ def line(port: int, state: str, uid: int, inode: int) -> str:
 def test_proc_tells_a_program_of_ours_by_its_name_and_another_users_by_the_user(tmp_path: Path) -> None:
     proc = proc_of(
         tmp_path,
-        line(3017, "01", 0, 778),  # is connected, and listens to nobody
+        line(3017, "01", 0, 778),  # a connection, not a listener
         line(3017, "0A", 1000, 777),
         line(1143, "0A", 0, 779),
         line(1587, "0A", 4_294_967_294, 780),

@@ -1,4 +1,4 @@
-"""The certificate that the bridge makes: what it is good for, its turn, and its files."""
+"""The certificate that the bridge makes: what it is valid for, its renewal, and its files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def authority(made: MadeCertificate) -> x509.Certificate:
 
 
 def handshake(server_file: str, authority_file: Path, name: str) -> str:
-    """As a client that trusts the authority and checks by the book. Returns: TLS version."""
+    """A TLS handshake by a client that trusts the authority and verifies strictly. Returns: the TLS version."""
     server = listener_context(server_file, server_file)
     client = ssl.create_default_context(cafile=str(authority_file))
     client.verify_flags |= ssl.VERIFY_X509_STRICT
@@ -66,7 +66,7 @@ def handshake(server_file: str, authority_file: Path, name: str) -> str:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[MadeCertificate, str]:
-    """For tests that shake hands: OpenSSL goes by the real clock."""
+    """A certificate for tests with a TLS handshake, valid now because OpenSSL uses the real clock."""
     made = MadeCertificate(tmp_path_factory.mktemp("real") / "tls", lambda: datetime.now(UTC).timestamp())
     return made, made.ensure(["bridge.example.com", "192.0.2.5"])
 
@@ -93,7 +93,7 @@ def test_openssl_itself_finds_nothing_wrong(real: tuple[MadeCertificate, str]) -
 
 @pytest.mark.parametrize("name", ["bank.example", "192.0.2.6"])
 def test_the_authority_could_sign_for_no_other_name_even_with_its_key(tmp_path: Path, name: str) -> None:
-    """The key is thrown away; here it is kept, to see what it would be worth."""
+    """The program throws this key away; here it is kept to see what it could sign."""
     needs("openssl")
     key = rsa.generate_private_key(65537, 2048)
     now = datetime.now(UTC)
@@ -112,7 +112,8 @@ def test_the_authority_could_sign_for_no_other_name_even_with_its_key(tmp_path: 
 
 
 def test_the_authority_could_sign_for_nothing_but_servers_even_with_its_key(tmp_path: Path) -> None:
-    """Programs that look at the authority's own uses, as Windows and OpenSSL do, take nobody's mail or code by it."""
+    """Programs that check the authority's own extended key usage, as Windows and OpenSSL do, accept no signed mail or
+    code by it."""
     needs("openssl")
     key = rsa.generate_private_key(65537, 2048)
     now = datetime.now(UTC)
@@ -131,7 +132,7 @@ def test_the_authority_could_sign_for_nothing_but_servers_even_with_its_key(tmp_
         codes[purpose] = subprocess.run([*command, str(tmp_path / "one.pem")], capture_output=True).returncode
     assert codes.pop("sslserver") == 0
     assert 0 not in codes.values()
-    (use,) = root.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value  # what openssl has no purpose for
+    (use,) = root.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value  # the uses `openssl` cannot check
     assert use == ExtendedKeyUsageOID.SERVER_AUTH
 
 
@@ -166,7 +167,7 @@ def test_the_authority_is_bound_to_its_names_and_signs_no_other_authority(made: 
 def test_a_machine_may_have_any_name(
     made: MadeCertificate, monkeypatch: pytest.MonkeyPatch, host: str, written: str
 ) -> None:
-    """RFC 5280: a common name has at most 64 octets."""
+    """RFC 5280 limits a common name to 64 octets, so the host name is shortened."""
     monkeypatch.setattr("socket.gethostname", lambda: host)
     made.ensure([])
     (name,) = authority(made).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -253,7 +254,8 @@ def test_the_same_and_fewer_names_change_no_file(made: MadeCertificate, tmp_path
 
 
 def test_an_address_of_a_link_stands_in_it_without_the_name_of_the_link(tmp_path: Path) -> None:
-    """That name is this machine's own (RFC 4007 section 6), and there is no place for it."""
+    """The zone of a link-local address has a meaning only on this machine (RFC 4007 section 6), and a certificate has
+    no place for it."""
     made = MadeCertificate(tmp_path / "tls", lambda: datetime.now(UTC).timestamp())
     file, first = made.ensure(["fe80::1%eth0"]), authority(made)
     assert handshake(file, made.authority_file, "fe80::1")

@@ -1,4 +1,4 @@
-"""Our loop: asyncio as it is, and callbacks out of the selector."""
+"""Our event loop: asyncio unchanged, plus callbacks that run directly from the selector."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @contextlib.asynccontextmanager
 async def turns() -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """A call lets the loop look at the kernel a few times."""
+    """A function that lets the loop poll the kernel a few times."""
 
     async def some() -> None:
         for _ in range(5):
@@ -55,7 +55,7 @@ async def turns() -> AsyncIterator[Callable[[], Awaitable[None]]]:
 
 
 def polls(selector: DirectSelector, monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, int]]]:
-    """What the kernel says from now on."""
+    """The results of all polls of the kernel from now on."""
     told: list[list[tuple[int, int]]] = []
     epoll = selector._epoll
 
@@ -207,7 +207,7 @@ async def test_what_a_callback_raises_is_told_and_disturbs_nobody(
 async def test_what_a_callback_ends_asyncio_is_not_told_of(
     watching: DirectSelector, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    """Both have something in the same moment; the callback is first, whichever the kernel names first."""
+    """Both sockets are readable at the same moment. The callback runs first, whichever the kernel names first."""
     left, right = pair
     loop = asyncio.get_running_loop()
     loop.add_reader(right, lambda: pytest.fail("it had been ended"))
@@ -236,7 +236,7 @@ async def test_a_number_that_was_closed_without_a_word_and_taken_again_is_watche
     other.close()
     left, right = socket.socketpair()
     with left, right:
-        if left.fileno() != number:  # another thread was quicker
+        if left.fileno() != number:  # another thread has taken the number meanwhile
             os.dup2(left.fileno(), number)
             left.detach()
             left = socket.socket(fileno=number)
@@ -256,7 +256,8 @@ async def test_a_number_that_was_closed_without_a_word_and_taken_again_is_watche
 async def test_what_the_kernel_refuses_is_not_taken_for_known(
     watching: DirectSelector, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    """As at fs.epoll.max_user_watches: a file can never be watched. Its number is somebody else's soon."""
+    """The kernel refuses to watch a file, as it refuses anything at fs.epoll.max_user_watches. The descriptor's number
+    is soon used by something else."""
     left, right = pair
     loop = asyncio.get_running_loop()
     with open(__file__) as file:
@@ -304,7 +305,7 @@ async def test_the_loop_that_the_program_runs_on_is_ours() -> None:
 
 
 async def test_that_no_visitor_can_be_taken_is_told_once_in_a_turn(caplog: pytest.LogCaptureFixture) -> None:
-    """CPython 3.14 tries a hundred times in each (gh-151615)."""
+    """CPython 3.14 tries to accept a hundred times per turn of the loop (gh-151615)."""
     loop = asyncio.get_running_loop()
     problem = OSError(errno.EMFILE, "Too many open files")
     context = {"message": "no visitor", "exception": problem, "socket": None}
@@ -339,7 +340,7 @@ async def test_streams_servers_timers_and_threads(tmp_path: Any) -> None:
 async def test_what_asyncio_says_besides_of_what_it_watches_reaches_it(
     monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    """Python 3.15's transports say in which context: else nothing was heard of any connection of theirs."""
+    """Python 3.15's transports also pass a context; without it, no connection of theirs would get any data."""
     loop: Any = asyncio.get_running_loop()
     whole, said, heard = loop.__class__.__base__._add_reader, [], asyncio.Event()
 
@@ -397,7 +398,7 @@ async def test_the_selector_answers_as_the_standard_one_does(
 def test_a_loop_that_cannot_be_made_is_one_error_and_leaves_nothing(
     recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """asyncio closes what nobody has closed, and fails at what is not there, with a traceback of its own."""
+    """asyncio's destructor closes what nobody has closed, fails at what was never made, and prints a traceback."""
     unraisable: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     at_rest = set(os.listdir("/proc/self/fd"))
@@ -410,7 +411,7 @@ def test_a_loop_that_cannot_be_made_is_one_error_and_leaves_nothing(
 
 
 def test_the_pools_end_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit of a service (TasksMax) the program ends all the same, without a traceback."""
+    """At a service's limit of tasks (TasksMax) the program still ends, without a traceback."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(asyncio.to_thread(threading.get_ident))
         monkeypatch.setattr(threading.Thread, "start", no_thread)

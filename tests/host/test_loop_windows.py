@@ -1,4 +1,4 @@
-"""Our loop on Windows: what asyncio's own proactor does not survive."""
+"""Our event loop on Windows: it survives what asyncio's own proactor does not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.silent import no_thread
 
 
 def test_a_server_outlives_a_client_that_has_gone_before_it_was_taken() -> None:
-    """The console is one. CPython issue 93821."""
+    """The console is such a server. CPython issue 93821."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.readline())
@@ -44,7 +44,7 @@ def test_a_server_outlives_a_client_that_has_gone_before_it_was_taken() -> None:
 
 
 def test_the_pools_end_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal server without memory the program ends all the same, without a traceback."""
+    """On a terminal server out of memory the program still ends, without a traceback."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(asyncio.to_thread(threading.get_ident))
         monkeypatch.setattr(threading.Thread, "start", no_thread)

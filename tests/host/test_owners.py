@@ -1,4 +1,4 @@
-"""The machine's configuration is not taken from a user who had no right to make one."""
+"""A machine-wide configuration is refused if it belongs to a user who had no right to make it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from bridge.ui.cli.configured import Settings, find_config, load
 COLLEAGUE = "S-1-5-21-1-2-3-1001"
 NAME = hashlib.sha1("TRUSTEDINSTALLER".encode("utf-16-le"), usedforsecurity=False).digest()
 WINDOWS = "-".join(map(str, ("S-1-5-80", *struct.unpack("<5I", NAME))))
-"""NT SERVICE\\TrustedInstaller: a service's SID is made of its name ([MS-DTYP], 2.4.2.4)."""
+"""NT SERVICE\\TrustedInstaller: the SID of a service is computed from its name ([MS-DTYP], 2.4.2.4)."""
 
 
 @pytest.fixture
 def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Windows' ProgramData, where each user may make directories, and this user's own place, which is empty."""
+    """A configuration in Windows' ProgramData, where any user may make directories; this user's own place is empty."""
     directory = tmp_path / "ProgramData" / "mail-bridge"
     directory.mkdir(parents=True)
     monkeypatch.setattr(paths, "machine_config_dir", lambda: directory)
@@ -66,7 +66,7 @@ def test_ones_own_is_used(machines: Path) -> None:
 def test_a_colleagues_in_a_directory_that_people_share_is_refused(
     machines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It can name a program to be run, and whoever has no configuration may stand there."""
+    """A configuration can name a program to run, and a user without one of their own may start the bridge there."""
     if os.geteuid() != 0:
         pytest.skip("only root gives files away")
     machines.unlink()
@@ -90,7 +90,7 @@ def test_a_colleagues_in_a_directory_that_people_share_is_refused(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asks the system whose a file is")
 def test_a_link_of_a_colleagues_to_ones_own_is_refused(machines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it names is looked for beside the link: the colleague's program, his authorities."""
+    """Relative paths in the configuration start at the link's directory: the colleague's program, their CA files."""
     if os.geteuid() != 0:
         pytest.skip("only root gives links away")
     machines.unlink()
@@ -109,7 +109,7 @@ def test_a_link_of_a_colleagues_to_ones_own_is_refused(machines: Path, monkeypat
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asks the system whose a file is")
 def test_it_is_the_file_that_is_read_whose_owner_counts(machines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever may write into the directory exchanges the files, as often as they like."""
+    """Someone who may write into the directory can swap the files between the check and the read."""
     if os.geteuid() != 0:
         pytest.skip("only root gives files away")
     machines.unlink()

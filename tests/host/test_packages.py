@@ -1,4 +1,4 @@
-"""Packages that are imported late: one that is missing is told at once, by every command."""
+"""Packages that are imported late: every command reports at once that one is missing."""
 
 from __future__ import annotations
 

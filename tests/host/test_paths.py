@@ -1,4 +1,4 @@
-"""Directories, and who may look into them."""
+"""The program's directories, and who may read them."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_directory_where_a_file_should_be_is_an_os_error(home: Path) -> None:
 
 @linux
 def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """As in a container whose user is a number that the system does not know."""
+    """As in a container that runs as a uid without an entry in the user directory."""
 
     def unknown(uid: int) -> None:
         raise KeyError(uid)
@@ -134,7 +134,7 @@ def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.delenv("HOME")
     monkeypatch.setenv("LANGUAGE", "en")
     monkeypatch.setattr("pwd.getpwuid", unknown)
-    monkeypatch.setattr(hardening, "forbid_dumps", lambda: None)  # for good, and this process has other tests to run
+    monkeypatch.setattr(hardening, "forbid_dumps", lambda: None)  # it cannot be undone, and other tests follow
     with pytest.raises(paths.NoHome, match="set HOME"):
         paths.data_dir()
     assert paths.config_candidates()[0] == Path("/etc/mail-bridge/config.yaml"), "the machine's is found all the same"
@@ -147,7 +147,7 @@ def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch, capsy
 
 @pytest.mark.skipif(sys.platform != "win32", reason="Windows' directories")
 def test_nothing_of_ours_roams() -> None:
-    """The store's key does not: a profile that is copied to another server would have a store that nobody can read."""
+    """The store's key does not roam, so a store that roams with a profile to another server could not be read there."""
     local, roaming = Path(os.environ["LOCALAPPDATA"]), Path(os.environ["APPDATA"])
     for directory in (paths.config_dir(), paths.data_dir(), paths.log_dir(), paths.runtime_dir()):
         assert directory.is_relative_to(local)

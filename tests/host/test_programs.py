@@ -1,4 +1,4 @@
-"""Programs of the administrator's, started for real."""
+"""Programs that the administrator configures, really started."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def python(code: str, *arguments: str) -> list[str]:
 
 
 def shell(code: str, file: Path) -> list[str]:
-    """Not Python: two of them would have to start before the time is over."""
+    """A shell, not Python: two Python processes might not start before the time limit."""
     return ["/bin/sh", "-c", code, "sh", str(file)]
 
 
@@ -56,7 +56,7 @@ async def test_its_code_and_the_beginning_of_its_output_are_kept() -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "cp850"])
 async def test_a_french_windows_own_words_are_kept_too(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
-    """Its programs, and what cmd runs, write them in the code page of its consoles; others in UTF-8."""
+    """Windows' programs and cmd write in the console's code page, other programs in UTF-8."""
     monkeypatch.setattr("bridge.host.programs.ENCODING", "cp850")
     words = f"import sys; sys.stdout.buffer.write('Accès refusé.'.encode({encoding!r}))"
     assert (await run_program(python(words), {}, 60)).output == "Accès refusé."
@@ -110,7 +110,7 @@ async def test_a_cancelled_one_is_killed_too(tmp_path: Path) -> None:
 
 
 async def written(file: Path) -> None:
-    """By then its child is there, too."""
+    """Wait until the file has content; by then the program's child runs too."""
     while not file.exists() or not file.read_text():
         await asyncio.to_thread(threading.Event().wait, 0.01)
 
@@ -119,7 +119,7 @@ async def written(file: Path) -> None:
 async def test_one_that_is_cancelled_before_we_know_that_it_runs_is_killed_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a stop: some milliseconds pass between its first command and the end of its start."""
+    """This can happen at a stop: some milliseconds pass between a program's first command and the end of its start."""
     file, is_known, start = tmp_path / "pid", asyncio.Event(), asyncio.create_subprocess_exec
 
     async def start_slowly(*command: str, **options: Any) -> asyncio.subprocess.Process:

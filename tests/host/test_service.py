@@ -1,4 +1,4 @@
-"""What a service manager is told, by a real socket of the kind that systemd has."""
+"""What the program tells a service manager, through a real socket like systemd's."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ async def test_where_nobody_listens_nothing_happens(name: str) -> None:
 
 def test_one_that_hears_nothing_any_more_holds_up_nobody(systemd: Systemd) -> None:
     manager = ServiceManager({"NOTIFY_SOCKET": systemd.name})
-    for _ in range(2000):  # the system keeps some dozens for it
+    for _ in range(2000):  # the kernel queues only some dozens of messages
         manager.ready()
 
 
 def test_it_hears_from_us_when_no_descriptor_is_left(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with as many sessions as there are descriptors for: the watchdog would end them all."""
+    """Sessions may use up all descriptors; if the watchdog heard nothing then, it would end them all."""
 
     def none_left(*_: object) -> socket.socket:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

@@ -1,4 +1,4 @@
-"""Signals for a loop that is not in the main thread."""
+"""Signals for an event loop that does not run in the main thread."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ print("put back", flush=True)
 
 
 def lines(how: str, *numbers: int) -> list[str]:
-    """What the program says when it gets these signals, each after its answer to the one before."""
+    """What the program prints on these signals; each is sent after the answer to the previous one."""
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, how], stdout=subprocess.PIPE, text=True)
     with process:
         assert process.stdout is not None
@@ -98,7 +98,8 @@ print("alive")
 
 
 def test_what_nohup_promises_holds_again_once_nobody_listens_any_more() -> None:
-    """The end of a bridge takes seconds; the loop leaves the system's default, by which SIGHUP cuts it off."""
+    """A bridge takes seconds to end. The loop would leave the system's default action, with which SIGHUP kills the
+    bridge in the middle."""
     program = [sys.executable, "-c", HUNG_UP]
     plain = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
     assert (plain.returncode, plain.stdout.split()) == (-signal.SIGHUP, ["False", "False"])

@@ -1,4 +1,4 @@
-"""Windows: Ctrl-C for a loop that is not in the main thread."""
+"""Windows: Ctrl-C for an event loop that does not run in the main thread."""
 
 from __future__ import annotations
 

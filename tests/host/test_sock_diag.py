@@ -1,4 +1,4 @@
-"""The one socket by which the kernel is asked whose a connection is."""
+"""The one netlink socket through which the kernel is asked who owns a connection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux itse
 
 
 class Connection:
-    """One over loopback."""
+    """A connection over loopback."""
 
     def __init__(self, stack: ExitStack) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -41,12 +41,12 @@ def two() -> Iterator[tuple[Connection, Connection]]:
 
 
 def netlink_sockets() -> int:
-    """Of this process; without a descriptor of our own for each that is looked at."""
+    """How many netlink sockets this process has; counted without opening a descriptor for each."""
     lines = Path("/proc/self/net/netlink").read_text().splitlines()
     netlink = {f"socket:[{line.split()[-1]}]" for line in lines}
     count = 0
     for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # the listing's own
+        with suppress(OSError):  # the descriptor of listdir() itself is closed by now
             count += os.readlink(f"/proc/self/fd/{name}") in netlink
     return count
 
@@ -78,7 +78,7 @@ def test_an_answer_that_comes_late_is_not_that_of_the_next_question(
     opened = 0
 
     class Slow(socket.socket):
-        """Its first one has the answer only when nobody waits for it any more."""
+        """The first socket gets its answer only when nobody waits for it any more."""
 
         def __init__(self, *arguments: int) -> None:
             nonlocal opened
@@ -103,7 +103,7 @@ def test_an_answer_that_comes_late_is_not_that_of_the_next_question(
 def test_a_socket_that_was_given_up_leaves_nothing(
     two: tuple[Connection, Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often that happens in a process that runs for months."""
+    """It may happen many times in a process that runs for months."""
     gc.collect()
     before, kernel = netlink_sockets(), Kernel()
     monkeypatch.setattr(socket.socket, "recvfrom", _overrun)
@@ -125,7 +125,7 @@ def _overrun(*_: object) -> tuple[bytes, object]:
 def test_an_answer_to_something_else_is_none(
     two: tuple[Connection, Connection], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """The header's fourth field is the question's number, which is 1 here."""
+    """The netlink header's fourth field is the sequence number of the question, which is 1 here."""
     receive = socket.socket.recvfrom
 
     def other(sock: socket.socket, size: int) -> tuple[bytes, object]:
@@ -143,7 +143,7 @@ def test_an_answer_to_something_else_is_none(
 def test_what_another_process_sends_is_not_the_kernels_answer(
     two: tuple[Connection, Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only root may send such messages, and root needs no such way; still, nobody's word counts but the kernel's."""
+    """Only root may send such messages, and root has easier ways; still, only messages from the kernel count."""
     receive = socket.socket.recvfrom
 
     def from_somebody(sock: socket.socket, size: int) -> tuple[bytes, object]:

@@ -54,7 +54,7 @@ def test_localhost_is_both_loopback_addresses_at_one_port(stack: ExitStack) -> N
 
 
 def test_localhost_is_loopback_whatever_a_resolver_says(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hosts file or a company's DNS may have it as an address that other machines reach."""
+    """A hosts file or a company's DNS may map localhost to an address that other machines can reach."""
     asked = []
     real = socket.getaddrinfo
 
@@ -73,7 +73,7 @@ def test_a_port_taken_at_one_loopback_address_only_leaves_nothing_bound(stack: E
     (other,) = bound(stack, "::1", free_ports(1)[0])
     with pytest.raises(PortInUse, match=rf"^\[::1\]:{port_of(other)} \(console\) is in use"):
         bind("localhost", port_of(other), what="console")
-    bound(stack, "127.0.0.1", port_of(other))  # the first half was given back
+    bound(stack, "127.0.0.1", port_of(other))  # the address that could be bound was released again
 
 
 @needs_ipv6
@@ -125,7 +125,7 @@ def test_a_port_is_free_at_once_after_connections_were_closed_here_first(stack: 
     port = port_of(listening)
     with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
         accepted, _ = listening.accept()
-        accepted.close()  # this end goes first: TIME_WAIT is here
+        accepted.close()  # this end closes first, so TIME_WAIT is on this side
         assert client.recv(1) == b""
     listening.close()
     bound(stack, "127.0.0.1", port)

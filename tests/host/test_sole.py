@@ -1,4 +1,4 @@
-"""One process for one thing, as the system sees it."""
+"""Only one process at a time for one purpose: the lock that the system keeps."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_nobody_else_can_hold_it_and_no_child_inherits_it(tmp_path: Path) -> Non
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdin.write(b"x")
-        assert child.stdout.read(1) == b"x"  # else it may not have come to the closing of what it does not inherit
+        assert child.stdout.read(1) == b"x"  # by now it has closed the descriptors that it must not inherit
     with child, sole(file) as is_first:
         assert is_first
         child.communicate()

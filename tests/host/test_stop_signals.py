@@ -1,4 +1,4 @@
-"""What ends the bridge, on each system: the signals that it has."""
+"""What ends the bridge: the signals of each system."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def work():
 with asyncio.Runner(loop_factory=new_event_loop) as runner:
     runner.run(work())
 """
-"""By the routine that Windows itself begins in each of a console's programs: 5 is CTRL_LOGOFF_EVENT."""
+"""Calls the routine that Windows itself starts in each program of a console: 5 is CTRL_LOGOFF_EVENT."""
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="elsewhere nobody is told")
@@ -95,7 +95,7 @@ with contextlib.ExitStack() as stack:
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(work(hearing))
 """
-"""2 is CTRL_CLOSE_EVENT; as soon as it is answered Windows ends the process."""
+"""2 is CTRL_CLOSE_EVENT; Windows ends the process as soon as the handler returns."""
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="elsewhere that is a signal")

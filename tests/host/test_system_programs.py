@@ -1,4 +1,4 @@
-"""Windows' own programs: started as such, and read as they write."""
+"""Windows' own programs: only the real ones are started, and their output is decoded as they write it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "win32", reason="elsewhere a nam
 def test_a_program_that_somebody_has_put_into_the_current_directory_is_not_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which may be a directory that people share, and the caller an administrator."""
+    """The current directory may be shared by several people, and the caller may be an administrator."""
     shutil.copy(whole_name("hostname"), tmp_path / "mb-planted.exe")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ServiceTrouble, match="`mb-planted` cannot be run"):
@@ -32,7 +32,7 @@ def test_a_program_that_somebody_has_put_into_the_current_directory_is_not_start
 
 
 async def test_nor_is_one_that_the_configuration_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name is looked for in PATH, says config.example.yaml."""
+    """config.example.yaml says that a name is looked up in PATH, so the current directory does not count."""
     monkeypatch.delenv("NODEFAULTCURRENTDIRECTORYINEXEPATH", raising=False)
     monkeypatch.setattr(sys, "argv", ["mail-bridge", "--version"])
     assert main() == 0

@@ -1,5 +1,5 @@
-"""The bridge as a service: what the system is told of it, and what is told of the system. tests/e2e/test_service.py
-makes one on a machine with systemd."""
+"""The bridge as a service: what the system is told about it, and how the system's errors are reported.
+tests/e2e/test_service.py installs one on a machine with systemd."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ CONFIG = Path("nowhere", "config.yaml")
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on a file's size")
 def test_a_disk_without_room_is_no_program_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the program says goes into a temporary file, which is in no directory then."""
+    """The program's output goes into a temporary file, for which there is no usable directory then."""
     import resource
 
-    monkeypatch.setattr(tempfile, "tempdir", None)  # not looked for yet
+    monkeypatch.setattr(tempfile, "tempdir", None)  # makes tempfile search for a directory again
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
@@ -87,7 +87,7 @@ def test_a_mac_is_told_where_it_is_said_how_to_make_one(tmp_path: Path, monkeypa
 
 
 def test_its_parts_are_the_interpreter_its_library_and_ours() -> None:
-    """Of the interpreter the one that is run in the end: in a virtual environment it is mostly a link."""
+    """The interpreter is the one that runs in the end: in a virtual environment `python` is usually a link to it."""
     parts = parts_of_program()
     assert {Path(os.__file__).parent, Path(sys.executable).resolve(), Path(sys.prefix)} < set(parts)
     assert all(part.exists() for part in parts)
@@ -100,7 +100,7 @@ def test_its_parts_are_the_interpreter_its_library_and_ours() -> None:
 def test_what_opens_the_program_opens_nothing_else_that_is_beside_it(
     monkeypatch: pytest.MonkeyPatch, closed: str, command: str
 ) -> None:
-    """As below /srv/apps, where each program has secrets of its own."""
+    """For instance below /srv/apps, where other programs keep their own secrets."""
     with short_directory("apps") as apps:
         program = apps / "mail-bridge" / "bridge"
         program.mkdir(parents=True)
@@ -113,7 +113,7 @@ def test_what_opens_the_program_opens_nothing_else_that_is_beside_it(
 
 @pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root may become another user")
 def test_a_link_that_leads_nowhere_is_closed_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as an editor's lock: no chmod opens it."""
+    """For instance an editor's lock file: no chmod could open it."""
     with short_directory("apps") as apps:
         program = apps / "bridge"
         program.mkdir()
@@ -169,7 +169,7 @@ def test_a_program_of_the_systems_that_does_not_end_is_told_of(monkeypatch: pyte
 
 @pytest.fixture
 def schtasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program of ours in the place of Windows' own. Returns: where it writes what it was told to do."""
+    """A fake schtasks in place of Windows' own. Returns: the file in which it logs what it was told to do."""
     if os.name == "nt":
         pytest.skip("Windows has its own")
     schtasks, log = tmp_path / "schtasks", tmp_path / "log"
@@ -181,7 +181,7 @@ def schtasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_update_ends_the_old_program_before_the_new_one_is_started(schtasks: Path) -> None:
-    """Beside one that runs Windows starts no second one, and says so to nobody."""
+    """While the task runs, Windows silently starts no second instance of it."""
     TaskScheduler(["mail-bridge.exe", "run"], CONFIG, []).install(lambda said: None)
     assert schtasks.read_text().split() == ["/End", "/Create", "/Run"]
 
@@ -191,7 +191,7 @@ def test_an_update_ends_the_old_program_before_the_new_one_is_started(schtasks: 
 def test_each_port_of_a_task_is_waited_for_at_its_own_address(
     schtasks: Path, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows knows no more of it than that it was started."""
+    """All that Windows knows about the task is that it was started."""
     monkeypatch.setattr(task_scheduler, "START_SECONDS", 0)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listening:
@@ -202,7 +202,7 @@ def test_each_port_of_a_task_is_waited_for_at_its_own_address(
 
 
 def test_a_disk_that_has_no_room_for_a_task_is_told_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a write the system does not say which file it was."""
+    """The system's error of a failed write does not name the file."""
     resource = pytest.importorskip("resource")
     monkeypatch.setenv("PROGRAMFILES", "/")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -215,13 +215,13 @@ def test_a_disk_that_has_no_room_for_a_task_is_told_with_the_file(monkeypatch: p
 
 
 def test_no_service_is_made_whose_key_everybody_may_read(schtasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As below ProgramData, where nobody has closed the directory."""
+    """Below ProgramData every user may read a directory unless somebody has closed it."""
     monkeypatch.setattr(AccessLists, "everybody_reads", lambda lists, directory: directory == CONFIG.parent)
     with pytest.raises(
         ServiceTrouble, match=r"^every user .*: icacls \"nowhere\" /inheritance:r /grant \"\*S-1-5-18:"
     ) as told:
         TaskScheduler(["mail-bridge.exe", "run"], CONFIG, []).install(lambda said: None)
-    # What is not inherited stays with /inheritance:r: the command would be advised for ever.
+    # /inheritance:r keeps explicit entries: without /remove:g the same command would be advised again and again.
     _, _, removed = str(told.value).partition(" /remove:g ")
     assert {sid.strip('"*') for sid in removed.split()} == EVERYBODY
     assert not schtasks.exists()
@@ -230,7 +230,7 @@ def test_no_service_is_made_whose_key_everybody_may_read(schtasks: Path, monkeyp
 def test_a_task_that_is_made_is_started_though_a_virus_scanner_reads_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows removes no file that is open. No task is made here: it would be the machine's."""
+    """Windows does not remove a file that is open. The test makes no real task, which would belong to the machine."""
     asked: list[str] = []
     with contextlib.ExitStack() as scanner:
 
@@ -249,7 +249,7 @@ def test_a_task_that_is_made_is_started_though_a_virus_scanner_reads_its_file(
 
 @pytest.mark.skipif(sys.platform != "win32", reason="Windows' own program")
 def test_windows_takes_the_task(tmp_path: Path) -> None:
-    """Makes it, disabled by a program that is not there, and takes it away again."""
+    """Creates a real task, harmless because its program does not exist, and removes it again."""
     name, file = "mail-bridge of the tests", tmp_path / "task.xml"
     file.write_text(TaskScheduler([str(tmp_path / "no program.exe"), "run"], CONFIG, []).definition(), "utf-16")
     ask_system("schtasks", "/Create", "/TN", name, "/XML", str(file), "/F")

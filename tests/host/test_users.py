@@ -1,4 +1,4 @@
-"""The system's users: this machine's own directory, and what a C library may say of one that does not answer."""
+"""The system's users: from this machine's user directory, and what a C library may say if it does not answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pwd = pytest.importorskip("pwd", reason="Windows has no such directory")
 
 
 def library(answer: Callable[[], int]) -> Callable[[object], object]:
-    """In place of ctypes.CDLL: a C library that answers so, without an entry."""
+    """Replaces ctypes.CDLL: a C library that returns this number and no entry."""
 
     class Library:
         def getpwuid_r(self, *_: object) -> int:
@@ -72,7 +72,7 @@ def test_a_signal_does_not_end_the_question(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_entry_of_any_length_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the machine's own library, which says that the room is too small."""
+    """Uses the machine's own library, which says that the buffer is too small."""
     monkeypatch.setattr(users, "FIRST_ROOM", 1)
     assert users.name_of("0") == "root"
 
@@ -85,7 +85,7 @@ def test_without_a_descriptor_nobody_is_looked_up() -> None:
 
 
 def test_a_descriptor_that_comes_back_meanwhile_does_not_make_a_user_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is none while the files are read, and one when it is asked whether that was the reason."""
+    """There is no descriptor while the files are read, but there is one when the code checks if that was the reason."""
     real, limits = users._looked_up, [3]
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -111,7 +111,7 @@ def test_a_descriptor_that_comes_back_meanwhile_does_not_make_a_user_nobody(monk
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and nsswitch.conf(5)")
 def test_all_parts_of_the_directory_are_loaded_before_a_descriptor_may_be_missing() -> None:
-    """Each service of nsswitch.conf that is not part of the C library has a library of its own."""
+    """Each service of nsswitch.conf that is not part of the C library is a library that has to be loaded."""
     script = (
         "import socket, threading; from pathlib import Path; from bridge.host import users; "
         "loaded = lambda: {part for part in Path('/proc/self/maps').read_text().split() if '/libnss_' in part}; "
@@ -137,7 +137,7 @@ def test_all_parts_of_the_directory_are_loaded_before_a_descriptor_may_be_missin
 def test_who_has_started_us_by_sudo_too(
     monkeypatch: pytest.MonkeyPatch, effective: int, sudo: str | None, expected: str
 ) -> None:
-    """Whose environment says so without being root is not believed."""
+    """SUDO_UID is believed only if this process is root."""
     monkeypatch.setattr(os, "geteuid", lambda: effective)
     monkeypatch.delenv("SUDO_UID", raising=False)
     if sudo is not None:
