@@ -1,4 +1,4 @@
-"""A good text, one change to it, and what is said of the result."""
+"""A valid configuration, single changes to it, and the error message for each."""
 # ruff: noqa: E501  rows and sentences stay whole, to be read and searched
 
 from __future__ import annotations

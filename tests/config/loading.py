@@ -1,4 +1,4 @@
-"""A text as a configuration, and what is wrong with it."""
+"""Loads a text as a configuration, or returns the problems that the loader finds in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one configuration to the next."""
+"""What a reload has to change: the difference between two configurations."""
 
 from __future__ import annotations
 

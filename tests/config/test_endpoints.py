@@ -1,4 +1,4 @@
-"""Preset and override."""
+"""Mail servers: those of a preset, and those that the configuration gives instead."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def load(directory: Path, text: str) -> LoadedConfig:
 
 
 def uncommented(*, alternatives: bool) -> str:
-    """All settings active; with `alternatives`, each run of `#|` lines replaces as many `#:` lines above it."""
+    """The example, all settings active; with `alternatives`, `#|` lines replace as many `#:` lines above them."""
     lines: list[str] = []
     was_alternative = False
     for line in EXAMPLE.read_text(encoding="utf-8").splitlines():

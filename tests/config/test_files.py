@@ -1,4 +1,5 @@
-"""The file itself, and those that it names: certificates, keys, secrets; what is wrong with them, who may read them."""
+"""The configuration file and the files that it names (certificates, keys, secrets): what may be wrong with them, and
+who may read them."""
 
 from __future__ import annotations
 
@@ -71,14 +72,14 @@ def test_a_certificate_that_cannot_be_used_is_found_before_the_start(
 def test_a_pair_that_is_renewed_in_that_moment_is_looked_at_again_later(
     gone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenSSL opens both by itself, behind our own look."""
+    """OpenSSL opens both files by their paths, after we have looked at them: either may be gone by then."""
     text, really_open = with_tls(tmp_path), Path.open
 
     def renewed(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
         opened = really_open(path, mode, *arguments, **options)
-        if path.name != "server.key":  # the second of the two
+        if path.name != "server.key":  # we look at the key last
             return opened
-        with opened:  # Windows removes no file that is open
+        with opened:  # closed first, because Windows removes no open file
             content = opened.read()
         (tmp_path / gone).unlink()
         return io.BytesIO(content)
@@ -226,7 +227,8 @@ def test_a_stores_key_for_everybody_is_left_to_the_store_which_refuses_it(tmp_pa
 
 
 class Lists:
-    """A system without modes, by which a store would refuse a key file; a real one: tests/host/test_access_lists.py."""
+    """A system without POSIX modes, where no store refuses an open key file. Tests of the real access lists:
+    tests/host/test_access_lists.py."""
 
     refuses_open_key_files = False
 
@@ -266,7 +268,7 @@ def test_who_reads_is_asked_of_the_system(tmp_path: Path) -> None:
 
 
 def test_a_key_that_the_system_does_not_let_us_look_at_is_passed_over(tmp_path: Path) -> None:
-    """Mostly it is in a directory that is closed to us."""
+    """Usually because it is in a directory that is closed to us; here its name is too long."""
     path = tmp_path / "config.yaml"
     path.write_text(edited() + f"store: {{key_file: {'k' * 300}}}\n")
     assert not load_config(path, readers=Lists()).warnings
@@ -299,7 +301,7 @@ def test_a_clients_certificate_for_everybody_is_warned_of_where_its_key_is_in_it
     issued.private_key_pem.write_to_path(key)
     key.chmod(0o600)
     path.write_text(edited(("tenant: contoso.com", f"{flow}\n    client_certificate_key: app.key"), text=MICROSOFT))
-    assert not load_config(path).warnings  # a certificate alone is for everybody
+    assert not load_config(path).warnings  # a certificate without its key is no secret
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")

@@ -1,4 +1,5 @@
-"""docs/guides: what can be copied works, what is quoted is what is said, and both languages have the same."""
+"""docs/guides: what can be copied works, what is quoted is what the program says, and both languages have the same
+content."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ FOREIGN = {
     *("Import", "Trust this CA to identify websites"),
     *("Importer", "Confirmer cette AC pour identifier des sites web"),
 }
-"""In italics, and not ours: words of Windows, providers and mail programs, and a word to be stressed."""
+"""Words in italics that are not mail-bridge's: of Windows, providers and mail programs, or stressed."""
 
 
 def text(page: Path) -> str:
@@ -56,7 +57,7 @@ def text(page: Path) -> str:
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
-    """Page and content of each code block in this language."""
+    """Page and content of each code block in this language (yaml, ini …)."""
     return [
         (name, body)
         for name, page in zip(NAMES, PAGES, strict=True)
@@ -104,7 +105,8 @@ def chapters(page: str) -> list[str]:
 
 
 def quoted(chapter: str) -> list[str]:
-    """What the program says by this chapter: the first column of its tables or, without a table, what is in italics."""
+    """The program's sentences that this chapter quotes: the first column of its tables or, without a table, what is in
+    italics."""
     cells = [line.split("|")[1] for line in chapter.splitlines() if line.startswith("| ")]
     if not cells:
         return [italic for _, italic in QUOTED.findall(chapter.replace("\n", " ")) if italic]
@@ -119,12 +121,12 @@ def told(language: Language) -> list[str]:
         with (LOCALE / "fr" / "LC_MESSAGES" / "mail-bridge.po").open("rb") as stream:
             return [say(entry.id) for entry in read_po(stream) if isinstance(entry.id, str)]
 
-    before = runpy.run_path(str(GUIDES.parents[1] / "scripts" / "words.py"))["FRENCH"]  # anything is installed
+    before = runpy.run_path(str(GUIDES.parents[1] / "scripts" / "words.py"))["FRENCH"]  # before an installation
     return [*contextvars.copy_context().run(translated), *(before if language == "en" else before.values())]
 
 
 def literals() -> list[str]:
-    """What mail programs and the log are told, in English whatever the language: texts in the program itself."""
+    """All strings in the program's source: among them what mail programs and the log get, which is always English."""
     modules = sorted((GUIDES.parents[1] / "bridge").rglob("*.py"))
     constants = (
         node.value
@@ -138,7 +140,7 @@ def literals() -> list[str]:
 
 
 def is_said(words: str, sentences: list[str]) -> bool:
-    """True if one sentence has these words, in this order where an ellipsis leaves some out."""
+    """True if one of the sentences contains these words; an ellipsis stands for any words between them."""
     parts = [part.strip() for part in words.split("…") if part.strip()]
     wanted = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
     return bool(parts) and any(wanted.search(sentence) for sentence in sentences)
@@ -146,7 +148,7 @@ def is_said(words: str, sentences: list[str]) -> bool:
 
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_what_the_troubleshooting_page_quotes_is_said(language: Language) -> None:
-    """Letter by letter, no-break spaces too: whoever searches for what is on the screen must find it."""
+    """Letter by letter, no-break spaces too: a person who searches the page for what is on the screen must find it."""
     to_programs, _, _, *to_people = chapters(text(GUIDES / language / "troubleshooting.md"))
     answers, sentences = {*PLAIN.findall(to_programs), *LOGGED.findall(to_programs)}, told(language)
     english = literals()
@@ -154,9 +156,9 @@ def test_what_the_troubleshooting_page_quotes_is_said(language: Language) -> Non
     assert [words for words in answers if not is_said(words, english)] == []
     found = [words for chapter in to_people for words in quoted(chapter) if not words.startswith("config.yaml")]
     for others in (
-        "No module named 'bridge'",  # Python's own word for an environment of another Python
-        "bad interpreter",  # a shell's, for one that was moved
-        "failed to map segment from shared object",  # the C library's, for one that may not be executed
+        "No module named 'bridge'",  # from Python, in a virtual environment of another Python
+        "bad interpreter",  # from the shell, in an environment that was moved
+        "failed to map segment from shared object",  # from the C library, where nothing may be executed
     ):
         found.remove(others)
     assert len(found) == 87
@@ -176,7 +178,7 @@ def test_what_a_scanner_leaves_in_the_log_is_said(language: Language) -> None:
     "name", ["first-steps.md", "several-users.md", "shared-mailbox.md", "terminal-server.md", "office-server.md"]
 )
 def test_labels_and_sentences_on_the_way_are_the_programs(name: str, language: Language) -> None:
-    """What is in italics is on the screen of mail-bridge, of Windows or of a provider."""
+    """Every label in italics is one that mail-bridge, Windows or a provider shows."""
     page = re.sub(r"[ \n]+", " ", CODE.sub("", text(GUIDES / language / name)).replace("**", ""))
     ours = [italic for _, italic in QUOTED.findall(page) if italic not in FOREIGN]
     sentences = [sentence.replace("{address}", "alice@contoso.com") for sentence in told(language)]
@@ -217,7 +219,7 @@ def test_the_list_of_mailboxes_in_the_first_steps_is_read(language: str) -> None
 
 
 def units() -> list[tuple[str, str]]:
-    """Of the guides, and what `service install` writes, with a port that needs a right and without."""
+    """The systemd units of the guides, and those of `service install` for a privileged port and for another."""
     program = ["/opt/mail-bridge/.venv/bin/mail-bridge", "run"]
     made = [
         (str(port), Systemd(program, Path("/etc/mail-bridge/config.yaml"), [("localhost", port)]).definition())

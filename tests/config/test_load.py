@@ -1,4 +1,4 @@
-"""What people write, and what they are told."""
+"""The loader: what people write in a configuration, and what they are told about it."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_trap_25_the_browser_comes_back_to_the_console_wherever_that_is() -> Non
 
 
 def test_at_port_80_the_redirect_is_what_browsers_make_of_it_or_what_is_written() -> None:
-    """No browser shows `:80`, and nobody would register it; whoever has done so is asked for nothing else."""
+    """Browsers leave `:80` out, so nobody would register it; a configured redirect URI that has it stays as it is."""
     at_80 = f"{GOOD}console: 127.0.0.1:80\n"
     assert load(at_80).config.providers["gmail"].redirect_uri == "http://localhost/"
     for written in ("http://localhost/", "http://localhost", "http://localhost:80/", "http://localhost:80"):
@@ -310,7 +310,7 @@ def test_the_host_of_a_url_may_end_with_the_dot_of_a_complete_name_or_be_an_addr
             "kind: oauth2\n    client_id: a",
             ["2:3: providers.p.authorization_url", "2:3: providers.p.scopes", "2:3: providers.p.token_url"],
         ),
-        # What may be no more than a consequence is not said.
+        # A problem that may only follow from another one is not reported.
         ("kind: microsoft\n    client_id: a\n    tenant: nobody", ["5:5: providers.p.tenant"]),
         (
             "kind: microsoft\n    client_id: a b\n    tenent: a.b",
@@ -519,7 +519,7 @@ def test_a_variable_as_a_shell_writes_it_is_told_before_anybody_signs_in(written
     ],
 )
 def test_a_variable_of_a_shell_in_a_path_that_would_be_made_is_told(section: str, written: str, name: str) -> None:
-    """A directory of that name came into being beside the configuration."""
+    """It used to become the literal name of a directory or file beside the configuration."""
     (warning,) = load(f"{GOOD}{section}: {written}\n").warnings
     assert str(warning).endswith(f"an environment variable is written ${{{name}}}")
 

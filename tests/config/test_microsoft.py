@@ -1,4 +1,4 @@
-"""Microsoft's tenant, its two URLs and its scopes: what is one and the same, and what does not go together."""
+"""Microsoft's tenant, its two URLs and its scopes: which spellings mean the same, and what contradicts each other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def by_urls(first: str, second: str) -> MicrosoftProvider:
 
 
 def test_a_tenants_letters_may_be_large_or_small() -> None:
-    """Nobody signs in again, and no two of them are told apart."""
+    """Both spellings are one tenant: a change from one to the other makes nobody sign in again."""
     small, large = provider(tenant="contoso.com"), provider(tenant="Contoso.COM")
     assert small.grant_identity == large.grant_identity
     mixed = by_urls(f"{HOST}/contoso.com", "https://Login.MicrosoftOnline.com/Contoso.com")

@@ -1,4 +1,4 @@
-"""Pydantic's plugins, real ones of a package that is there: none of them gets to see a configuration."""
+"""Pydantic plugins, here a real one in an installed package: none of them gets to see a configuration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ spy = Spy()
 
 @pytest.fixture
 def spied(tmp_path: Path) -> list[str]:
-    """Such a package. Returns: the places of modules, that one's and ours."""
+    """A package with such a plugin. Returns: the entries for sys.path, its own and ours."""
     (tmp_path / "spying.py").write_text(SPY)
     about = tmp_path / "spying-1.dist-info"
     about.mkdir()
@@ -33,14 +33,14 @@ def spied(tmp_path: Path) -> list[str]:
 
 
 def told(places: list[str], program: str) -> str:
-    """What it prints."""
-    found = f"import sys; sys.path[:0] = {places!r}; "  # Windows' embeddable Python goes by no PYTHONPATH
+    """What this program prints."""
+    found = f"import sys; sys.path[:0] = {places!r}; "  # Windows' embeddable Python ignores PYTHONPATH
     done = subprocess.run([sys.executable, "-c", found + program], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
 def test_pydantic_asks_plugins_where_nobody_prevents_it(spied: list[str]) -> None:
-    """Else the next test shows nothing."""
+    """Otherwise the next test would prove nothing."""
     assert told(spied, "import pydantic; pydantic.TypeAdapter(int)") == "a plugin is asked"
 
 
@@ -49,6 +49,6 @@ def test_our_models_are_shown_to_no_plugin(spied: list[str]) -> None:
 
 
 def test_what_looks_for_plugins_is_not_even_imported() -> None:
-    """A MiB."""
+    """These modules would take a MiB of memory."""
     late = "print([name for name in ('importlib.metadata', 'zipfile', 'csv') if name in sys.modules])"
     assert told([ROOT], f"import bridge.config.load; {late}") == "[]"

@@ -1,4 +1,4 @@
-"""`preset:` of `kind: oauth2`: ten lines are a configuration, and these are the values that it stands for."""
+"""`preset:` of `kind: oauth2`: ten lines are a whole configuration, and these are the values behind each preset."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def provider_of(preset: OAuth2Preset, *more: str) -> GenericProvider:
 
 
 def test_the_presets_are_these_and_zoho_is_none_of_them() -> None:
-    """Zoho's mail servers were seen to offer passwords only: a preset would promise what nobody has seen."""
+    """Zoho's mail servers offered only passwords when we looked: a preset would promise a log-in that nobody has seen
+    work."""
     assert {preset.value for preset in OAuth2Preset} == {"yahoo", "aol", "fastmail", "yandex"}
     assert set(OAUTH2_PRESETS) == set(OAUTH2_SERVERS) == set(OAuth2Preset) == set(HOSTS)
     with pytest.raises(ConfigError):

@@ -1,4 +1,4 @@
-"""docs/providers.md: whoever copies a block of it has a configuration that loads."""
+"""docs/providers.md: each block that can be copied is a configuration that loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which proxy a request goes through, by the environment."""
+"""Which proxy the environment variables choose for a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`${…}`: what it becomes, and what is said of one that leads nowhere."""
+"""`${…}`: what a reference becomes, and the message for one that leads nowhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def secret_of(written: str, directory: Path = HERE, **environ: str) -> str:
     ("written", "resolved"),
     [
         ("${A}", "one"),
-        ("x-${A}-${B}-y", "x-one-${A}-y"),  # what came in is not looked at again
+        ("x-${A}-${B}-y", "x-one-${A}-y"),  # a reference in an inserted value stays as it is
         ("$${A}", "${A}"),
         ("$$${A}", "$${A}"),
         ("a$b {A} $A", "a$b {A} $A"),
@@ -105,7 +105,7 @@ def test_a_reference_that_leads_nowhere_names_the_remedy(written: str, sentence:
 def test_an_entry_that_is_missing_is_stored_with_a_command_that_is_there(
     where: str | None, quote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No shell finds what a virtual environment has."""
+    """With its whole path: the programs of a virtual environment are not in the shell's PATH."""
     program = "keyring"
     monkeypatch.setattr(sys, "executable", str(tmp_path / (where or "elsewhere") / "python"))
     if where is not None:

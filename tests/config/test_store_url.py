@@ -1,4 +1,4 @@
-"""Which databases `store.url` may mean, and what is said of the others, with their line."""
+"""Which databases `store.url` may name, and the message for any other, with its line."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_spelling_of_postgresql_is_taken_and_every_password(scheme: str) -
 
 
 def test_without_psycopg_the_command_installs_it_where_mail_bridge_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip of the shell is not that of the virtual environment, and no index has a mail-bridge of ours."""
+    """The shell's pip is not that of the virtual environment, and our mail-bridge is on no package index."""
     monkeypatch.setitem(sys.modules, "psycopg", None)
     (told,) = problems(text(f"postgresql://{USER}/db"))
     command = re.fullmatch(r"config\.yaml:10:3: store\.url: PostgreSQL needs `(.+) -m pip install \"(.+)\"`", told)

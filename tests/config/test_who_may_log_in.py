@@ -1,4 +1,4 @@
-"""os_user and local_password, as they are written."""
+"""`os_user` and `local_password` in the configuration."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_first_use_for_all_or_for_one() -> None:
 
 
 def test_first_use_needs_a_browser_that_comes_back() -> None:
-    """Who enters a device code need not be who has asked for it."""
+    """The person who enters a device code may be another than the one who asked for it."""
     own = "- {address: a@example.com, provider: code, local_password: first-use}\n"
     (problem,) = problems(own)
     assert problem.startswith("config.yaml:5:")

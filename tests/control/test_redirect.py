@@ -1,4 +1,4 @@
-"""What a redirect may carry, and what people copy."""
+"""Which parameters a redirect may carry, and which of the addresses that people paste are accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOOD = "http://localhost:3017/?code=CANARY%2Fa&state=s-1&session_state=x"
         f"  {GOOD}\r\n",
         f'"{GOOD}"',
         f"<{GOOD}>",
-        GOOD.replace("&state", "\n&sta\r\n te"),  # as a terminal or a mail program wraps it
+        GOOD.replace("&state", "\n&sta\r\n te"),  # wrapped by a terminal or a mail program
         GOOD + "#",
         GOOD.removeprefix("http://localhost:3017/"),
         GOOD + "&utm_source=elsewhere",

@@ -1,4 +1,4 @@
-"""The same contract in another process: every method, every error, the stream, and who may ask."""
+"""The control contract over HTTP, from another process: every method and error, the notices, and who may ask."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ async def test_a_reload_that_adds_fifty_thousand_accounts_is_told_too(
 async def test_the_stream_ends_with_words_when_the_bridge_stops(
     control: FakeControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once: not with the time that the console gives to answers under way."""
+    """At once, without the time that the console otherwise allows for unfinished answers."""
     monkeypatch.setattr("bridge.ui.web.site.STOP_SECONDS", 3600)
     async with contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(console(control))
@@ -223,7 +223,7 @@ async def test_the_stream_ends_with_words_when_the_bridge_stops(
 async def test_the_stream_is_open_before_there_is_anything_to_tell(
     session: aiohttp.ClientSession, url: str, control: FakeControl
 ) -> None:
-    """Who reads the status next misses nothing in between."""
+    """A client that opens the stream first and then reads the status misses nothing in between."""
     headers = {"Authorization": f"Bearer {TOKEN.reveal()}"}
     async with asyncio.timeout(wire.KEEP_ALIVE / 2), session.get(f"{url}/api/notices", headers=headers) as response:
         assert response.status == 200
@@ -243,7 +243,7 @@ async def test_a_reader_that_goes_away_leaves_no_subscription_and_is_no_fault(
     assert await first == Forgotten(ALICE)
     await _close(stream)
     async with asyncio.timeout(60):
-        while not control.abandoned.is_set():  # the console notices at the latest with what it sends next
+        while not control.abandoned.is_set():  # the console notices at the latest when it sends the next notice
             control.bus.publish(Forgotten(ALICE))
             await remote.status()
     await remote.status()
@@ -438,7 +438,8 @@ async def test_whoever_listens_on_a_dead_bridges_port_does_not_get_the_token(tmp
 
 
 async def test_it_follows_nobody_elsewhere_and_unpacks_nothing(url: str, control: FakeControl, tmp_path: Path) -> None:
-    """The bridge itself would answer the first question of who is led there, and whoever has led it get the token."""
+    """An impostor could redirect the first question to the bridge, which would answer it correctly: the impostor would
+    then be sent the token."""
     packed = gzip.compress(wire.dumps(wire.encode(await control.status())).encode())
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -33,7 +33,7 @@ def test_what_is_published_is_found_until_it_is_withdrawn(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_looking_holds_nothing_open(tmp_path: Path) -> None:
-    """A tray looks every few seconds, for weeks; at a file of somebody else's too."""
+    """A tray looks for the file every few seconds, for weeks, even if another user owns it or may read it."""
     rendezvous.publish(tmp_path, URL, TOKEN, os.getpid())
     before = os.listdir("/proc/self/fd")
     assert rendezvous.find(tmp_path) is not None
@@ -54,11 +54,11 @@ def test_the_word_of_the_next_bridge_is_left_alone(tmp_path: Path) -> None:
 def test_a_word_that_cannot_be_taken_back_does_not_trouble_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is left behind, for nobody to answer for."""
+    """The file stays, and names a bridge that no longer answers."""
     rendezvous.publish(tmp_path, URL, TOKEN, os.getpid())
-    monkeypatch.chdir(tmp_path)  # there is no way to it for the other user
+    monkeypatch.chdir(tmp_path)  # the other user cannot reach it by its whole path
     user, here = os.geteuid(), Path()
-    if user == 0:  # who may delete everywhere
+    if user == 0:  # root may delete a file anywhere
         for path in (here, here / rendezvous.NAME):
             os.chown(path, 12345, -1)
         os.seteuid(12345)
@@ -126,7 +126,7 @@ def test_what_is_no_plain_file_is_ignored(tmp_path: Path) -> None:
     os.mkfifo(pipe, 0o600)
     directory.mkdir()
     with open(pipe, "r+b", buffering=0) as writer:
-        writer.write(real.read_bytes())  # whoever read it would find all that is right
+        writer.write(real.read_bytes())  # whoever read the pipe would find a valid file
         for path in (link, pipe, directory):
             assert rendezvous.find(path.parent) is None
     assert rendezvous.find(real.parent) == (URL, TOKEN)
@@ -167,7 +167,7 @@ def test_a_file_larger_than_we_write_is_ignored(tmp_path: Path) -> None:
     rendezvous.publish(tmp_path, URL, TOKEN, 1)
     path = tmp_path / "control.json"
     written = path.read_bytes()
-    for size, is_found in ((4096, True), (4097 + len(os.linesep), False)):  # which may lack the end of its line
+    for size, is_found in ((4096, True), (4097 + len(os.linesep), False)):  # only the line's end may be cut off
         path.write_bytes(written.rjust(size))
         assert (rendezvous.find(tmp_path) is not None) is is_found
 
