@@ -1,4 +1,4 @@
-"""What mail servers answer to mail programs and to trials: which of it is trouble, for how long, and who is told."""
+"""What mail servers answer to mail programs and to trials: which answers are trouble, for how long, and who is told."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def busy(words: str = "NO busy") -> BridgeError:
 
 
 class World:
-    """One account's mail programs and trials, on a clock of the test's."""
+    """One account's mail programs and trials, on a clock that the test sets."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -40,7 +40,7 @@ class World:
         self.bus.on_notice(self.notices.append)
 
     def login(self, protocol: Protocol = IMAP, problem: BridgeError | None = None, *, seconds: float = 1.0) -> None:
-        """A mail program's, that began so long ago."""
+        """A mail program's login that began so many seconds ago."""
         self.answers.note_login(ACCOUNT, protocol, problem, seconds)
 
     def trial(self, protocol: Protocol = IMAP, problem: BridgeError | None = None, *, seconds: float = 1.0) -> None:
@@ -48,12 +48,12 @@ class World:
 
     @property
     def trouble(self) -> str:
-        """The protocol; empty if there is none."""
+        """The protocol in trouble; empty if there is none."""
         found = self.answers.trouble(ACCOUNT)
         return found.protocol if found is not None else ""
 
     def told(self) -> list[tuple[str, bool]]:
-        """What was published since the last call: the reason's row, empty where programs get in; and if it may pass."""
+        """The notices since the last call: the reason's row (empty where programs get in), and whether it may pass."""
         found = [notice for notice in self.notices if isinstance(notice, MailServerAnswered)]
         self.notices.clear()
         return [(one.diagnosis.key if one.diagnosis else "", one.temporary) for one in found]
@@ -81,13 +81,13 @@ def test_a_login_that_is_refused_for_good_is_trouble_until_one_is_not(world: Wor
 
 
 def test_a_protocol_that_no_program_uses_any_more_is_no_trouble_for_ever(world: World) -> None:
-    """POP3 is off on purpose, a mail program was set up for it by mistake, and now has IMAP. Whom it concerns on Monday
-    is told on Monday."""
+    """POP3 is off on purpose; a mail program was set up for it by mistake, and now uses IMAP. A program that still uses
+    POP3 after a weekend is refused again, and its owner is told again."""
     world.login(POP3, refused())
     assert world.told() == [("mail.smtp_off_mailbox", False)]
-    world.clock.advance(ABANDONED_SECONDS - 1)  # the login had taken one
+    world.clock.advance(ABANDONED_SECONDS - 1)  # the login itself took the one second that is missing
     world.login(IMAP)
-    world.trial(POP3, refused())  # by somebody who looks after it: no program has met it by that
+    world.trial(POP3, refused())  # an administrator's trial: it does not count as a mail program that was refused
     assert (world.trouble, world.told()) == ("pop3", [])
     world.clock.advance(1)
     assert world.trouble == ""
@@ -99,7 +99,7 @@ def test_what_is_known_already_is_not_told_again(world: World) -> None:
     world.login()
     world.login()
     assert world.told() == []
-    for number in range(3):  # a server's own words may have a number in them
+    for number in range(3):  # a server's own words may contain a number that changes
         world.login(IMAP, refused(Diagnosis.of("mail.full", f"NO {number}", mailbox=ACCOUNT.address)))
     assert world.told() == [("mail.full", False)]
     assert "NO 2" in world.answers.of(ACCOUNT)[0].sentence
@@ -116,7 +116,7 @@ def test_what_may_pass_is_trouble_once_it_lasts(world: World) -> None:
     world.clock.advance(1)
     world.login(IMAP, busy())
     assert (world.trouble, world.told()) == ("imap", [("mail.busy", True)])
-    world.clock.advance(PASSED_SECONDS - 1)  # the login had taken one
+    world.clock.advance(PASSED_SECONDS - 1)  # the login itself took the one second that is missing
     assert world.trouble == "imap"
     world.clock.advance(1)
     assert world.trouble == "", "nobody has met it for so long"
@@ -134,7 +134,7 @@ def test_who_got_in_meanwhile_says_that_it_has_passed(world: World) -> None:
 
 
 def test_a_mailbox_that_is_not_opened_may_pass_whoever_has_to_act(world: World) -> None:
-    """Exchange says the same of a missing right and of a server of its own that does not answer."""
+    """Exchange gives the same answer for a missing right and for one of its own servers that does not respond."""
     known = {"protocol": "IMAP", "mailbox": ACCOUNT.address, "person": ACCOUNT.subject}
     problem = MailboxNotOpened("no", diagnosis=Diagnosis.of("mail.not_connected", "BAD", **known))
     world.login(IMAP, problem)
@@ -145,7 +145,7 @@ def test_a_mailbox_that_is_not_opened_may_pass_whoever_has_to_act(world: World) 
 
 
 def test_a_trial_alone_is_no_trouble_and_whoever_asked_for_it_tells_of_it(world: World) -> None:
-    """A protocol may be switched off on purpose, and no program use it."""
+    """A protocol may be switched off on purpose while no program uses it."""
     world.trial(POP3, refused())
     assert (world.trouble, world.told()) == ("", [])
     assert not world.answers.of(ACCOUNT)[0].is_ok

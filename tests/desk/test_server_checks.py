@@ -1,4 +1,4 @@
-"""What is remembered of a try of the mail servers, and for how long: by real servers, and a token service on a fake
+"""What is remembered of a trial of the mail servers, and for how long: with real servers, and a token service on a fake
 provider."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
 
 @dataclass
 class Trial:
-    """Alice's account with what it is tried with."""
+    """Alice's account, and all that a trial of its servers needs."""
 
     checks: ServerChecks
     remembered: ServerAnswers
@@ -50,7 +50,7 @@ class Trial:
 
 @asynccontextmanager
 async def trying(trust: Trust, *scripts: Script, smtp: Script | None = None) -> AsyncIterator[Trial]:
-    """An IMAP server with a script for each try, and maybe an SMTP server for the one that there is."""
+    """An IMAP server with one script for each trial, and perhaps an SMTP server with a single script."""
     with ExitStack() as stack:
         servers = {Protocol.IMAP: scripts} | ({Protocol.SMTP: (smtp,)} if smtp is not None else {})
         ports = {protocol: stack.enter_context(scripted(*each)).port for protocol, each in servers.items()}
@@ -71,7 +71,7 @@ def imap(trust: Trust, *, hold: Hold | None = None, says_no: bool = False) -> Sc
         if says_no
         else accepts(Protocol.IMAP, IMPLICIT, trust.good)
     )
-    return [login[0], *([hold] if hold else []), *login[1:]]  # behind the handshake
+    return [login[0], *([hold] if hold else []), *login[1:]]  # the hold comes after the handshake
 
 
 async def test_a_sign_in_is_tried_at_once_and_each_server_is_remembered(trust: Trust) -> None:

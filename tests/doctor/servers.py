@@ -1,4 +1,5 @@
-"""What a connection may meet: certificates of every kind, silence, refusals; each in a thread, on a free port."""
+"""Servers that a connection may meet: with certificates of every kind, silent, refusing; each in a thread, on a free
+port."""
 
 from __future__ import annotations
 
@@ -17,14 +18,15 @@ Talk = Callable[[socket.socket], None]
 
 @contextmanager
 def serving(talk: Talk) -> Iterator[int]:
-    """Call `talk` with each connection. Gives: the port."""
+    """Call `talk` with each connection. Yields: the port."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         threading.Thread(target=_accept, args=(listening, talk), daemon=True).start()
         try:
             yield listening.getsockname()[1]
         finally:
-            # Else its thread would go on listening, and by the number of the next socket if a signal interrupted it.
-            with suppress(OSError):  # where that is not needed
+            # Otherwise the thread would stay in accept(); if a signal then interrupted the call, it would go on with
+            # whichever socket has that file descriptor by now.
+            with suppress(OSError):  # some systems refuse it, and do not need it
                 listening.shutdown(socket.SHUT_RDWR)
 
 
@@ -41,7 +43,7 @@ def _served(sock: socket.socket, talk: Talk) -> None:
     with sock:
         try:
             talk(sock)
-        except OSError:  # a client that does not like our certificate
+        except OSError:  # such as a client that rejects our certificate
             return
 
 
@@ -58,7 +60,7 @@ def server_context(authority: trustme.CA, *names: str, **options: object) -> ssl
 
 
 def https(context: ssl.SSLContext, *, ahead: float = 0.0, requests: list[bytes] | None = None) -> Talk:
-    """Answer one request with a Date that is `ahead` of the time."""
+    """Answer one request, with a Date header that is `ahead` seconds in the future."""
 
     def talk(sock: socket.socket) -> None:
         with context.wrap_socket(sock, server_side=True) as tls:
@@ -84,7 +86,7 @@ def imap_without_starttls(sock: socket.socket) -> None:
 
 
 def tunnel(port: int, asked: list[str], *, answer: str = "200 OK") -> Talk:
-    """A proxy that leads every CONNECT to this port (RFC 9110 section 9.3.6)."""
+    """A proxy that connects every CONNECT to this port (RFC 9110 section 9.3.6)."""
 
     def talk(sock: socket.socket) -> None:
         head = b""

@@ -1,4 +1,4 @@
-"""Accounts: renewed without asking anybody; who must sign in is told, and is not asked."""
+"""Accounts: tokens are renewed without a prompt; an account that needs a sign-in is reported, also without one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_whoever_has_a_line_of_their_own_has_not_come_by_that_of_their_domain() 
 
 @dataclass
 class Office:
-    """Accounts with a state each; notes who was asked for a token."""
+    """Accounts with a state each; records for which of them a token was requested."""
 
     states: dict[str, AccountState] = field(default_factory=dict)
     diagnosis: Diagnosis | None = None

@@ -1,4 +1,4 @@
-"""The page for sign-ins, asked for as a browser would: what it refuses to everybody is told, and nothing else."""
+"""The provider's sign-in page, requested as a browser would: only a refusal that everybody would get is reported."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ async def test_a_page_or_a_redirect_and_what_may_be_about_this_program_alone_is_
 async def test_what_is_wrong_for_every_browser_is_told(tmp_path: Path, status: str) -> None:
     (finding,) = await answered(tmp_path, http(PAGE, status))
     assert f"(HTTP {status[:3]})" in finding.detail
-    # A firewall may say the same, to programs alone.
+    # A firewall may give programs, and only them, the same answer.
     assert "if it lets people sign in there, it turns away programs alone, and nothing is wrong" in finding.detail
 
 
 async def test_what_is_said_of_the_client_outright_is_told_with_any_status(tmp_path: Path) -> None:
-    """As league/oauth2-server does, of a redirect URI that is another one, too."""
+    """As league/oauth2-server does: it says `invalid_client` also where only the redirect URI is another one."""
     (finding,) = await answered(tmp_path, http(b'{"error": "invalid_client"}', "401 Unauthorized"))
     assert "(HTTP 401)" in finding.detail
 

@@ -1,4 +1,4 @@
-"""Who issued a certificate."""
+"""What a certificate and its chain say: above all, who issued it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def certificate(organization: str, *names: str) -> Certificate:
 
 def test_issuer_names_and_days_are_read() -> None:
     found = certificate("Example\x07 Corp", "a.example", "192.0.2.1")
-    assert "Example Corp" in found.issuer  # and no bell on the terminal
+    assert "Example Corp" in found.issuer  # without the control character, which would ring the terminal's bell
     assert found.names == ("a.example", "192.0.2.1")
     assert found.first_day < found.last_day
     assert found.interceptor == ""
@@ -39,7 +39,7 @@ def test_what_is_no_certificate_is_none() -> None:
 
 
 def odd(identifier: ObjectIdentifier = ExtensionOID.CRL_NUMBER, content: bytes = b"\x05\x00") -> bytes:
-    """A certificate with an extension that holds whatever somebody has put there."""
+    """A certificate with an extension whose content may be anything, valid or not."""
     key, start = ec.generate_private_key(ec.SECP256R1()), datetime(2026, 1, 1, tzinfo=UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Old Box")])
     extension, other = (x509.UnrecognizedExtension(one, content) for one in (identifier, ObjectIdentifier("1.2.3.4.6")))
@@ -51,14 +51,14 @@ def odd(identifier: ObjectIdentifier = ExtensionOID.CRL_NUMBER, content: bytes =
 @pytest.mark.parametrize(
     "der",
     [
-        odd(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x06\xa3\x04\x30\x02\x05\x00"),  # a name of X.400
+        odd(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x06\xa3\x04\x30\x02\x05\x00"),  # an X.400 name
         odd(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x7f"),
         odd(ExtensionOID.AUTHORITY_INFORMATION_ACCESS, b"\x30\x7f"),
-        odd(ObjectIdentifier("1.2.3.4.5")).replace(b"\x2a\x03\x04\x06", b"\x2a\x03\x04\x05"),  # the same one twice
+        odd(ObjectIdentifier("1.2.3.4.5")).replace(b"\x2a\x03\x04\x06", b"\x2a\x03\x04\x05"),  # one extension twice
     ],
 )
 def test_what_an_odd_certificate_says_can_be_read_all_the_same(tmp_path: Path, der: bytes) -> None:
-    """OpenSSL serves such a one, and an old appliance makes it."""
+    """Old appliances issue such certificates, and OpenSSL serves them."""
     (tmp_path / "server.pem").write_bytes(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM))
     found = read_certificate_file(tmp_path / "server.pem")
     assert found is not None
@@ -75,7 +75,7 @@ SERVER, ISSUER = (name((NameOID.COMMON_NAME, one)) for one in ("server", "Issuer
 
 
 def signed(issuer: x509.Name, subject: x509.Name, *, says_issuer: bool = True) -> x509.Certificate:
-    """A certificate that says where its issuer's own is to be had, as those of public authorities do."""
+    """A certificate that says where to fetch its issuer's certificate, as those of public authorities do."""
     key, start = ec.generate_private_key(ec.SECP256R1()), datetime(2026, 1, 1, tzinfo=UTC)
     builder = x509.CertificateBuilder(issuer, subject, key.public_key(), 1, start, start + timedelta(days=99))
     if says_issuer:
@@ -90,7 +90,7 @@ def signed(issuer: x509.Name, subject: x509.Name, *, says_issuer: bool = True) -
     [
         ([signed(ISSUER, SERVER)], True),
         ([signed(ISSUER, SERVER), signed(ISSUER, ISSUER)], False),
-        ([signed(ISSUER, SERVER, says_issuer=False)], False),  # by a company's own authority
+        ([signed(ISSUER, SERVER, says_issuer=False)], False),  # as a company's own authority issues it
         ([signed(SERVER, SERVER)], False),
     ],
 )
@@ -119,7 +119,7 @@ def test_an_issuer_is_told_by_what_its_name_has(issuer: x509.Name, told: str) ->
 
 
 def test_names_steer_no_terminal_and_fill_no_page() -> None:
-    """Somebody on the way may have made it."""
+    """An attacker between us and the server may have made the certificate."""
     names = [f"a{number}\x1b[2J.example" for number in range(50)]
     key, start = ec.generate_private_key(ec.SECP256R1()), datetime(2026, 1, 1, tzinfo=UTC)
     builder = x509.CertificateBuilder(ISSUER, SERVER, key.public_key(), 1, start, start + timedelta(days=99))
@@ -130,7 +130,7 @@ def test_names_steer_no_terminal_and_fill_no_page() -> None:
 
 
 def test_a_chain_that_holds_no_certificate_is_none(tmp_path: Path) -> None:
-    """What is within a certificate is only parsed once somebody asks for it."""
+    """cryptography parses the contents of a certificate only when they are read."""
     damaged = odd().replace(b"Old Box", b"Old \xff\xff\xff")
     good, bad = (ssl.DER_cert_to_PEM_cert(der) for der in (odd(), damaged))
     (tmp_path / "server.pem").write_text(good + bad)

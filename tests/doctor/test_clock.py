@@ -1,4 +1,4 @@
-"""A Date header has whole seconds, and the answer takes its time: neither is our clock's fault."""
+"""A Date header has whole seconds, and an answer takes time to arrive: neither counts as an error of our clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tenant, by its discovery document."""
+"""Whether Microsoft knows the tenant: asked of its discovery document."""
 
 from __future__ import annotations
 

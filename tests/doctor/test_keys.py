@@ -1,4 +1,4 @@
-"""The keyring's round trip and the store: ok only for what was opened."""
+"""The keyring (written, read back) and the store: "ok" only for one that was really opened."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_the_directory_that_the_store_makes_is_there_for_its_key(tmp_path:
 
 @pytest.fixture
 def nobody(tmp_path: Path) -> Iterator[None]:
-    """This process is a user to whom tmp_path is closed, and may come back."""
+    """Run as a user to whom tmp_path is closed, and afterwards as before."""
     with closed(tmp_path):
         yield
 
@@ -135,7 +135,7 @@ async def test_a_closed_directory_is_told_of_by_what_opens_the_store(tmp_path: P
 
 @pytest.mark.usefixtures("nobody")
 async def test_a_closed_directory_is_no_place_for_a_first_run(tmp_path: Path) -> None:
-    """Nor one in it, which nobody can look for: what is above may well be open."""
+    """Nor is a directory in it: we cannot see whether that exists, and the nearest visible parent may be writable."""
     (finding,) = log_findings(LogConfig(file=str(tmp_path / "logs" / "bridge.log")))
     assert finding.detail == f"log.file: {tmp_path / 'logs' / 'bridge.log'} cannot be written: Permission denied"
     (finding,) = word_findings(tmp_path / "run" / "control.json")

@@ -1,4 +1,4 @@
-"""What the doctor says of the certificates at our ports."""
+"""What the doctor says about the certificates of our listeners."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def config(directory: Path, listeners: str) -> Config:
 
 
 def with_pair(directory: Path, first: int, last: int, *, says_issuer: bool = False, chain: str = "") -> Config:
-    """A port whose certificate is good from and to so many days from today."""
+    """Listeners whose certificate is valid from `first` to `last`, in days from today."""
     key = ec.generate_private_key(ec.SECP256R1())
     noon = datetime(TODAY.year, TODAY.month, TODAY.day, 12, tzinfo=UTC)
     subject, issuer = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("bridge", "Issuer X1"))
@@ -88,7 +88,7 @@ async def test_a_file_that_does_not_answer_is_a_warning_and_holds_up_nobody(tmp_
     found = with_pair(tmp_path, -10, 31)
     file = fall_silent(tmp_path / "server.pem")
     looks = Threads("certificates", at_once=1, limit=0.05)
-    for _ in range(2):  # the second finds the first one's thread still waiting
+    for _ in range(2):  # the second look finds the thread of the first one still waiting
         (warning,) = await warnings(found, looks)
         assert warning.told().startswith(
             "The certificate of imap 127.0.0.1:1993, smtp 127.0.0.1:1587: its file does not answer:"
@@ -107,7 +107,7 @@ async def test_want_of_a_thread_is_no_file_that_does_not_answer(
 
 
 def test_one_of_ours_that_was_made_while_the_clock_was_ahead_has_failed(tmp_path: Path) -> None:
-    """It is kept all the same, since the clock may be wrong now."""
+    """It is kept nevertheless, because the clock may be wrong now instead."""
     found = config(tmp_path, "{imap: {address: '127.0.0.1:1993', tls: implicit}}")
     made = MadeCertificate(tmp_path / "tls", lambda: datetime(2031, 1, 2, 12, tzinfo=UTC).timestamp())
     made.ensure([])
@@ -153,7 +153,7 @@ def test_the_one_that_we_make(tmp_path: Path) -> None:
     made = MadeCertificate(tmp_path / "tls", lambda: began)
     (before,) = certificate_findings(found, made.authority_file, TODAY)
     assert before.outcome is Outcome.SKIPPED
-    assert not (tmp_path / "tls").exists()  # looking at it makes none
+    assert not (tmp_path / "tls").exists()  # a look at the certificate does not make it
     made.ensure([])
     (after,) = certificate_findings(found, made.authority_file, TODAY)
     assert (after.outcome, after.turn) == (Outcome.OK, Turn.NOBODY)
@@ -210,6 +210,6 @@ def test_each_certificate_is_told_with_its_own_ports(tmp_path: Path) -> None:
     found = config(tmp_path, f"{{imap: {named}, pop3: {{address: '127.0.0.1:1995', tls: implicit}}}}")
     rows = certificate_findings(found, tmp_path / "authority.crt", TODAY)
     assert [(one.subject, one.outcome) for one in rows] == [
-        ("imap 127.0.0.1:1993", Outcome.OK),  # it begins today
+        ("imap 127.0.0.1:1993", Outcome.OK),  # the certificate becomes valid today
         ("pop3 127.0.0.1:1995", Outcome.SKIPPED),
     ]

@@ -1,4 +1,4 @@
-"""Open files, browser, firewall: ok only for what was asked."""
+"""Open files, browser, firewall: "ok" only for what the system was asked about."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_no_firewall_is_called_ok_without_being_asked() -> None:
 
 
 def notify(program: str) -> Finding | None:
-    """What is said of it on this machine."""
+    """The finding about this program on this machine."""
     return found(this_machine(), f"notify: {{command: ['{program}', arg]}}").get("notify")
 
 
@@ -89,7 +89,7 @@ def test_a_notify_program_that_is_not_there_is_told_before_it_is_missed(tmp_path
     plain = tmp_path / "tell"
     plain.write_text("#!/bin/sh\n")
     plain.chmod(0o644)
-    is_marked = sys.platform != "win32"  # Windows has no mark on what can be started
+    is_marked = sys.platform != "win32"  # Windows has no permission bit for programs
     closed = [str(plain)] if is_marked else []
     for program in ("no-program-of-that-name", str(tmp_path / "gone"), *closed, str(tmp_path)):
         finding = notify(program)

@@ -1,4 +1,5 @@
-"""Connections to what goes wrong in real networks: each is named, within its time, and with whose turn it is."""
+"""What goes wrong with connections in real networks: each failure is named within its time limit, and with who must
+act."""
 
 from __future__ import annotations
 
@@ -62,12 +63,12 @@ def config(
 
 
 async def sign_in(config: Config, seconds: float = 5.0) -> Finding:
-    """What is said of the provider."""
+    """The finding about the provider."""
     return (await network_report(config, seconds=seconds)).findings[0]
 
 
 async def mail(config: Config, seconds: float = 5.0) -> Finding:
-    """What is said of the mail server."""
+    """The finding about the mail server."""
     return (await network_report(config, seconds=seconds)).findings[-1]
 
 
@@ -91,7 +92,7 @@ async def test_want_of_a_thread_is_no_name_server_that_does_not_answer(monkeypat
 
 
 async def test_a_name_server_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a bridge that runs, and is examined in the console."""
+    """The loop is that of a running bridge when it is examined in the console: names are looked up in other threads."""
     looking = threads_that_look_up(monkeypatch)
     await network_report(config(host="idp.invalid"))
     assert looking
@@ -123,7 +124,7 @@ async def test_an_authority_that_this_machine_does_not_know_is_named(stack: Exit
     assert_failed(finding, network.FOREIGN)
     assert "(il vient d’une autorité à laquelle mail-bridge ne fait pas confiance)" in finding.told(translation("fr"))
     assert "issued by Example Corp IT, which is no public authority" in finding.detail
-    assert not any(requests)  # over a connection that is not trusted, nothing was sent
+    assert not any(requests)  # nothing was sent over the untrusted connection
 
 
 async def test_an_authority_other_than_the_ca_file_is_named(tmp_path: Path, stack: ExitStack) -> None:
@@ -158,7 +159,7 @@ async def test_one_that_this_machine_trusts_is_named_too(
     ours, theirs = trustme.CA(organization_name="Example Corp IT"), trustme.CA(organization_name="Fortinet")
     bundle = tmp_path / "system.pem"
     bundle.write_bytes(ours.cert_pem.bytes() + theirs.cert_pem.bytes())
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))  # what OpenSSL takes for the system's
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))  # OpenSSL takes this for the system's authorities
     port = stack.enter_context(serving(https(server_context(ours))))
     other = stack.enter_context(serving(https(server_context(theirs))))
     foreign, opened = (await network_report(config(port=port, imap=("127.0.0.1", other, "implicit")))).findings
@@ -203,7 +204,7 @@ async def test_a_silent_server_is_given_up_in_time(stack: ExitStack) -> None:
 async def test_an_address_that_goes_nowhere_leaves_time_for_the_next(
     tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As IPv6 is in many an office. The first address has all of the time."""
+    """As with IPv6 in many an office: the next address is tried a moment later, while the first is still pending."""
     authority = trustme.CA()
     port = stack.enter_context(serving(https(server_context(authority))))
     stack.enter_context(behind_a_dead_address(port, monkeypatch))
@@ -307,7 +308,7 @@ async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyP
     "proxy",
     [
         *("http://[::1", "http://proxy:port", "http://127.0.0.1:99999", "://", "http:// :3128", "htpp://proxy:3128"),
-        *(" http://proxy:3128", "http://proxy :3128", " proxy:3128"),  # as `set HTTPS_PROXY= http://…` has it
+        *(" http://proxy:3128", "http://proxy :3128", " proxy:3128"),  # as `set HTTPS_PROXY= http://…` sets it
     ],
 )
 async def test_a_proxy_that_is_no_url_is_not_called_one_that_a_sign_in_goes_through(

@@ -1,4 +1,4 @@
-"""What the start will make is tried before it, and not made."""
+"""Files that the start will create: the doctor tries whether it could create them, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_word_that_cannot_be_left_for_other_commands_is_told_of_before_the_sta
 
 
 def test_nothing_above_a_place_is_told_like_any_other_trouble() -> None:
-    """A drive of Windows that is not there, as a user's is not to a service."""
+    """Such as a Windows drive that does not exist: a service does not have the drives that a user has connected."""
     (finding,) = word_findings(LOST)
     assert (finding.outcome, finding.sentence) == (Outcome.FAILED, WORD)
     assert "No such file" in finding.detail

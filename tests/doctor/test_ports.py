@@ -1,4 +1,4 @@
-"""Free, ours, or held: by whom."""
+"""Ports: free, held by our bridge, or held by another program, which is named."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_what_has_the_consoles_port_may_be_another_users_bridge_and_is_not_to_be
 
 
 def test_where_the_consoles_port_is_free_nothing_is_said_there_of_who_holds_another() -> None:
-    """What listens at the same port of another address of this machine is nobody who stands in the console's way."""
+    """A program that listens on the same port of another address of this machine is not in the console's way."""
     with closing(socket.create_server(("127.0.0.1", 0))) as sock:
         first, console = port_findings(
             config(sock.getsockname()[1]), listening, replace(NOT_TOLD, holder_of=lambda port: Holder("nginx", 7))
@@ -141,7 +141,7 @@ def test_the_console_needs_both_addresses_of_localhost_and_a_listener_its_own() 
 
 
 def test_beside_a_bridge_of_our_own_nobody_elses_is_looked_for() -> None:
-    """Its console stays where it was until a restart, and the new place has been taken meanwhile."""
+    """Its console stays at its old port until a restart, and another program has taken the new one meanwhile."""
     with (
         closing(socket.create_server(("127.0.0.1", 0))) as imap,
         closing(socket.create_server(("127.0.0.1", 0))) as door,

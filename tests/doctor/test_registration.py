@@ -1,4 +1,5 @@
-"""The registration, by an invented code: what a provider says outright of us is told, and nothing that it does not."""
+"""The registration, tried with an invented code: what the provider says outright about our client is reported, and
+nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from tests.servers.tunnel import tunnel
 
 Section = dict[str, Any]
 WRONG = "CANARY-7"
-"""Short: what is long is left out of a text whatever it is."""
+"""Short, because anything long is left out of a text anyway."""
 
 
 def google(server: AuthorizationServer) -> Section:
@@ -111,7 +112,7 @@ def error(status: str, error: str, description: str = "") -> bytes:
 
 
 async def test_microsoft_is_asked_for_a_token_of_the_apps_own(authorization_server: AuthorizationServer) -> None:
-    """It takes an invented code apart first, and says nothing of the secret."""
+    """Microsoft checks the code before the secret: after an invented code it would say nothing about the secret."""
     server, before = authorization_server, len(authorization_server.requests)
     assert await found(microsoft(server)) == ()
     (asked,) = server.requests[before:]

@@ -1,4 +1,4 @@
-"""A report can be forwarded: the canary is nowhere in it."""
+"""A report can be forwarded safely: the canary, which stands for a secret, is nowhere in it."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_addresses_are_shortened_unless_they_are_wanted(config: Config) -> None:
     assert "alice.meyer" not in short
     assert "a…r@example.com" in short
     assert "/b…@b.example" in short
-    assert redacted("token alice.meyer@contoso: open") == "token a…r@contoso: open"  # an intranet's, without a dot
-    assert "*@contoso.com" in short  # a whole domain is nobody
+    assert redacted("token alice.meyer@contoso: open") == "token a…r@contoso: open"  # of an intranet: without a dot
+    assert "*@contoso.com" in short  # a whole domain names no person
     full = report(Case(FINDINGS, config, "config.yaml"), is_full=True)
     assert "alice.meyer@example.com" in full
 
