@@ -1,4 +1,4 @@
-"""Imports a text and loads the result with our own loader, its secrets in their places."""
+"""Imports the text of an old configuration, puts its secrets in their places, and loads the result with our loader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bridge.config.schema import Config
 from tests.config.importers.examples import SERVICE_ACCOUNT
 
 FROM_THE_ADMIN = "from the admin"
-"""Stands in for a secret that the old file does not tell."""
+"""Stands in for a secret that the old file does not contain."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +29,25 @@ class Carried:
 
     @property
     def said(self) -> str:
-        """All comments, as one line."""
+        """All comments in the new file, as one line."""
         lines = (line.strip() for line in self.yaml.splitlines())
         return " ".join(line.lstrip("#- ") for line in lines if line.startswith("#"))
 
     @property
     def provider(self) -> ProviderConfig:
-        """The only one."""
+        """The only provider."""
         (provider,) = self.config.providers.values()
         return provider
 
     def secret(self, address: str) -> str | None:
-        """The client secret with which this account's tokens are asked for."""
+        """The client secret with which this account's tokens are requested."""
         (name,) = {account.provider for account in self.config.accounts if account.address == address}
         secret = self.config.providers[name].client_secret
         return secret.reveal() if secret is not None else None
 
 
 def carry(text: str, *, directory: Path = Path("/old"), home: SecretHome = SecretHome.FILES) -> Carried:
-    """Raises: ConfigError as the importer does; AssertionError if our loader does not take the result."""
+    """Import and load. Raises: ConfigError as the importer does; AssertionError if our loader rejects the result."""
     imported = import_emailproxy(text, source="emailproxy.config", directory=directory, home=home)
     with TemporaryDirectory(prefix="mb-") as name:
         environ = _place(imported, Path(name), home)
@@ -55,7 +55,7 @@ def carry(text: str, *, directory: Path = Path("/old"), home: SecretHome = Secre
 
 
 def _place(imported: Imported, directory: Path, home: SecretHome) -> dict[str, str]:
-    """Do what the command and then the admin would do. Returns: the environment."""
+    """Store the secrets as first the command and then the admin would. Returns: the environment variables."""
     environ: dict[str, str] = {}
     for kept in imported.kept:
         value = kept.value.reveal() if kept.value is not None else FROM_THE_ADMIN

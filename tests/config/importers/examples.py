@@ -61,7 +61,7 @@ local_address = 127.0.0.1
 
 
 def account(name: str, **options: str) -> str:
-    """One section."""
+    """The section of one account."""
     return "\n".join([f"[{name}]", *(f"{key} = {value}" for key, value in options.items() if value), ""])
 
 

@@ -1,4 +1,4 @@
-"""What people have in email-oauth2-proxy, and what they get: each result is loaded by our own loader."""
+"""What people have configured in email-oauth2-proxy, and what the import makes of it: our loader loads each result."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_passwords_sent_to_microsoft_become_a_sign_in_in_the_browser() -> None:
     carried = carry(office365(permission_url="", oauth2_flow="password", oauth2_resource="https://partner.outlook.cn"))
     assert carried.provider.flow is Flow.BROWSER
     (sentence,) = (one for one in carried.imported.to_do if "oauth2_flow = password" in one)
-    assert f"Register the redirect URI {carried.provider.redirect_uri} (type Web" in sentence  # the slash counts
+    assert f"Register the redirect URI {carried.provider.redirect_uri} (type Web" in sentence  # the slash matters
 
 
 def test_the_redirect_uri_to_register_is_the_one_where_the_console_will_be() -> None:
@@ -256,7 +256,7 @@ def test_a_server_that_differs_from_the_preset_is_written() -> None:
     smtp = effective_endpoint(provider, Protocol.SMTP)
     assert smtp is not None
     assert (smtp.host, smtp.port, smtp.tls) == ("smtp.gmail.com", 587, TlsMode.STARTTLS)
-    assert smtp.extensions  # still known to be Google's
+    assert smtp.extensions  # the server is still recognized as Google's
     assert provider.imap is None
 
 
@@ -481,7 +481,7 @@ def test_of_several_redirect_ports_the_one_that_must_be_exact_wins() -> None:
 
 @pytest.mark.parametrize("one", [office365, gmail, yahoo])
 def test_accounts_that_differ_in_the_port_of_localhost_alone_share_a_provider(one: Callable[..., str]) -> None:
-    """The other program's own sample advises a port for each account."""
+    """The other program's own sample configuration advises a separate port for each account."""
     text = "".join(one(f"{n}@example.com", redirect_uri=f"http://localhost:{8080 + n}/") for n in range(5))
     carried = carry(text)
     assert carried.provider.redirect_uri == "http://localhost:8080/"
@@ -492,7 +492,7 @@ def test_accounts_that_differ_in_the_port_of_localhost_alone_share_a_provider(on
 
 @pytest.mark.parametrize("other", ["https://mail.example.com/", "http://localhost:8080"])
 def test_accounts_that_differ_in_more_of_the_redirect_uri_than_the_port_do_not(other: str) -> None:
-    """The slash at the end counts where it was registered with or without one."""
+    """The slash at the end matters, because the URI must match the registered one exactly."""
     text = office365("a@contoso.com", redirect_uri="http://localhost:8080/")
     carried = carry(text + office365("b@contoso.com", redirect_uri=other))
     found = [provider.redirect_uri for provider in carried.config.providers.values()]
@@ -565,7 +565,7 @@ def test_switches_that_are_not_needed_are_explained() -> None:
 
 
 def test_plugins_are_known_and_what_the_commonest_did_is_the_mail_programs_to_do() -> None:
-    """Of the other program's branch `plugins`."""
+    """Plugins exist in the other program's branch `plugins`."""
     carried = carry(GMAIL_SERVERS.replace("server_port", "plugins = {'Echo': {}}\nserver_port", 1) + gmail())
     assert "plugins (in [" in carried.said
     assert "save a copy in Sent" in carried.said

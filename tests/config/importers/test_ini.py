@@ -44,7 +44,7 @@ def test_what_windows_editors_write_is_read(encoding: str) -> None:
 def test_bytes_that_are_no_text_are_named_by_their_line() -> None:
     with pytest.raises(ConfigError, match=r"^x:2: ") as caught:
         decoded(b"[a@b.c]\n\x81\x8d\n", "x")
-    assert caught.value.__context__ is None  # it would hold the bytes
+    assert caught.value.__context__ is None  # the decoding error would hold the bytes
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])

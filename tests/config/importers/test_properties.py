@@ -1,4 +1,4 @@
-"""Whatever is in a configuration of email-oauth2-proxy, our loader takes what is made of it, and no secret is in it."""
+"""Whatever a configuration of email-oauth2-proxy contains: our loader accepts the imported file; no secret is in it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from tests.config.importers.examples import (
 from tests.servers.ca import Authority
 
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20).map(str.strip)
-"""One line of anything: spaces, quotes, `${`, emoji."""
+"""One line of any characters: spaces, quotes, `${`, emoji."""
 
 SECRETS = WORDS.filter(str.isprintable).map(lambda text: f"{CANARY}{text}")
-"""One that holds what nobody can see works nowhere, and our loader says so."""
+"""Only printable ones: a secret with invisible characters works nowhere, and our loader rejects it."""
 REDIRECTS = st.sampled_from(
     [
         "",
@@ -124,7 +124,7 @@ def servers(draw: st.DrawFn) -> str:
 
 @st.composite
 def odd_accounts(draw: st.DrawFn) -> str:
-    """Any options together."""
+    """An account with any combination of options."""
     options = {
         "permission_url": draw(URLS),
         "token_url": draw(URLS),
@@ -132,7 +132,8 @@ def odd_accounts(draw: st.DrawFn) -> str:
         "oauth2_flow": draw(FLOWS),
         "oauth2_resource": draw(st.sampled_from(["", "https://partner.outlook.cn"])),
         "redirect_uri": draw(REDIRECTS),
-        # Not "file": the secret would be the path of a key, which our loader wants to find; robot@example.org has one.
+        # Not "file": the secret would then be the path of a key file, which our loader wants to find (robot@example.org
+        # has such a file).
         "client_id": draw(st.one_of(st.sampled_from(["", "id", "id-2", "*** your client id ***"]), WORDS)),
         "client_secret": draw(st.one_of(st.just(""), st.just(f"{CANARY}-one"), SECRETS)),
         "client_secret_encrypted": draw(st.sampled_from(["", CANARY])),
@@ -146,7 +147,7 @@ def odd_accounts(draw: st.DrawFn) -> str:
 
 @st.composite
 def usual_accounts(draw: st.DrawFn) -> str:
-    """One that works there, with some of its options changed."""
+    """An account that works in email-oauth2-proxy, with some of its options changed."""
     make = draw(st.sampled_from([gmail, office365, app_only, yahoo, fastmail, company]))
     changed = {"redirect_uri": draw(REDIRECTS), "oauth2_scope": draw(SCOPES), "client_secret": draw(SECRETS)}
     kept = draw(st.sets(st.sampled_from(sorted(changed))))

@@ -1,4 +1,4 @@
-"""What is written is what is read back, by our loader's reader and by PyYAML."""
+"""Our loader's reader and PyYAML both read back exactly what was written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.config.nodes import Section, Text, read
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 LINES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
-"""Our loader takes no control characters in a value, wherever they come from."""
+"""Without control characters, which our loader rejects in a value wherever they come from."""
 
 WORDS = st.sampled_from(
     [
@@ -38,7 +38,7 @@ SCALARS = st.one_of(TEXTS, VALUES)
 
 
 def text_of(value: Scalar) -> str:
-    """As a configuration means it: all scalars are texts, and `${` that is meant as such is doubled."""
+    """The value as a configuration file has it: all scalars are texts, and a literal `${` is written `$${`."""
     return str(value).lower() if isinstance(value, bool) else str(value).replace("${", "$${")
 
 
