@@ -1,4 +1,4 @@
-"""What a check looked at has a name in the reader's language."""
+"""Each subject of a check has a name in the reader's language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which language is spoken, and that the French catalogue is whole and written as French is."""
+"""Which language is chosen; the French catalogue is complete and follows French typography."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_each_sentence_of_the_table_has_its_french_with_the_same_placeholders(ad
 
 @pytest.mark.parametrize("text", translations())
 def test_the_french_is_set_as_french_is(text: str) -> None:
-    typed = r'"mail-bridge\[\w+\]"'  # a package with its extra, as it is typed: the quotes are the shell's
+    typed = r'"mail-bridge\[\w+\]"'  # a package with its extra, as one types it: these quotes are for the shell
     typed += r"|`[^`]*`|\[ARGUMENTS\]\.\.\."
     prose = re.sub(rf"https?://\S*|localhost:\d+|<[^>]*>|%\(\w+\)s|{typed}", "x", text)
     assert "'" not in prose

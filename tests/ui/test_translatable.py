@@ -1,7 +1,7 @@
-"""No sentence for people is left where no catalogue can reach it.
+"""Every sentence for people is marked, so that it is in the catalogues of translations.
 
-The types do most of it: what the loader, the stores and the checks say is a `Said`, and a text is none.
-Here is the rest.
+The types ensure most of that: what the loader, the stores and the checks say must be a `Said`, not a plain `str`. These
+tests cover the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bridge.ui.i18n import translation
 
 ROOT = Path(bridge.__file__).parent
 SENTENCE = re.compile(r"[A-Za-z]{2,}[,:;]? [A-Za-z]{2,}")
-"""Two words in a row: neither an option, nor a command, nor a piece of layout."""
+"""Two words in a row are a sentence: not an option, a command or a piece of layout."""
 MARKS = {"say", "say_number", "said"}
 SHOWN = {
     "echo", "UsageError", "confirm", "prompt", "ask", "is_yes", "refuse",
@@ -30,9 +30,9 @@ SHOWN = {
     "PortInUse", "StoreCorrupt", "StoreFileUnusable", "StoreUnavailable", "Unresolved", "report", "_stop", "_problem",
     "Problem", "NotCarried", "Remark", "comment",
 }  # fmt: skip
-"""What is handed to these is read by people."""
+"""Functions and classes whose arguments people read."""
 WORDLESS = {"code", "script", "style"}
-"""Elements whose text is typed, or read by a browser."""
+"""Elements whose text people type, or only a browser reads."""
 
 
 def called(node: ast.Call) -> str:
@@ -43,7 +43,7 @@ def called(node: ast.Call) -> str:
 
 
 def unmarked(node: ast.AST) -> Iterator[ast.Constant]:
-    """Texts of this expression that no mark stands around."""
+    """The sentences in this expression that no mark encloses."""
     if isinstance(node, ast.Call) and called(node) in MARKS:
         return
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and SENTENCE.search(node.value):
@@ -53,14 +53,14 @@ def unmarked(node: ast.AST) -> Iterator[ast.Constant]:
 
 
 def bare(source: str) -> list[str]:
-    """Sentences for people in this Python text that are in no catalogue."""
+    """Sentences for people in this Python source that are not marked for translation."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and called(node) in SHOWN]
     arguments = [argument for call in calls for argument in (*call.args, *(word.value for word in call.keywords))]
     return [f"{node.lineno}: {node.value!r}" for argument in arguments for node in unmarked(argument)]
 
 
 def bare_in_template(source: str) -> list[str]:
-    """The same for a template: what stands between its tags, and in the attributes that are read out."""
+    """The same for a template: the text between its tags, and in the attributes that are read aloud or shown."""
     source = re.sub(r"\{%-?\s*trans\b.*?\bendtrans\s*-?%\}", "", source, flags=re.DOTALL)
     source = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", "", source, flags=re.DOTALL)
     read = re.findall(r"""(?:alt|aria-label|placeholder|title)="([^"]*)\"""", source)
@@ -71,7 +71,8 @@ def bare_in_template(source: str) -> list[str]:
 
 
 FOR_THE_LOG = {"door.py", "guesses.py"}
-"""Why a login was refused: the mail client hears the same ASCII line whatever it was, and only the log tells."""
+"""Modules that say why a login was refused: mail clients get the same ASCII line for any reason, and only the log has
+the reason, in English."""
 MODULES = [
     path
     for name in ("ui/cli", "ui/setup", "config", "config/importers", "stores", "accounts", "host")
@@ -100,7 +101,7 @@ def test_a_sentence_without_its_mark_is_found() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.py")), ids=lambda path: path.name)
 def test_a_wrong_value_is_a_bad_value(path: Path) -> None:
-    """A plain ValueError of a validator would be told as `this value cannot be used here`."""
+    """A validator's plain ValueError would be shown only as `this value cannot be used here`."""
     raised = [
         node.exc
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
@@ -110,7 +111,7 @@ def test_a_wrong_value_is_a_bad_value(path: Path) -> None:
 
 
 def test_said_is_given_its_sentence_and_no_variable() -> None:
-    """scripts/translate.py sees literals only."""
+    """scripts/translate.py finds only literals."""
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and called(node) == "said" and isinstance(node.func, ast.Name):
@@ -118,7 +119,7 @@ def test_said_is_given_its_sentence_and_no_variable() -> None:
 
 
 def marked(path: Path) -> Iterator[str]:
-    """Every literal that a mark of this module is given, in f-strings and conditions too."""
+    """Every literal that this module passes to a mark, in f-strings and conditional expressions too."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MARKS:
             for argument in node.args:
@@ -127,7 +128,7 @@ def marked(path: Path) -> Iterator[str]:
 
 
 def test_each_marked_sentence_is_in_the_catalogue() -> None:
-    """scripts/translate.py does not look into f-strings, and takes only literals."""
+    """scripts/translate.py finds only literals, and none inside f-strings."""
     with (ROOT / "ui" / "locale" / "mail-bridge.pot").open("rb") as stream:
         known = {text for message in read_po(stream) for text in texts(message.id)}
     assert {text for path in ROOT.rglob("*.py") for text in marked(path)} - known == set()

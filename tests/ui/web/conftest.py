@@ -26,7 +26,7 @@ from tests.tokens.fakes import HandClock
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The program's own."""
+    """The event loop that the program itself uses."""
     return {"program": new_event_loop}
 
 
@@ -34,7 +34,7 @@ TOKEN = "CANARY-admin-token"
 
 
 class Buttons(HTMLParser):
-    """What a browser sends with each button of a page that sends a form, by where it leads."""
+    """For each button that sends a form: the target URL, and the fields that a browser would send with it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Buttons(HTMLParser):
 
 
 class Browser:
-    """Follows redirects and keeps cookies, as a browser at http://localhost would."""
+    """Follows redirects and keeps cookies, as a browser on http://localhost would."""
 
     def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
         self.session = session
@@ -79,7 +79,7 @@ class Browser:
             return await response.text()
 
     async def press(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
-        """Open the sign-in page and press its button: status and text of the answer."""
+        """Open the sign-in page and press its button. Returns: status and text of the answer."""
         found = re.search(r'name="form" value="([0-9a-f]+)"', await self.text(path))
         assert found is not None
         async with self.post(path, data={"form": found[1]}, headers=headers or {"Origin": "null"}) as response:
@@ -122,7 +122,7 @@ async def serving(
 
 @asynccontextmanager
 async def browsing(port: int) -> AsyncIterator[Browser]:
-    """One more browser."""
+    """Another browser, with cookies of its own."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         yield Browser(session, port)
 

@@ -1,4 +1,4 @@
-"""Each page with something to show on it, and a Chromium that comes to it as a person does."""
+"""Every page, with content to show, and a Chromium that reaches each as a person would."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ UNREVOKED = Diagnosis.of(
 ADMINISTRATORS = frozenset(
     {"list", "found", "account", "password", "rotated", "forget", "remove", "forgotten", "check", "findings", "welcome"}
 )
-"""The pages of who has come by the administrator's link."""
+"""Pages that only a browser sees that has come by the administrator's link."""
 
 PAGES = {
     "start": "Your mail program, signed in",
@@ -60,7 +60,7 @@ PAGES = {
     "findings": "Check everything",
     "welcome": "First set-up",
 }
-"""Name to heading."""
+"""Each page's name in these tests, and its heading."""
 
 LOOKS: list[dict[str, Any]] = [
     {"color_scheme": "light", "viewport": {"width": 1000, "height": 800}},
@@ -76,7 +76,7 @@ FOCUSED = """() => { const one = document.activeElement;
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def one_chromium() -> AsyncIterator[Chromium]:
-    """For all tests of a module: to start it takes longer than most of them."""
+    """One Chromium for all tests of a module: its start takes longer than most of them."""
     needs("chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=str(program("chromium")), args=["--no-sandbox"])
@@ -86,7 +86,7 @@ async def one_chromium() -> AsyncIterator[Chromium]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def chromium(one_chromium: Chromium) -> AsyncIterator[Chromium]:
-    """As if just started: a context has cookies, cache and pages of its own, and none outlives its test."""
+    """A Chromium as if just started: each context has its own cookies, cache and pages, and none outlives its test."""
     assert one_chromium.contexts == []
     yield one_chromium
     for context in one_chromium.contexts:
@@ -95,14 +95,14 @@ async def chromium(one_chromium: Chromium) -> AsyncIterator[Chromium]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def browser(control: FakeControl, clock: HandClock) -> AsyncIterator[Browser]:
-    """The console, on the loop of Chromium's pipes."""
+    """The console, on the same event loop as the pipes to Chromium."""
     async with serving(control, clock) as browser:
         yield browser
 
 
 @pytest.fixture
 def troubled(control: FakeControl) -> FakeControl:
-    """Something of everything that the pages can show."""
+    """A bridge with an example of everything that the pages can show."""
     control.states |= {
         ALICE: AccountState.TROUBLE,
         "bob@example.com": AccountState.READY,
@@ -121,8 +121,8 @@ def troubled(control: FakeControl) -> FakeControl:
 
 
 async def arrive(page: Page, base: str) -> None:
-    """By the administrator's link, as it stands on a page of another site."""
-    other = f"http://127.0.0.1:{urlsplit(base).port}/"  # to a browser that is not localhost
+    """Follow the administrator's link from a page of another site."""
+    other = f"http://127.0.0.1:{urlsplit(base).port}/"  # to a browser this is another site than localhost
     link = f'<a href="{base}/admin/{TOKEN}">the console</a>'
     await page.route(other, lambda route: route.fulfill(content_type="text/html", body=link))
     await page.goto(other)
@@ -130,15 +130,15 @@ async def arrive(page: Page, base: str) -> None:
 
 
 async def until_it_hears(page: Page) -> None:
-    """Of what happens. (wait_for_function() looks again by eval, which no page of ours lets
-    anybody do: it fails where the first look comes too early.)"""
+    """Wait until the page's stream of events is open. (wait_for_function() polls with eval, which our pages' policy
+    forbids: it would fail if its first poll came too early.)"""
     await page.evaluate(
         "new Promise(open => source.readyState === EventSource.OPEN ? open() : source.addEventListener('open', open))"
     )
 
 
 async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
-    """Go there as a person does."""
+    """Go to this page as a person would."""
     account = f"{base}/accounts/{ALICE}"
     if name in ADMINISTRATORS:
         await page.goto(f"{base}/admin/{TOKEN}")
@@ -183,20 +183,20 @@ async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
 
 
 async def assert_accessible(page: Page) -> None:
-    """Nothing serious to axe-core, nothing wider than the screen, all within reach of the keyboard."""
-    await page.evaluate(axe_core().read_text("utf-8"))  # which the page's own policy would not let in
+    """axe-core finds nothing serious, nothing is wider than the screen, and the keyboard reaches everything."""
+    await page.evaluate(axe_core().read_text("utf-8"))  # the page's own policy would forbid it as a <script>
     assert await page.evaluate(SERIOUS) == []
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     await reach_all(page)
 
 
 async def reach_all(page: Page) -> None:
-    """With the Tab key alone, and each time it shows where one is."""
+    """Reach every control with the Tab key alone; each one shows that it has the focus."""
     reached = 0
     for _ in range(100):
         await page.keyboard.press("Tab")
         focused = await page.evaluate(FOCUSED)
-        if focused is None:  # around once
+        if focused is None:  # the focus has gone round once
             break
         assert focused[1:] == [True, "solid"]
         reached += focused[0]

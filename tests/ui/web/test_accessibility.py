@@ -73,7 +73,7 @@ async def test_what_somebody_is_about_to_copy_stays_selected(
     detail = page.locator(".detail.trouble")
     await detail.select_text()
     for address in ("dave@example.com", "carol.with-a-rather-long-name@subsidiary.example.com"):
-        async with page.expect_response("**/"):  # the second look is behind all that has come of the first one
+        async with page.expect_response("**/"):  # once the second request is answered, the first has had its effect
             troubled.completed_elsewhere(address)
     assert await page.evaluate("getSelection().toString()") == await detail.inner_text()
     await page.evaluate("getSelection().empty()")
@@ -83,7 +83,7 @@ async def test_what_somebody_is_about_to_copy_stays_selected(
 async def test_a_selection_that_was_forgotten_does_not_keep_the_page_as_it_was(
     chromium: Chromium, browser: Browser, troubled: FakeControl
 ) -> None:
-    """A word that was clicked twice by mistake: "ready" may not be true any more."""
+    """Such as a word that was double-clicked by mistake: a "ready" that is selected may no longer be true."""
     page = await chromium.new_page()
     await page.clock.install()
     await page.goto(f"http://localhost:{browser.port}/admin/{TOKEN}")
@@ -138,7 +138,7 @@ async def test_a_page_says_that_the_bridge_has_gone(
 
 
 async def assert_told_until_it_is_back(page: Page, unanswered: str) -> None:
-    """That the bridge has gone; from then on it answers what matches `unanswered`, too."""
+    """The page says that the bridge has gone, until requests that match `unanswered` are answered again."""
     await page.wait_for_selector("[role=alert]:text('mail-bridge does not answer just now')")
     await page.unroute(unanswered)
     await page.wait_for_selector("[role=alert]", state="hidden")
@@ -147,7 +147,7 @@ async def assert_told_until_it_is_back(page: Page, unanswered: str) -> None:
 async def test_what_a_page_says_of_a_bridge_that_has_gone_it_takes_back_by_itself(
     chromium: Chromium, browser: Browser, control: FakeControl
 ) -> None:
-    """Also where its stream has gone on: one look may have found no place, or no descriptor."""
+    """Even if its stream of events has gone on: a single request may have found no free place, or no descriptor."""
     page = await chromium.new_page()
     await visit(page, f"http://localhost:{browser.port}", control, "list")
     await until_it_hears(page)
@@ -197,7 +197,7 @@ async def test_the_page_with_a_code_tells_how_long_it_works_and_when_nobody_wait
     assert "It works for 10 more minutes." in await page.inner_text("main")
     clock.advance(540)
     await page.wait_for_selector("text=It works for 1 more minute.")
-    clock.advance(PAGE_SECONDS)  # or a restart
+    clock.advance(PAGE_SECONDS)  # a restart would have the same effect
     await page.wait_for_selector("h1:text('This sign-in is over')")
 
 

@@ -40,7 +40,7 @@ async def press(
     tick: str = "",
     **headers: str,
 ) -> tuple[int, str, str]:
-    """One of the page's buttons, and perhaps a box: status, path and text of where it leads."""
+    """Press one of the page's buttons, perhaps with a box ticked. Returns: status, path and text of the next page."""
     shown = Buttons(await browser.text(f"{page}/forget" if action == "forget" else page))
     data = {**shown.sent.get(f"{page}/{action}", {})} if form is None else {"form": form}
     if tick:
@@ -66,7 +66,7 @@ async def test_the_page_says_who_signed_in_and_whose_turn_it_is(browser: Browser
     assert f"<dt>Signed in as</dt><dd>{ALICE}</dd>" in text
     assert "Somebody has signed in, but the last attempt" in text
     assert "Opens the mailbox." in text
-    assert text.count("535 5.7.139 &lt;no&gt;") == 2  # once as the last error, once beside the mail server
+    assert text.count("535 5.7.139 &lt;no&gt;") == 2  # as the last error, and beside the mail server
     assert "Whose turn it is: your organization&#39;s mail administrator" in text
     assert text.count("Please forward this to your organization&#39;s mail administrator.") == 2
     assert f'class="button quiet" href="/sign-in/{ALICE}">Sign in again</a>' in text, "it is nobody's turn to do that"
@@ -75,7 +75,7 @@ async def test_the_page_says_who_signed_in_and_whose_turn_it_is(browser: Browser
 async def test_the_page_does_not_say_that_mail_programs_get_in_where_a_mail_server_lets_none(
     browser: Browser, control: FakeControl
 ) -> None:
-    """What a mail server says to a log-in on trial has no part in the account's state: POP3 may be switched off on
+    """A mail server's answer to a trial login does not change the account's state, because POP3 may be switched off on
     purpose."""
     control.states[ALICE] = AccountState.READY
     control.checks[ALICE] = (
@@ -104,7 +104,7 @@ async def test_the_page_has_the_settings_to_copy(browser: Browser, control: Fake
     text = await browser.text(PAGE)
     for copied in ("127.0.0.1", "1143", "[::1]", "1587", "1110", ALICE):
         assert f'<code class="copy">{copied}</code>' in text
-    assert "the name of this computer</td>" in text  # which is nothing to copy
+    assert "the name of this computer</td>" in text  # a description, so not marked as text to copy
     assert "SSL/TLS" in text
 
 
@@ -129,7 +129,7 @@ async def test_every_address_that_the_configuration_takes_has_its_pages(
 
 
 async def test_an_address_is_the_same_in_other_letters(browser: Browser, control: FakeControl) -> None:
-    """As a person types it."""
+    """As people type it: in upper or lower case."""
     control.leftovers = (Leftover("dora@example.com", True, True),)
     await browser.as_administrator()
     for path, address in ((ALICE.upper(), ALICE), ("Dora@Example.com/forget", "dora@example.com")):
@@ -155,7 +155,7 @@ async def test_nobody_else_can_press_a_button(browser: Browser, control: FakeCon
     await browser.as_administrator()
     administrators = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(PAGE))
     async with browsing(browser.port) as other:
-        own = re.search(r'name="form" value="([0-9a-f]+)"', await other.text(f"/sign-in/{ALICE}"))  # as everybody may
+        own = re.search(r'name="form" value="([0-9a-f]+)"', await other.text(f"/sign-in/{ALICE}"))  # open to all
         assert administrators is not None
         assert own is not None
         for form in (administrators[1], own[1]):
@@ -196,7 +196,7 @@ async def test_the_password_is_shown_on_request_and_nowhere_else(
     assert (status, path) == (200, f"{PAGE}/password")
     assert "CANARY-&lt;password&gt;" in text
     assert "CANARY-" not in await browser.text(PAGE)
-    async with browser.get(f"{PAGE}/password", allow_redirects=False) as response:  # what a history leads to
+    async with browser.get(f"{PAGE}/password", allow_redirects=False) as response:  # from the history
         assert (response.status, response.headers["Location"]) == (303, PAGE)
         assert response.headers["Cache-Control"] == "no-store"
         assert await response.text() == ""
@@ -259,11 +259,11 @@ async def test_signing_out_asks_first(browser: Browser, control: FakeControl) ->
     status, path, text = await press(browser, "forget")
     assert (status, path) == (200, PAGE)
     assert control.states[ALICE] is AccountState.SIGN_IN
-    assert f'href="{PAGE}/forget"' not in text  # nobody is signed in any more
+    assert f'href="{PAGE}/forget"' not in text  # because nobody is signed in any more
 
 
 async def test_signing_out_somebody_of_a_domain_leads_to_the_list(browser: Browser, control: FakeControl) -> None:
-    """Without a sign-in there is no such account, and its page would be one that does not exist."""
+    """An account of a whole domain exists only while it is signed in: its page is gone with the sign-in."""
     control.states[CAROL] = AccountState.READY
     await browser.as_administrator()
     status, path, text = await press(browser, "forget", page=f"/accounts/{CAROL}")
@@ -338,7 +338,7 @@ async def test_the_mail_servers_are_tried_on_request(browser: Browser, control: 
     assert "Not tried since mail-bridge was started." in await browser.text(PAGE)
     control.checks_found[ALICE] = (ProtocolCheck("imap", True),)
     status, path, text = await press(browser, "check")
-    assert (status, path) == (200, PAGE)  # a reload tries nothing again
+    assert (status, path) == (200, PAGE)  # so a reload does not repeat the trial
     assert "Opens the mailbox." in text
 
 
@@ -361,7 +361,7 @@ async def test_what_a_button_could_not_do_is_told_on_the_page(browser: Browser, 
 async def test_the_address_of_a_buttons_answer_leads_to_the_page_and_does_nothing(
     browser: Browser, control: FakeControl, action: str
 ) -> None:
-    """A browser asks for it anew after a restart, for a tab that it has put away, or from its address bar."""
+    """A browser requests this address again after its restart, for an unloaded tab, or from its address bar."""
     async with browser.get(f"{PAGE}/{action}") as answer:
         assert answer.status == 404
     await browser.as_administrator()

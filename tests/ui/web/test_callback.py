@@ -1,4 +1,4 @@
-"""The redirect: the right answer once, and nothing else."""
+"""The redirect: the right answer is accepted once, and nothing else is."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_a_page_that_is_reloaded_while_the_sign_in_is_completed_gets_its_r
     browser: Browser, control: FakeControl
 ) -> None:
     path = f"/?code=CANARY-c&state={await begun(control)}"
-    control.gate.clear()  # the code is redeemed and the mail servers are tried: half a minute, on a bad day
+    control.gate.clear()  # redeeming the code and trying the mail servers can take half a minute on a bad day
     async with asyncio.TaskGroup() as group:
         first = group.create_task(browser.text(path))
         while not control.completions:
@@ -109,7 +109,7 @@ async def test_a_page_that_is_reloaded_while_the_sign_in_is_completed_gets_its_r
         first.cancel()
     reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost:{browser.port}\r\nConnection: close\r\n\r\n".encode())
-    async with browser.get(path.replace("CANARY-c", "CANARY-guess")) as response:  # by who knows nothing but the state
+    async with browser.get(path.replace("CANARY-c", "CANARY-guess")) as response:  # somebody who knows only the state
         assert "This sign-in is over" in await response.text()
     control.gate.set()
     head = (await reader.read()).decode()
@@ -187,7 +187,7 @@ async def test_what_is_no_answer_of_a_provider_never_reaches_the_bridge(
 ) -> None:
     state = await begun(control)
     async with browser.get("/?" + query.format(state=state)) as response:
-        assert response.status == (200 if "%FF" in query else 404)  # not UTF-8: read as no parameter at all
+        assert response.status == (200 if "%FF" in query else 404)  # not UTF-8: as if there were no parameters
     assert control.completions == []
     async with browser.get(f"/?code=CANARY-c&state={state}") as response:
         assert "is signed in" in await response.text()
@@ -196,7 +196,7 @@ async def test_what_is_no_answer_of_a_provider_never_reaches_the_bridge(
 async def test_an_error_without_a_state_is_explained_in_our_words_and_changes_nothing(
     browser: Browser, control: FakeControl
 ) -> None:
-    """As league/oauth2-server before its version 9 sends people back whose scopes it does not know."""
+    """league/oauth2-server before its version 9 sends people back like this if it does not know a requested scope."""
     state = await begun(control)
     theirs = "&error_description=WIN+a+prize&hint=WIN&message=WIN"
     for error, ours in (("invalid_scope", "one of the `scopes`"), ("access_denied", "was declined")):
@@ -285,7 +285,7 @@ async def test_trap_24_peer_05_a_thousand_stray_requests_do_not_disturb_a_sign_i
         (ProviderRefused("AADSTS7000222 secret expired"), ["administrator must act", "AADSTS7000222 secret expired"]),
         (UpstreamUnavailable("no route"), ["The mail server does not answer", "no route"]),
         (
-            UpstreamRefused("IMAP is disabled"),  # where no id_token says who it was: mostly somebody else
+            UpstreamRefused("IMAP is disabled"),  # no id_token says who signed in: usually it was somebody else
             ["refuses this account", "with another account", "forward this text", "IMAP is disabled"],
         ),
         (StoreUnavailable("locked keyring"), ["could not be saved", "locked keyring"]),

@@ -1,4 +1,4 @@
-"""When a visitor's connection is read, and what aiohttp has to have for it."""
+"""When a visitor's connection is read, and which of aiohttp's internals that needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.ui.web.test_turns import visitors
 
 
 class Line(asyncio.ReadTransport):
-    """Notes whether it would read."""
+    """Records whether it would be read at the moment."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 4711)})
@@ -79,14 +79,14 @@ def test_aiohttp_may_pause_before_anything_has_come(line: Line, pace: Pace) -> N
 @pytest.mark.parametrize("octets", [524_500, 525_000, 528_500, 2_000_000])
 @pytest.mark.parametrize("size", [0, 250], ids=["whole", "in chunks"])
 async def test_a_body_that_waits_for_its_reader_comes_whole(octets: int, size: int) -> None:
-    """aiohttp keeps 512 KiB, then wants nothing; then it goes on by itself, with what it has."""
+    """aiohttp buffers 512 KiB, then pauses the transport; later it goes on by itself, from its buffer first."""
     sent = random.Random(octets).randbytes(octets)
     kept = 0
 
     async def handler(request: web.Request) -> web.StreamResponse:
         nonlocal kept
         quiet = 0
-        while quiet < 100:  # turns: then nothing more comes
+        while quiet < 100:  # turns of the loop without a new octet: nothing more will come
             quiet = quiet + 1 if kept == request.content.total_bytes else 0
             kept = request.content.total_bytes
             await asyncio.sleep(0)
@@ -105,7 +105,7 @@ async def test_a_body_that_waits_for_its_reader_comes_whole(octets: int, size: i
 
 
 async def test_who_goes_in_the_middle_of_his_form_is_nobody_to_warn_of(log: io.StringIO) -> None:
-    """A tab that is closed: what he sent was not unreadable, and nobody reads an answer."""
+    """A tab that was closed: the request was not unreadable, and nobody is there to read an answer."""
     begun, over = asyncio.Event(), asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -125,9 +125,10 @@ async def test_who_goes_in_the_middle_of_his_form_is_nobody_to_warn_of(log: io.S
     assert "warning" not in log.getvalue()
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1", "2.0"])  # of others aiohttp makes an error
+@pytest.mark.parametrize("version", ["1.0", "1.1", "2.0"])  # aiohttp rejects all others
 async def test_the_answer_is_in_a_version_that_we_speak(version: str) -> None:
-    """RFC 9110 section 2.5; found by scripts/fuzz.py: aiohttp answers in the request's version, whatever that is."""
+    """RFC 9110 section 2.5. aiohttp by itself answers in the request's version, whatever that is: scripts/fuzz.py found
+    it."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.Response(text=await request.text())
@@ -141,7 +142,7 @@ async def test_the_answer_is_in_a_version_that_we_speak(version: str) -> None:
 
 
 async def test_so_is_each_answer_to_requests_that_come_in_one_piece() -> None:
-    """Behind the end of a body that says no length, heads are not told apart before aiohttp has them."""
+    """The end of a chunked body is known only once it is parsed: heads that follow reach aiohttp together with it."""
     has_begun = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -160,8 +161,8 @@ async def test_so_is_each_answer_to_requests_that_come_in_one_piece() -> None:
 
 
 async def test_aiohttp_has_the_private_names_that_we_go_by() -> None:
-    """_request_count, how many requests were taken apart; _messages, those of them whose turn has not come, each with
-    the reader of its body. If this fails, an update of aiohttp has changed what connection.py goes by."""
+    """_request_count is how many requests were parsed; _messages are those of them that are not yet handled, each with
+    the reader of its body. If this fails, an update of aiohttp has changed what connection.py relies on."""
     assert {"_request_count", "_messages"} <= set(web.RequestHandler.__slots__)
     seen = list[tuple[int, str, bool]]()
 
@@ -175,14 +176,14 @@ async def test_aiohttp_has_the_private_names_that_we_go_by() -> None:
         return web.Response()
 
     async with visitors(look) as (head, come), asyncio.timeout(30):
-        reader, writer = come[0]  # who has asked for one page already
+        reader, writer = come[0]  # this visitor has already requested one page
         writer.write(head("Content-Length: 0\r\n") + head("Content-Length: 3\r\n"))
         assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
     assert seen == [(3, "POST", False)]
 
 
 def test_no_aiohttp_is_let_in_that_has_not_what_is_used() -> None:
-    """web.RequestKey came with 3.14.0: with an older one, which pip leaves where it is, no page could be loaded."""
+    """web.RequestKey came with 3.14.0: with an older aiohttp, which pip would not replace, no page could be loaded."""
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8"))["project"]
     (oldest,) = (line.partition(">=")[2] for line in project["dependencies"] if line.startswith("aiohttp>="))
     assert tuple(map(int, oldest.split("."))) >= (3, 14)

@@ -1,4 +1,4 @@
-"""Each request is answered once, in order, to who has asked, however its octets come."""
+"""Each request is answered once, in order, and to the visitor who sent it, however its octets arrive."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOST = "console"
 
 @contextlib.asynccontextmanager
 async def site(*routes: web.RouteDef) -> AsyncIterator[int]:
-    """Answers at this port to those who name HOST."""
+    """A site that answers requests with the Host header HOST. Yields: its port."""
     (sock,) = bind("127.0.0.1", 0, what="console")
     port = sock.getsockname()[1]
     console = Site(frozenset({HOST}), lambda: "en", console_cap())
@@ -37,7 +37,7 @@ def head(start: str, *lines: str) -> bytes:
 
 DIALOGUES = 300
 AT_ONCE = 30
-"""Visitors who share the turns."""
+"""Visitors who are served at the same time."""
 BAD = [
     b"GET / HTTP/1.1\r\n\r\n",  # no host
     b"GET / HTTP/1.1\r\nHost: console\r\nHost: console\r\n\r\n",
@@ -49,7 +49,8 @@ BAD = [
     b"POST / HTTP/1.1\r\nHost: console\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
 ]
-"""What no two programs may understand in different ways: RFC 9112 sections 3.2, 5.1, 5.2, 6.1 and 6.3."""
+"""Requests that two programs could understand differently, and that must be refused: RFC 9112 sections 3.2, 5.1, 5.2,
+6.1 and 6.3."""
 
 
 def chunked(dice: random.Random, body: bytes) -> bytes:
@@ -62,7 +63,7 @@ def chunked(dice: random.Random, body: bytes) -> bytes:
 
 
 def request(dice: random.Random, number: str, *, is_last: bool) -> tuple[bytes, str]:
-    """Its octets, and what the page sees of it."""
+    """A random request. Returns: its octets, and what the page sees of it."""
     method, lines = (
         dice.choice(["GET", "HEAD", "POST", "POST"]),
         [f"X-Number: {number}", f"X: {'x' * dice.choice([0, 9000])}"],
@@ -88,8 +89,11 @@ def seen_of(number: str, method: str, body: bytes) -> str:
 
 
 async def told(port: int, dice: random.Random, said: bytes) -> list[str]:
-    """What comes for these octets, which are cut somewhere. Who is refused may not be heard to the end, and is reset:
-    the answer waits in the socket all the same, which asyncio's streams throw away."""
+    """Send these octets in random pieces. Returns: the answers.
+
+    A refused visitor's request may not be read to its end, which resets the connection. The answer is still in the
+    socket's buffer then, but asyncio's streams would throw it away.
+    """
     loop, got = asyncio.get_running_loop(), b""
     most = dice.choice([3, 500, 5000, 10**6])
     with socket.socket() as sock:
@@ -126,7 +130,7 @@ async def test_each_request_is_answered_once_and_in_order_however_its_octets_com
         if end == "bad":
             got = await told(port, mine, said + mine.choice(BAD))
             assert got.pop() == "400"
-            expected = expected[: len(got)]  # aiohttp drops what it has read together with what it cannot
+            expected = expected[: len(got)]  # aiohttp drops requests that it read in one piece with a bad one
         else:
             got = await told(port, mine, said)
         assert got == expected, (number, end)

@@ -1,4 +1,5 @@
-"""The console is loaded for the first who comes: who waits is answered, the loop goes on, trouble stays small."""
+"""The console is loaded for its first visitor: those who wait meanwhile are answered, the loop goes on, and a failure
+stays small."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ class Porch:
         self.is_loading = threading.Event()
         self.loaded_in: list[threading.Thread] = []
         self.problems: list[Exception] = []
-        """One for each attempt that shall fail."""
+        """The exception for each attempt that shall fail."""
         self._control = control
 
     def load(self) -> Site:
@@ -58,7 +59,7 @@ class Porch:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def ask(self) -> bytes:
-        """One visitor, who asks at once: all of the answer; nothing after a reset."""
+        """One visitor, who sends a request at once. Returns: the whole answer; nothing after a reset."""
         reader, writer = await self.come()
         writer.write(self.request)
         try:
@@ -84,7 +85,7 @@ async def opened(porch: Porch) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            porch.may_load.set()  # else a test that fails would hang
+            porch.may_load.set()  # otherwise a failing test would hang
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -111,7 +112,7 @@ async def test_who_comes_while_it_is_loaded_is_answered_and_the_loop_goes_on(por
         gone = (await porch.come())[1]
         gone.write(porch.request)
         gone.close()
-        await until(porch.is_loading.is_set)  # this loop runs while the other thread waits
+        await until(porch.is_loading.is_set)  # this loop runs on while the other thread waits
         assert not any(visitor.done() for visitor in asking)
         porch.may_load.set()
         answers = await asyncio.gather(*asking)
@@ -126,7 +127,7 @@ async def test_who_comes_while_it_is_loaded_is_answered_and_the_loop_goes_on(por
 async def test_who_was_taken_just_before_it_is_loaded_or_over_does_not_wait_for_ever(
     porch: Porch, is_loaded: bool, is_over: bool
 ) -> None:
-    """A loop asks who answers in one turn, and says that the connection is made in the next."""
+    """The event loop asks for a protocol in one turn, and calls its connection_made() in the next."""
     ours, accepted = tcp_pair()
     reader, writer = await asyncio.open_connection(sock=ours)
     writer.write(porch.request)
@@ -141,7 +142,7 @@ async def test_who_was_taken_just_before_it_is_loaded_or_over_does_not_wait_for_
     if is_over:
         await asyncio.get_running_loop().connect_accepted_socket(lambda: late, accepted)
         async with asyncio.timeout(20):
-            with contextlib.suppress(ConnectionResetError):  # what it asked is not read any more
+            with contextlib.suppress(ConnectionResetError):  # its request is no longer read
                 assert await reader.read() == b""
     writer.close()
 
@@ -169,7 +170,7 @@ async def test_without_a_thread_to_load_it_in_that_is_logged_in_a_line(
 
 
 async def test_without_a_descriptor_for_a_part_of_it_that_is_logged_in_a_line(porch: Porch, log: io.StringIO) -> None:
-    """Python's own files, and those that the system loads for it."""
+    """For one of Python's own files (OSError), and for a shared library that the system loads (ImportError)."""
     words = os.strerror(errno.EMFILE)
     porch.problems = [OSError(errno.EMFILE, words), ImportError(f"x.so: cannot open shared object file: {words}")]
     async with opened(porch):
@@ -181,7 +182,7 @@ async def test_without_a_descriptor_for_a_part_of_it_that_is_logged_in_a_line(po
 
 
 class Refused(asyncio.Protocol):
-    """As aiohttp's where the system sets no keepalive for a visitor that has gone."""
+    """Fails as aiohttp's protocol does where the system refuses to set keepalive for a visitor that has gone."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -217,7 +218,7 @@ async def test_only_so_many_wait_until_it_is_loaded_and_who_leaves_makes_room(
         asking = group.create_task(porch.ask())
         await until(porch.is_loading.is_set)
         gone = (await porch.come())[1]
-        while await porch.ask() != b"":  # until both are in
+        while await porch.ask() != b"":  # until both places are taken
             pass
         waiting = porch.doors._owner
         assert isinstance(waiting, doors._Porch)
@@ -248,7 +249,7 @@ async def test_who_says_more_than_any_browser_before_it_is_loaded_is_sent_away(
 async def test_who_says_much_at_a_time_before_it_is_loaded_is_heard_out_afterwards(
     porch: Porch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a provider's form, say: until then no more than the first piece is taken."""
+    """Such as a provider's long form: until the console is loaded, only the first piece is read."""
     monkeypatch.setattr(doors, "FIRST_WORDS", 1024)
     request = porch.request.removesuffix(b"\r\n") + b"X: " + b"x" * 2000 + b"\r\n\r\n"
     porch.may_load.clear()
@@ -296,7 +297,7 @@ async def test_where_nobody_has_come_leaving_waits_for_nobody(porch: Porch) -> N
 
 
 async def test_who_has_led_the_doors_elsewhere_does_not_close_them(porch: Porch) -> None:
-    """The set-up ends a while after the bridge that it has made has begun."""
+    """The set-up ends some time after the bridge that it configured has taken over its doors."""
     async with contextlib.AsyncExitStack() as second:
         async with contextlib.AsyncExitStack() as first:
             for stack in (first, second):
@@ -326,7 +327,7 @@ async def test_leaving_with_a_visitor_who_came_in_the_same_moment_loads_nothing(
     ours, theirs = socket.socketpair()
     transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
     async with answering_once_asked(porch.doors, porch.load):
-        await asyncio.sleep(0)  # until somebody waits for visitors
+        await asyncio.sleep(0)  # until the task that waits for visitors runs
         visitor = porch.doors.greeted()
         transport.set_protocol(visitor)
         visitor.connection_made(transport)

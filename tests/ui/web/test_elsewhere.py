@@ -1,4 +1,4 @@
-"""Sign-ins whose browser is on another computer: a code to type, or an address to bring back."""
+"""Sign-ins with a browser on another computer: by a code to type there, or by an address to bring back from there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def form_field(browser: Browser, path: str = f"/sign-in/{ALICE}") -> str:
 
 
 async def begin_with_code(browser: Browser, control: FakeControl) -> tuple[str, str]:
-    """Path and text of the page with the code."""
+    """Begin a sign-in by device code. Returns: path and text of the page with the code."""
     control.user_code = "ABCD-<1234>"
     form = {"form": await form_field(browser)}
     async with browser.post(f"/sign-in/{ALICE}", data=form, headers=OWN) as response:
@@ -48,7 +48,7 @@ async def test_the_code_is_shown_with_where_to_type_it(browser: Browser, control
 
 
 async def until_done(browser: Browser, path: str) -> str:
-    """The page reloads itself; here it is reloaded until it leads on."""
+    """Reload the page, as it does by itself, until it redirects to the result. Returns: that page."""
     async with asyncio.timeout(60):
         while True:
             async with browser.get(path) as response:
@@ -124,7 +124,7 @@ async def test_the_same_sign_in_has_one_page_however_often_the_button_is_pressed
 
 
 async def test_a_sign_in_of_somebody_else_has_a_page_of_its_own(browser: Browser, control: FakeControl) -> None:
-    """Nobody else's code, nor its end; and nobody guesses where it is."""
+    """The page shows nobody else's code, nor how another sign-in ended, and nobody can guess its address."""
     own, _ = await begin_with_code(browser, control)
     control.attempt = "another"
     theirs, _ = await begin_with_code(browser, control)
@@ -144,7 +144,7 @@ async def test_a_second_sign_in_waits_anew(browser: Browser, control: FakeContro
         control.completed_elsewhere(ALICE)
         await until_done(browser, path)
         async with asyncio.timeout(60):
-            await control.abandoned.wait()  # nobody waits any more: the notices are let go
+            await control.abandoned.wait()  # nobody waits any more, so the console has unsubscribed from the notices
         control.abandoned.clear()
 
 
@@ -156,7 +156,7 @@ async def test_a_bridge_that_goes_away_ends_the_wait_not_the_console(browser: Br
     control.bus.publish(Forgotten(ALICE))
     async with asyncio.timeout(60):
         await control.abandoned.wait()
-    control.notices_end = None  # it is there again
+    control.notices_end = None  # the bridge is back
     assert (await begin_with_code(browser, control))[0] == path
     async with asyncio.timeout(60):
         await control.following.wait()
@@ -166,7 +166,7 @@ async def test_a_bridge_that_goes_away_ends_the_wait_not_the_console(browser: Br
 
 @pytest.mark.parametrize("page", ["waiting", "done"])
 async def test_a_page_that_nobody_was_given_is_not_there(browser: Browser, page: str) -> None:
-    """Nor is it after a restart, for who was given one before."""
+    """After a restart the same answer goes to a browser that was given such a page before."""
     async with browser.get(f"/{page}/forged") as response:
         assert response.status == 404
         text = await response.text()
@@ -178,12 +178,12 @@ async def test_a_page_that_nobody_was_given_is_not_there(browser: Browser, page:
 
 
 async def begin_elsewhere(browser: Browser) -> tuple[str, str]:
-    """The provider's link to take along, and the form's field."""
+    """Begin a sign-in for another browser. Returns: the provider's link to open there, and the form's field."""
     form = {"form": await form_field(browser), "elsewhere": "1"}
     async with browser.post(f"/sign-in/{ALICE}", data=form, headers=OWN) as response:
         text = await response.text()
     assert "http-equiv" not in text  # this browser stays here
-    link = re.search(r'<code class="copy">([^<]+)</code>', text)  # text: of a field w3m shows the first 20 letters
+    link = re.search(r'<code class="copy">([^<]+)</code>', text)  # not an <input>: w3m shows only 20 letters
     field = re.search(r'name="form" value="([0-9a-f]+)"', text)
     assert link is not None
     assert field is not None
@@ -218,7 +218,7 @@ async def test_what_is_no_such_address_is_explained_and_can_be_corrected(
 
 
 async def test_the_form_for_the_address_is_there_when_the_browser_asks_for_it_anew(browser: Browser) -> None:
-    """After a restart, say, where the address was wrong before."""
+    """Such as after a restart, if the address that was pasted before was wrong."""
     async with browser.get("/paste") as response:
         assert response.status == 200
         assert 'action="/paste"' in await response.text()
@@ -231,7 +231,7 @@ async def test_who_declines_elsewhere_is_told_for_which_address(browser: Browser
 
 
 async def test_a_code_can_be_typed_elsewhere_as_it_is(browser: Browser, control: FakeControl) -> None:
-    """There is no address to bring back."""
+    """With a device code there is no address to bring back."""
     control.user_code = "ABCD"
     form = {"form": await form_field(browser), "elsewhere": "1"}
     async with browser.post(f"/sign-in/{ALICE}", data=form, headers=OWN) as response:

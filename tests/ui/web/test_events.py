@@ -68,7 +68,7 @@ async def test_a_change_that_comes_with_the_end_of_a_silence_is_told(control: Fa
             assert await block(response) == b":"
             await control.following.wait()
             control.bus.publish(Forgotten(ALICE))
-            time.sleep(0.2)  # the loop is held up, and learns of both at the same moment
+            time.sleep(0.2)  # blocks the loop, which then learns of the notice and of the timeout at the same moment
             assert b"data: changed" in [await block(response) for _ in range(3)]
 
 
@@ -80,11 +80,11 @@ async def test_there_is_a_bounded_number_of_streams(control: FakeControl, clock:
             assert await block(response) == b":"
         async with browser.get("/events") as response:
             assert response.status == 503
-        assert ALICE in await browser.text("/")  # all else goes on
+        assert ALICE in await browser.text("/")  # everything else goes on
         await stack.aclose()
         await control.abandoned.wait()
         async with asyncio.timeout(60):
-            while True:  # the console notices with what it sends next that a browser has gone
+            while True:  # the console notices that a browser has gone when it sends the next line to it
                 async with browser.get("/events") as response:
                     if response.status == 200:
                         return
@@ -110,14 +110,14 @@ async def test_a_bridge_that_goes_away_ends_the_stream_quietly(control: FakeCont
             await control.following.wait()
             control.notices_end = BridgeError("the bridge has gone")
             control.bus.publish(Forgotten(ALICE))
-            async with asyncio.timeout(60):  # with the next sign of life it would end, too
+            async with asyncio.timeout(60):  # less than keep_alive, whose next line would end the stream, too
                 await response.content.read()
         assert ALICE in await browser.text("/")
 
 
 @pytest.mark.parametrize("path", ["/", f"/accounts/{ALICE}"])
 async def test_without_script_no_browser_says_that_the_bridge_has_gone(browser: Browser, path: str) -> None:
-    """w3m and lynx know no `hidden`: what stands in the page is shown."""
+    """w3m and lynx ignore `hidden` and would show the sentence: so it is in an attribute, not in the text."""
     await browser.as_administrator()
     text = await browser.text(path)
     assert "does not answer just now" in text

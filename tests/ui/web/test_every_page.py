@@ -1,4 +1,4 @@
-"""No page without a look at it: each template, each kind that a template can show, each route of the console."""
+"""Every page is looked at: each template, each kind of content that a template can show, each route of the console."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ TEMPLATES = {
     "check.html": "findings",
     "welcome.html": "welcome",
 }
-"""Each page's template, and under which name of PAGES it is looked at."""
+"""Each template, and the name in PAGES under which it is looked at."""
 
 SET_UP = {
     f"setup_{step}.html" for step in ("provider", "settings", "accounts", "summary", "start", "stranger", "again")
 }
-"""Before there is a console: tests/e2e/test_first_run.py looks at each step, tests/ui/web/test_setup.py at the rest."""
+"""Pages from before there is a console: tests/e2e/test_first_run.py looks at each step, test_setup.py at the rest."""
 
 ROUTES = {
     "/": {"start", "list", "found", "ready", "denied"},
@@ -90,7 +90,7 @@ ROUTES = {
     "/favicon.ico": "no page",
     "/metrics": "no page",
 }
-"""Each route outside /api/, and where in PAGES it is looked at."""
+"""Each route outside /api/, and the names in PAGES under which it is looked at."""
 
 WRONG_PERSON = AuthorizationFailed("bob@example.com has signed in, not alice@example.com.", code="wrong_person")
 ENDED: dict[str, BridgeError | None] = {
@@ -116,14 +116,14 @@ BEGUN: dict[str, BridgeError | None] = {
 
 
 async def ended(page: Page, base: str, control: FakeControl, kind: str) -> None:
-    """A sign-in comes back."""
+    """Go to the page of a sign-in that has ended like this."""
     state = state_of((await control.begin_authorization(ALICE)).url)
     control.problem = ENDED[kind]
     await page.goto(f"{base}/?code=c&state={state}")
 
 
 async def begun(page: Page, base: str, control: FakeControl, kind: str) -> None:
-    """A sign-in is to begin, and does not."""
+    """Go to the page of a sign-in that could not begin."""
     await page.goto(f"{base}/sign-in/{'nobody@example.com' if kind == 'unknown' else ALICE}")
     if kind == "again":
         await page.context.clear_cookies()
@@ -132,7 +132,7 @@ async def begun(page: Page, base: str, control: FakeControl, kind: str) -> None:
 
 
 async def broken(page: Page, base: str, control: FakeControl, kind: str) -> None:
-    """Something is not as the browser thinks."""
+    """Go to the page of a request that the console cannot answer as asked."""
 
     async def too_much(route: Route) -> None:
         form = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -216,7 +216,8 @@ def test_every_kind_that_a_template_can_show_is_looked_at() -> None:
 
 
 def test_nothing_has_a_name_that_has_no_role_for_one() -> None:
-    """ARIA 1.2 forbids a name for a paragraph and preformatted text; readers leave it out, or say only that."""
+    """ARIA 1.2 forbids names for paragraphs and preformatted text; screen readers skip such a name, or read nothing
+    else."""
     templates = [file.name for file in resources.files("bridge.ui.web").joinpath("templates").iterdir()]
     named = [
         tag
@@ -250,7 +251,7 @@ async def test_each_name_shows_the_template_that_it_stands_for(
     get_template = rendering._templates().get_template
 
     def noted(name: str, parent: str | None = None, **more: Any) -> object:
-        if parent is None:  # else it is what a page is built on
+        if parent is None:  # otherwise it is the layout that a page extends
             rendered.append(name)
         return get_template(name, parent, **more)
 
@@ -279,4 +280,4 @@ async def test_each_kind_of_a_page_is_accessible(
         texts.add(await page.inner_text("main"))
         await assert_accessible(page)
         await context.close()
-    assert len(texts) == len(kinds)  # each says something of its own
+    assert len(texts) == len(kinds)  # each kind has a text of its own

@@ -1,4 +1,4 @@
-"""What is kept for a while, for people who share its place."""
+"""Entries that are kept for a while, in a table whose places several users share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_beyond_the_limit_the_oldest_goes_of_whoever_has_the_most() -> None:
 
 
 class Counted(str):
-    """A user who can be counted: each look at him is."""
+    """A user ID that counts how often it is hashed."""
 
     looks = 0
 

@@ -1,4 +1,5 @@
-"""Whose browser it is: sessions, links and connections by OS user; forms and cookies of one console."""
+"""Whose browser sends a request: sessions, links and connections belong to an OS user; forms and cookies to one
+console."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ ME, COLLEAGUE, ROOT, NOT_TOLD = "1000", "1001", "0", ""
 
 
 class Users(NoUser):
-    """Each connection is that of `user`, as of its beginning."""
+    """Every connection belongs to whoever `user` is when it begins."""
 
     user = ME
 
@@ -48,7 +49,7 @@ async def browser(control: FakeControl, users: Users) -> AsyncIterator[Browser]:
 
 
 async def sees_all(port: int, cookies: dict[str, str]) -> bool:
-    """Whether the list of accounts is for a new browser with these cookies."""
+    """True if a new browser with these cookies is shown the list of accounts."""
     async with browsing(port) as browser:
         browser.session.cookie_jar.update_cookies(cookies, URL(browser.base))
         return BOB in await browser.text("/")
@@ -107,7 +108,7 @@ async def test_a_form_is_compared_in_constant_time_and_is_for_its_user_and_brows
 
 
 async def test_a_session_is_found_among_what_other_programs_on_localhost_keep(browser: Browser) -> None:
-    """Cookies know no ports."""
+    """Cookies of localhost go to every port there."""
     await browser.as_administrator()
     ((name, value),) = cookies_of(browser).items()
     for header, is_found in (
@@ -126,7 +127,8 @@ async def test_a_session_is_found_among_what_other_programs_on_localhost_keep(br
 
 
 def test_no_page_has_all_cookies_taken_apart() -> None:
-    """32 KiB of them, `a;a;a;`, are 65 ms of aiohttp's, again and again for whoever is on the machine."""
+    """aiohttp takes 65 ms to parse 32 KiB of cookies like `a;a;a;`, and any program on this machine can send them again
+    and again."""
     pages = Path(guards.__file__).parent
     assert [file.name for file in pages.glob("*.py") if re.search(r"\.cookies\b", file.read_text("utf-8"))] == []
 
@@ -134,7 +136,8 @@ def test_no_page_has_all_cookies_taken_apart() -> None:
 async def test_a_field_is_for_its_cookie_and_its_console_alone(
     browser: Browser, control: FakeControl, users: Users
 ) -> None:
-    """Else a program that was shown a form could have it sent by the browser of whoever opens the program's page."""
+    """Otherwise a program could fetch a form for itself, and make the browser of anybody who opens the program's page
+    send it."""
     path, mark = f"/sign-in/{ALICE}", 'name="form" value="'
     async with serving(control, attendants=users) as another, browsing(browser.port) as mine:
         cookies = {f"mail_bridge_form_{port}": "x" * 43 for port in (browser.port, another.port)}
@@ -162,7 +165,8 @@ async def test_the_admin_token_is_compared_in_constant_time(browser: Browser, mo
 
 
 async def test_cookies_name_the_port_and_are_out_of_reach(browser: Browser) -> None:
-    """Of localhost they go to every port. A link in a mail may lead to the sign-in page, and to no administrator's."""
+    """Cookies of localhost go to every port. A link in a mail may lead to the sign-in page, but not to an
+    administrator's."""
     set_cookies = []
     for path in (f"/sign-in/{ALICE}", f"/admin/{TOKEN}"):
         async with browser.get(path, allow_redirects=False) as response:
@@ -197,7 +201,7 @@ async def test_a_form_that_does_not_arrive_is_waited_for_only_so_long(
 async def test_a_sign_in_is_counted_for_the_user_who_has_begun_it(
     browser: Browser, control: FakeControl, users: Users
 ) -> None:
-    """A colleague who begins hundreds leaves room for others."""
+    """So a colleague who begins hundreds of sign-ins leaves room for others."""
     for user in (ME, COLLEAGUE):
         users.user = user
         async with browsing(browser.port) as own:
@@ -229,7 +233,7 @@ async def test_one_user_has_half_of_the_places_and_a_share(control: FakeControl,
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[bool]:
-    """A connection that stays. Yields: whether it is answered."""
+    """A connection that stays open. Yields: whether its request was answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         status = b""

@@ -32,7 +32,7 @@ SMTP_OFF = Diagnosis.of("mail.smtp_off_mailbox", "535 5.7.139 <no>", mailbox=ALI
 async def result(
     browser: Browser, control: FakeControl, problem: BridgeError | None = None, headers: dict[str, str] = FRENCH
 ) -> str:
-    """The page that tells how a sign-in went."""
+    """The page with the result of a sign-in."""
     state = state_of((await control.begin_authorization(ALICE)).url)
     control.problem = problem
     async with browser.get(f"/?code=CANARY-c&state={state}", headers=headers) as response:
@@ -227,6 +227,6 @@ async def test_a_page_has_no_english_left(browser: Browser, control: FakeControl
     assert '<html lang="fr">' in text
     visible = BLOCKS.sub(" ", text.partition("<body>")[2])
     visible = re.sub(r"<[^>]*>", "", visible)
-    visible = re.sub(r"\bstate=[\w-]{43}", "", visible)  # drawn by lot: now and then it begins with "of5"
+    visible = re.sub(r"\bstate=[\w-]{43}", "", visible)  # random: now and then it begins with "of5"
     assert not re.search(r"\w[.:][A-ZÀÉ]", visible), visible
     assert not set(re.findall(r"[a-z]+", visible.lower())) & ENGLISH, visible

@@ -1,4 +1,4 @@
-"""The page for whoever watches the bridge."""
+"""The page for programs that monitor the bridge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the console tells of a person's own accounts without a token: to whose program, and in which words."""
+"""What the console says about a person's own accounts without a token: to whose programs, and how much."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ASKING = {HEADER: "tray"}
 
 
 class Counted(Concerned):
-    """Tells of each question for somebody's accounts."""
+    """Calls `on_asked` for each request about somebody's accounts."""
 
     on_asked: Callable[[], None]
 
@@ -40,7 +40,7 @@ class Counted(Concerned):
 
 
 class House:
-    """A console that takes each connection for that of `caller`."""
+    """A console that takes every connection for one from `caller`."""
 
     def __init__(self) -> None:
         self.control = FakeControl(ALICE, BOB, HASH)
@@ -253,7 +253,7 @@ async def test_who_asks_too_often_does_not_wait(house: House, browser: Browser) 
             return str((await response.json())["tag"])
 
     assert SHARE == 8
-    for address in (ALICE, BOB):  # and those whose turn is over take nobody's place
+    for address in (ALICE, BOB):  # twice, because requests that were answered must free their places
         tag = await ask()
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             asked = [group.create_task(ask()) for _ in range(SHARE + 1)]
@@ -297,7 +297,7 @@ async def test_a_console_that_stops_lets_nobody_wait(house: House) -> None:
 async def test_a_console_that_stops_forgets_nobody_who_waits_beside_one_that_has_gone(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both trays of one person wait for the same event."""
+    """Two trays of one person wait for the same event."""
     monkeypatch.setattr(mine, "PATIENCE", 30.0)
     async with loopback_session() as session, asyncio.TaskGroup() as group:
         async with serving(house.control, attendants=house.concerned) as browser:
@@ -307,7 +307,7 @@ async def test_a_console_that_stops_forgets_nobody_who_waits_beside_one_that_has
             await house.until_asked(2)
             monkeypatch.setattr(mine, "PATIENCE", 0.0)
             assert (await view._ask(tag)).tag == tag
-        assert (await asked).tag == tag  # else its connection is cut at the end of the server's patience
+        assert (await asked).tag == tag  # otherwise the server would cut the connection at the end of PATIENCE
 
 
 # --- the tray's side ------------------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ async def test_whoever_takes_the_question_and_hangs_up_is_not_running() -> None:
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(beginnings.pop() if beginnings else b"")  # aiohttp may ask again where it hears nothing
+        writer.write(beginnings.pop() if beginnings else b"")  # aiohttp may repeat a request that got no answer
         writer.close()
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
@@ -357,7 +357,7 @@ async def test_it_asks_on_this_machine_only() -> None:
 
 
 class Impostor:
-    """A colleague's program at the console's port, while the service is down."""
+    """A colleague's program that listens on the console's port while the service is down."""
 
     def __init__(self, *concerns: Concern) -> None:
         self.heard: list[tuple[str, dict[str, str]]] = []

@@ -1,4 +1,4 @@
-"""Start page, list, sign-in page."""
+"""The start page, the list of accounts and the sign-in page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_the_start_page_says_what_it_is_and_names_no_account(browser: Brow
 async def test_the_bridge_is_asked_once_for_all_who_open_the_start_page_meanwhile(
     browser: Browser, control: FakeControl, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of many accounts it has to look each up in its store, and logins wait for that."""
+    """With many accounts the bridge has to look each one up in its store, and logins wait meanwhile."""
     asked, may_answer = 0, asyncio.Event()
     status = control.status
 
@@ -47,7 +47,7 @@ async def test_the_bridge_is_asked_once_for_all_who_open_the_start_page_meanwhil
         nonlocal asked
         asked += 1
         await may_answer.wait()
-        clock.advance(5)  # longer than an answer is good for
+        clock.advance(5)  # longer than an answer is reused
         return await status()
 
     monkeypatch.setattr(control, "status", slow)
@@ -84,11 +84,11 @@ async def test_the_administrators_link_shows_the_list_and_leaves_the_address_bar
     assert "*@pattern.example" in text
     assert "/etc/mail-bridge/config.yaml" in text
     assert f'href="/sign-in/{ALICE}"' in text
-    assert "javascript:" not in text  # a link of ours, not the one of the status
+    assert "javascript:" not in text  # the console makes the link itself, and does not use the status's URL
 
 
 async def test_words_do_not_run_into_what_stands_behind_them(browser: Browser) -> None:
-    """Jinja takes the end of a line that ends with a tag."""
+    """Jinja removes the line break after a block tag (trim_blocks)."""
     await browser.as_administrator()
     for path in ("/", "/welcome"):
         assert "once it has been used:\n<code>*@pattern.example</code>" in await browser.text(path)
@@ -97,7 +97,7 @@ async def test_words_do_not_run_into_what_stands_behind_them(browser: Browser) -
 async def test_the_administrators_link_on_a_page_of_another_site_leads_on_by_a_page_of_ours(browser: Browser) -> None:
     headers = {"Sec-Fetch-Site": "cross-site"}
     async with browser.get(f"/admin/{TOKEN}", headers=headers, allow_redirects=False) as response:
-        assert response.status == 200  # a redirect would still count as the other site's, and go without the cookie
+        assert response.status == 200  # a redirect would count as part of the other site's link, and lack the cookie
         assert "SameSite=Strict" in response.headers["Set-Cookie"]
         text = await response.text()
     assert '<meta http-equiv="refresh" content="0; url=/">' in text
@@ -112,7 +112,7 @@ async def test_a_link_for_one_browser_works_once_and_not_for_long(control: FakeC
     async with serving(control, clock) as browser, RemoteControl.opened(browser.base, Secret(TOKEN)) as remote:
         used, late = await remote.console_link(), await remote.console_link()
         assert TOKEN not in used
-        async with browser.session.head(used) as response:  # of whatever looks at links
+        async with browser.session.head(used) as response:  # as programs do that check or preview links
             assert response.status == 404
         async with browser.session.get(used) as response:
             assert ALICE in await response.text()
@@ -150,7 +150,7 @@ async def test_the_administrators_session_ends(browser: Browser, clock: HandCloc
 async def test_who_comes_back_after_the_administrators_session_reads_that_it_is_over(
     browser: Browser, clock: HandClock, path: str
 ) -> None:
-    """In the morning, in the tab of yesterday."""
+    """Such as in the morning, in a tab from the day before."""
     assert OVER not in await browser.text(path)
     await browser.as_administrator()
     assert OVER not in await browser.text(path)
@@ -205,7 +205,7 @@ async def test_each_page_is_small_also_with_many_accounts(browser: Browser, cont
         control.details[f"person.{number:04}@a-rather-long-name.example.com"] = "'<" * 1000
     await browser.as_administrator()
     async with browser.get("/") as response:
-        assert len(await response.read()) < 100_000  # texts of nothing but escaped characters
+        assert len(await response.read()) < 100_000  # although half of each text must be escaped
     control.details = dict.fromkeys(control.details, "The sign-in service cannot be reached just now. " * 20)
     account = "/accounts/person.0001@a-rather-long-name.example.com"
     for path in (
@@ -363,7 +363,7 @@ async def test_peer_07_a_hostile_address_is_escaped_everywhere(browser: Browser,
 
 
 async def test_a_providers_text_that_is_no_unicode_spoils_no_page(browser: Browser, control: FakeControl) -> None:
-    """JSON can have half of a character."""
+    """JSON can contain half of a character (a lone surrogate)."""
     control.states[ALICE], control.details[ALICE] = AccountState.TROUBLE, "half of one: \ud83d."
     await browser.as_administrator()
     assert "half of one: ?." in await browser.text("/")
@@ -422,7 +422,7 @@ async def test_each_page_is_accessible_and_needs_nothing_from_elsewhere(browser:
 
 
 class _Links(HTMLParser):
-    """What a page refers to."""
+    """Collects what a page refers to."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

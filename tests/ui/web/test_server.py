@@ -1,4 +1,4 @@
-"""Hosts, headers, limits, silence."""
+"""The console's HTTP server: hosts, headers, limits, and connections that stay silent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SELECTOR_TRANSPORT: Any = selector_events._SelectorTransport  # type: ignore[att
 
 
 async def raw(port: int, data: bytes) -> tuple[bytes, bytes]:
-    """Send these bytes; head and body of what comes until the server closes."""
+    """Send these bytes. Returns: head and body of what the server sends until it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(data)
@@ -130,7 +130,7 @@ async def test_no_host_two_hosts_and_another_host_in_the_target_get_no_page(
 
 
 async def test_a_path_of_more_parts_than_any_page_has_is_not_looked_for(browser: Browser) -> None:
-    """Of 32,000 slashes aiohttp's router looked for a page 32,000 times: for a second or two nobody had a turn."""
+    """For 32,000 slashes aiohttp's router looked for a page 32,000 times, which held up the loop for 1 or 2 seconds."""
     for path, is_looked_for in (
         ("/" * 32_000, False),
         ("/%F0%9F%98%80" + "/" * 31_000, False),
@@ -172,7 +172,7 @@ async def test_at_port_80_no_browser_names_the_port(control: FakeControl, host: 
 
 
 async def test_with_and_without_the_port_it_is_the_same_console(control: FakeControl) -> None:
-    """A link may name it, and the redirect may not: the administrator is the same one."""
+    """The port may be in a link but not in the redirect: the administrator's session must be the same."""
     async with serving(control, hosts=Served(80, Secret(TOKEN)).hosts) as browser:
         browser.session.headers["Host"] = "localhost:80"
         await browser.as_administrator()
@@ -217,7 +217,7 @@ async def test_what_comes_later_is_no_tls(browser: Browser, log: io.StringIO) ->
 async def test_a_fault_in_front_of_all_pages_is_logged_without_the_url(
     browser: Browser, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no page's supervisor is there yet; and that connection is not gone on with."""
+    """At a point where no supervisor catches it yet; the connection is closed afterwards."""
 
     async def mine(turns: Turns) -> None:
         raise RuntimeError("CANARY-fault")
@@ -262,7 +262,7 @@ async def test_want_of_a_descriptor_is_no_fault_of_ours(
 async def test_the_first_page_without_a_descriptor_for_its_template_is_a_sentence(
     browser: Browser, log: io.StringIO
 ) -> None:
-    await browser.text("/")  # its connection is kept
+    await browser.text("/")  # the connection is kept for the next request
     rendering._templates.cache_clear()
     with out_of_descriptors():
         async with browser.get("/") as response:
@@ -273,7 +273,7 @@ async def test_the_first_page_without_a_descriptor_for_its_template_is_a_sentenc
 
 
 async def test_what_is_packed_is_not_unpacked(browser: Browser, control: FakeControl) -> None:
-    """A small body would become a large one."""
+    """A small compressed body could become a very large one."""
     found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(f"/sign-in/{ALICE}"))
     assert found is not None
     body = gzip.compress(f"form={found[1]}".encode())
@@ -326,14 +326,14 @@ async def test_who_comes_when_all_places_are_taken_is_sent_away_until_somebody_g
         writer.close()
         await writer.wait_closed()
         async with asyncio.timeout(30):
-            while not await answers(port, ask):  # the server learns of it in its own time
+            while not await answers(port, ask):  # it may take the server a moment to learn of it
                 pass
 
 
 async def test_who_comes_faster_than_the_system_says_whose_he_is_holds_a_place_all_the_while(
     control: FakeControl,
 ) -> None:
-    """Whoever connects and hangs up by the thousand would else hold all memory and all descriptors."""
+    """Otherwise a program that connects and hangs up thousands of times would take all memory and all descriptors."""
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     asked, answer = asyncio.Semaphore(0), asyncio.Event()
@@ -363,7 +363,7 @@ async def test_who_comes_faster_than_the_system_says_whose_he_is_holds_a_place_a
 async def test_who_has_gone_before_the_system_says_whose_he_was_is_nobody_and_no_fault(
     control: FakeControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By then somebody else may have the port that the system is asked about."""
+    """By then another program may have the client port that the system is asked about."""
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     asked, answer, problems = asyncio.Event(), asyncio.Event(), list[dict[str, Any]]()
@@ -400,7 +400,7 @@ async def test_who_has_gone_before_the_system_says_whose_he_was_is_nobody_and_no
 
 
 async def test_all_headers_together_are_limited_and_each_request_of_a_connection_anew(browser: Browser) -> None:
-    """However the octets come: a head in pieces, two in one piece, behind a body."""
+    """However the octets arrive: a head in pieces, two heads in one piece, a head after a body."""
     host = f"Host: 127.0.0.1:{browser.port}\r\n".encode()
     many = b"".join(b"X%d: %s\r\n" % (number, b"a" * 1000) for number in range(30))
     get = b"GET /style.css HTTP/1.1\r\n" + host + many + b"\r\n"
@@ -419,7 +419,7 @@ async def test_all_headers_together_are_limited_and_each_request_of_a_connection
     ):
         for piece in said:
             writer.write(piece)
-            await asyncio.sleep(0.05)  # pieces of their own
+            await asyncio.sleep(0.05)  # so that each arrives as a piece of its own
         for status in statuses:
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.split()[1] == status
@@ -436,7 +436,7 @@ async def test_all_headers_together_are_limited_and_each_request_of_a_connection
 async def test_who_sends_header_after_header_is_sent_away(
     browser: Browser, log: io.StringIO, before: bytes, piece: int
 ) -> None:
-    """128 lines of 32 KiB, as many as aiohttp takes, are 4 MiB for each connection."""
+    """aiohttp accepts 128 lines of 32 KiB, which would be 4 MiB for each connection."""
     host = f"Host: 127.0.0.1:{browser.port}\r\n".encode()
     said = (
         before.replace(b"HOST", host)
@@ -462,8 +462,8 @@ async def test_who_sends_header_after_header_is_sent_away(
 async def test_nothing_that_was_refused_waits_for_the_garbage_collector(
     browser: Browser, monkeypatch: pytest.MonkeyPatch, said: bytes, is_kept: bool
 ) -> None:
-    """Thousands of them would wait, each with all that it has sent. `is_kept`: as Windows' transports do, which go on
-    knowing whose they were."""
+    """Thousands of connections would wait there, each with all that it has sent. `is_kept`: as on Windows, where a
+    transport keeps its reference to the connection after the end."""
     if is_kept:
         lost = SELECTOR_TRANSPORT._call_connection_lost
 
@@ -471,7 +471,7 @@ async def test_nothing_that_was_refused_waits_for_the_garbage_collector(
             protocol = transport._protocol
             lost(transport, problem)
             transport._protocol = protocol
-            transport._read_ready_cb = None  # which Windows' do not have: it refers to the transport
+            transport._read_ready_cb = None  # it refers to the transport; Windows' transports have no such callback
 
         monkeypatch.setattr(SELECTOR_TRANSPORT, "_call_connection_lost", keep)
     connections = []

@@ -1,4 +1,4 @@
-"""The first-run page: who may use it, what it shows and keeps, what it does on a bad day."""
+"""The first-run page: who may use it, what it shows and keeps, what it does when something fails."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ PORTS = {"imap": "1143", "pop3": "1110", "smtp": "1587"}
 
 
 class Machine(LocalInstaller):
-    """The real one on a real disk; what follows it is counted, and may fail."""
+    """The real installer on a real disk; its start of the bridge is only counted, and may fail."""
 
     def __init__(self, output: Path, clock: HandClock, port: int) -> None:
         super().__init__(FirstRunOptions(output), port, False, clock)
         self.started = 0
         self.trouble: BridgeError | None = None
         self.is_free = asyncio.Event()
-        """Until then a keyring that wants to be opened first keeps whoever looks for a place in it."""
+        """Until it is set, a locked keyring keeps everybody waiting who looks for a place in it."""
         self.is_free.set()
         self.looking = asyncio.Event()
 
@@ -65,7 +65,7 @@ class Machine(LocalInstaller):
 
 @dataclass
 class Site:
-    """The page, and who looks at it."""
+    """The page, and a browser that looks at it."""
 
     page: FirstRun
     machine: Machine
@@ -80,7 +80,7 @@ class Site:
             assert answer.url.path == "/setup/provider"
 
     async def send(self, path: str, source: str = "", **fields: str) -> tuple[int, str, str]:
-        """Press a button of the page `source`. Returns: status, where it ends, and the page."""
+        """Press a button of the page `source`. Returns: status, path and text of the page that it ends at."""
         return await self._press(await self.browser.text(source or path), path, **fields)
 
     async def _press(self, page: str, path: str, **fields: str) -> tuple[int, str, str]:
@@ -99,7 +99,7 @@ class Site:
             return answer.status, answer.url.path, await self._read(answer)
 
     async def answer_all(self, accounts: str = "alice@example.com") -> str:
-        """To the summary. Returns: it."""
+        """Answer every step up to the summary. Returns: the summary."""
         await self.enter()
         await self.send("/setup/provider", choice="GOOGLE")
         await self.send("/setup/provider/gmail", **GOOD)
@@ -233,7 +233,7 @@ async def test_no_step_can_be_skipped(site: Site) -> None:
 
 @pytest.mark.parametrize("step", ["test", "write", "start", "provider/gmail/remove"])
 async def test_the_address_of_a_buttons_answer_leads_to_the_step_and_does_nothing(site: Site, step: str) -> None:
-    """A browser asks for it anew after a restart, for a tab that it has put away, or from its address bar."""
+    """A browser requests this address again after its restart, for an unloaded tab, or from its address bar."""
     await site.answer_all()
     async with site.browser.get(f"/setup/{step}") as answer:
         assert (answer.status, answer.url.path) == (200, "/setup/summary")
@@ -269,7 +269,8 @@ async def test_with_a_second_provider_the_hint_for_mailboxes_has_one_sentence_mo
 async def test_the_form_that_is_sent_counts_whatever_was_chosen_since(
     site: Site, seen: str, chosen_since: str, flow: str | None
 ) -> None:
-    """Another way to sign in at the same provider, in another window or before the browser's Back."""
+    """Another way to sign in with the same provider may have been chosen in another window, or before the browser's
+    Back."""
     await site.enter()
     await site.send("/setup/provider", choice=seen)
     form = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', site.seen[-1])
@@ -311,7 +312,7 @@ async def test_a_port_that_is_wrong_is_not_passed_over_by_another_window(site: S
     assert status == 422
     async with site.browser.get("/setup/summary") as answer:
         assert (answer.status, answer.url.path) == (200, "/setup/accounts")
-    for button in ("/setup/test", "/setup/write"):  # of the summary that was open before
+    for button in ("/setup/test", "/setup/write"):  # buttons of the summary that was opened before
         status, path, _ = await site.send(button, "/setup/accounts", **seen)
         assert (status, path) == (200, "/setup/accounts")
     assert not site.machine.output.exists()
@@ -370,12 +371,12 @@ async def test_what_is_written_is_for_its_owner_alone_and_the_bridge_goes_on(sit
     page = await site.answer_all()
     assert str(site.machine.output) in page
     status, path, _ = await site.write()
-    assert path == "/welcome"  # which only the bridge itself has
+    assert path == "/welcome"  # a page that only the bridge itself has: hence the 404
     assert status == 404
     assert site.machine.started == 1
     secret = site.machine.output.parent / "secrets" / "gmail.txt"
     assert secret.read_text() == CANARY + "\n"
-    if os.name == "posix":  # Windows has the directory's access list
+    if os.name == "posix":  # on Windows the directory's access list protects it
         assert secret.stat().st_mode & 0o077 == 0
         assert site.machine.output.stat().st_mode & 0o077 == 0
     assert CANARY not in site.machine.output.read_text()
@@ -393,7 +394,7 @@ async def test_a_secret_that_is_there_from_earlier_is_left_alone(site: Site) -> 
 
 
 async def test_a_secret_without_a_place_yet_is_not_left_out_of_what_is_written(site: Site) -> None:
-    """Another window may be at the summary while the keyring asks its owner for a password."""
+    """Another window may show the summary while the keyring prompts its owner for a password."""
     await site.enter()
     await site.send("/setup/provider", choice="MICROSOFT")
     answers = {"client_id": GUID, "tenant": GUID, "client_secret": CANARY}
@@ -481,7 +482,7 @@ async def test_answers_that_nobody_touches_are_forgotten_with_their_secret(site:
     clock.advance(FORGET_SECONDS + 1)
     assert site.machine.draft.sections == {}
     async with site.browser.get("/setup") as answer:
-        assert answer.status == 403  # and so is who had opened the link
+        assert answer.status == 403  # the session that the link had opened is forgotten, too
     assert FORGET_SECONDS == SESSION_SECONDS
 
 
@@ -493,7 +494,7 @@ async def test_two_at_once_do_not_write_twice(site: Site) -> None:
 
 
 async def test_the_bridge_takes_the_doors_over_and_nobody_is_refused(site: Site) -> None:
-    """The console of a bridge on the same sockets; the browser's session goes on, and so do its open connections."""
+    """The bridge's console takes over the same sockets; the browser's session and its open connections go on."""
     await site.answer_all()
     hosts = frozenset({f"127.0.0.1:{site.port}", f"localhost:{site.port}"})
     control = FakeControl("alice@example.com")
@@ -502,7 +503,7 @@ async def test_the_bridge_takes_the_doors_over_and_nobody_is_refused(site: Site)
     )
     async with console.serving(site.doors):
         site.page.hand_over()
-        async with site.browser.get("/welcome?x=1", allow_redirects=False) as answer:  # over its old connection
+        async with site.browser.get("/welcome?x=1", allow_redirects=False) as answer:  # on its old connection
             assert answer.status == 307
             assert answer.headers["Location"] == "/welcome?x=1"
             assert answer.headers["Connection"] == "close"
@@ -518,7 +519,7 @@ async def test_the_bridge_takes_the_doors_over_and_nobody_is_refused(site: Site)
         async with site.browser.post("/setup/write", data={"form": "x"}) as answer:
             assert answer.status == 409
             assert "The set-up is finished" in await answer.text()
-        async with site.browser.post("/setup/start", data={"form": "x"}) as answer:  # “Try again”, once it runs
+        async with site.browser.post("/setup/start", data={"form": "x"}) as answer:  # “Try again”, after the start
             assert answer.url.path == "/welcome"
         async with browsing(site.port) as stranger:
             for path in ("/welcome", "/setup", "/setup/summary"):

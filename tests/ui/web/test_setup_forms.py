@@ -1,4 +1,4 @@
-"""Which of the set-up's forms count: those of a browser with the link, of the answers that it has been shown."""
+"""Which of the set-up's forms are accepted: those from a browser with the link, for the answers that it was shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def field_of(site: Site) -> str:
 
 
 async def upload(site: Site, form: str, **headers: str) -> tuple[int, str]:
-    """Mailboxes, in a form with a file. Returns: status and text of the answer."""
+    """Send mailboxes in a form with a file. Returns: status and text of the answer."""
     data = aiohttp.FormData({"form": form, "accounts": "mallory@example.com", **PORTS})
     data.add_field("csv", b"", filename="")
     async with site.browser.post("/setup/accounts", data=data, headers={"Origin": "null", **headers}) as answer:
@@ -30,7 +30,7 @@ async def upload(site: Site, form: str, **headers: str) -> tuple[int, str]:
 
 
 async def test_a_form_from_when_the_link_was_open_is_not_taken_any_more(site: Site) -> None:
-    """Its field and cookie are good until the set-up ends; the administrator's session is not."""
+    """The form's field and cookie are valid until the set-up ends; the administrator's session may end before."""
     before = await site.answer_all()
     form = await field_of(site)
     seen = re.search(r'name="seen" value="([0-9a-f]+)"', before)

@@ -1,4 +1,4 @@
-"""However many come at once, each turn of the loop is one visitor's: between two of them mail has its turn."""
+"""However many visitors come at once, each turn of the loop serves one of them, and mail has its turn in between."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Visitor = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Counted:
-    """The turns of the loop, and those in which something was done."""
+    """Counts the turns of the loop, and notes those in which something was done."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -68,9 +68,9 @@ async def turns() -> AsyncIterator[Counted]:
 
 @contextlib.asynccontextmanager
 async def visitors(handler: guards.Handler) -> AsyncIterator[tuple[Callable[[str], bytes], list[Visitor]]]:
-    """A site with this page for POST /, and those who have seen another one: each has a connection by now.
+    """A site with this handler for POST /, and visitors who have already fetched a page: each has an open connection.
 
-    Gives: headers to the head of a request, and the visitors.
+    Yields: a function from headers to the head of a request, and the visitors.
     """
     (sock,) = bind("127.0.0.1", 0, what="console")
     address = sock.getsockname()
@@ -96,7 +96,7 @@ async def test_each_turn_of_the_loop_answers_one_request(turns: Counted) -> None
         return web.Response()
 
     async with visitors(handler) as (head, come):
-        for _, writer in come:  # in one turn
+        for _, writer in come:  # all in one turn
             writer.write(head("Content-Length: 0\r\n"))
         for reader, _ in come:
             await answered(reader)
@@ -105,7 +105,7 @@ async def test_each_turn_of_the_loop_answers_one_request(turns: Counted) -> None
 
 
 async def test_each_turn_of_the_loop_reads_one_form(turns: Counted) -> None:
-    """The last octet of all of them comes at once."""
+    """The last octets of all forms arrive at once."""
     waiting = asyncio.Semaphore(0)
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -130,7 +130,7 @@ async def test_each_turn_of_the_loop_reads_one_form(turns: Counted) -> None:
 async def test_each_turn_of_the_loop_takes_a_small_piece_of_one_visitor_apart(
     turns: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """256 KiB of chunks, of one octet each, take longer than a login, and asyncio reads as much at once."""
+    """256 KiB of chunks of one octet each take longer to parse than a login, and asyncio reads that much at once."""
     sizes, real = list[int](), web.RequestHandler.data_received
 
     def data_received(connection: web.RequestHandler, data: bytes) -> None:
@@ -154,7 +154,8 @@ async def test_each_turn_of_the_loop_takes_a_small_piece_of_one_visitor_apart(
 
 
 async def test_a_head_that_ends_later_takes_no_body_along(turns: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its last octet alone, and behind it as many chunks as are read at once: that end is in no piece as a whole."""
+    """The last octet of a head, and after it as many chunks as are read at once: no piece contains the whole end of the
+    head."""
     sizes, take_apart, begun = list[int](), Connection._take_apart, asyncio.Event()
 
     def taken_apart(connection: Connection, data: bytes) -> None:
@@ -178,7 +179,7 @@ async def test_a_head_that_ends_later_takes_no_body_along(turns: Counted, monkey
 
 
 async def test_of_who_waits_for_his_turn_nothing_more_is_read(turns: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else each of hundreds had as much in our memory as he likes to send."""
+    """Otherwise each of hundreds of visitors could fill our memory with as much as he likes to send."""
     waiting, most = Counter[Connection](), Counter[Connection]()
     read, take_apart = Connection.buffer_updated, Connection._take_apart
 
@@ -234,7 +235,7 @@ async def test_of_who_does_not_wait_for_answers_a_few_requests_are_kept_and_all_
 
 
 async def test_each_turn_of_the_loop_writes_a_few_accounts(turns: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands at once are a tenth of a second, and a tray asks again and again."""
+    """Thousands of accounts in one turn would take a tenth of a second, and a tray asks again and again."""
     control, encode = FakeControl(*(f"user{number}@example.com" for number in range(400))), wire.encode
 
     def encoded(value: Any) -> Any:
@@ -252,7 +253,7 @@ async def test_each_turn_of_the_loop_writes_a_few_accounts(turns: Counted, monke
 async def test_a_body_whose_length_is_told_is_no_more_than_two_pieces(
     turns: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It costs next to nothing: its visitor is not to hold his place for sixteen turns of everybody else's."""
+    """Parsing it costs next to nothing; in small pieces its visitor would hold his place for sixteen turns."""
     sizes, take_apart = list[int](), Connection._take_apart
 
     def taken_apart(connection: Connection, data: bytes) -> None:
@@ -276,7 +277,7 @@ async def test_a_body_whose_length_is_told_is_no_more_than_two_pieces(
 async def test_what_a_visitor_said_who_was_sent_away_is_not_kept_until_his_turn(
     turns: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a thousand who come at once half are; the turns of those who stay may take seconds."""
+    """Of a thousand who come at once, half are sent away; the turns of those who stay may take seconds."""
     in_line, gone = list[Connection](), asyncio.Event()
     lose = Connection.connection_lost
 
@@ -325,7 +326,7 @@ async def test_what_goes_wrong_in_his_turn_ends_his_connection_alone(
         for number, (_, writer) in enumerate(come):
             writer.write(head("X: bug\r\n" if number in {0, 7} else ""))
         for number, (reader, _) in enumerate(come):
-            if number in {0, 7}:  # one of them in the turn in which it came
+            if number in {0, 7}:  # number 0 is served in the turn in which it arrives, number 7 in a later one
                 assert await reader.read() == b""
             else:
                 await answered(reader)

@@ -1,4 +1,4 @@
-"""Forms with a file in them: what a browser sends, and what somebody else does."""
+"""Forms with a file in them: as a browser sends them, and as another program may."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Form:
         return web.Response()
 
     async def send(self, body: bytes, kind: str = FORM, length: int | None = None) -> Upload | None:
-        """What became of it; `length`, of which it is only the beginning."""
+        """Send this body, perhaps as the beginning of `length` octets. Returns: what the page made of it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nContent-Type: {kind}\r\nConnection: close\r\n"
         writer.write(f"{head}Content-Length: {length or len(body)}\r\n\r\n".encode() + body)
@@ -76,7 +76,7 @@ async def test_a_file_that_nobody_has_chosen_is_neither_a_file_nor_a_field(form:
 
 @pytest.mark.parametrize("content", [b"x" * (LIMIT - 9), b"x" * 9000])
 async def test_all_together_is_bounded_and_behind_that_nothing_is_read(form: Form, content: bytes) -> None:
-    """However many fields it is in: what is there by then is known."""
+    """However many fields there are; those that came before the limit was reached are returned."""
     most = field("form", b"x" * 5) + field("text", b"x" * 5) + file("list.csv", b"x" * (LIMIT - 10))
     whole = await form.send(most + field("empty") + END)
     assert whole is not None

@@ -1,4 +1,4 @@
-"""What the pages do with the programs that want a mailbox; the whole story is in tests/e2e/test_first_use.py."""
+"""What the pages do with the mail programs that ask for a mailbox; the whole sequence: tests/e2e/test_first_use.py."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KNOWN = Wish("n3", "alice", "OUTLOOK.EXE", 60.0, is_own=True, has_password=False
 
 
 class People:
-    """Visitors whose wishes a test sets."""
+    """Visitors for whom a test sets which mail programs ask for a mailbox."""
 
     def __init__(self, *wishes: Wish) -> None:
         self.found = wishes
@@ -51,7 +51,7 @@ class People:
 
 
 class Busy(People):
-    """The second who asks is answered once what the first has chosen is kept."""
+    """Answers the second request only once the choice of the first one is stored."""
 
     is_busy = False
 
@@ -93,7 +93,7 @@ def test_only_one_that_is_the_persons_own_needs_no_question() -> None:
 
 
 async def returned(browser: Browser, control: FakeControl) -> str:
-    """The page after a sign-in."""
+    """Complete a sign-in. Returns: the page after it."""
     return await browser.text(f"/?code=CANARY-c&state={await begun(control)}")
 
 
@@ -152,7 +152,7 @@ async def test_a_password_that_cannot_be_kept_does_not_undo_the_sign_in() -> Non
 
 
 async def question(browser: Browser, control: FakeControl) -> tuple[str, str]:
-    """Path of the page with the question, and its form's field."""
+    """Complete a sign-in. Returns: path of the page with the question, and its form's field."""
     async with browser.get(f"/?code=CANARY-c&state={await begun(control)}") as response:
         path, text = response.url.path, await response.text()
     found = re.search(r'name="form" value="([0-9a-f]+)"', text)
@@ -220,7 +220,7 @@ async def test_an_answer_that_is_sent_twice_is_kept_once() -> None:
 
 
 async def test_an_answer_that_overtakes_the_first_is_told_what_was_kept() -> None:
-    """A double click: the store answers the first while the second asks what there is to choose from."""
+    """A double click: the first request is being stored while the second looks up what there is to choose from."""
     people, control = Busy(COLLEAGUES), FakeControl(ALICE)
     async with serving(control, visitors=people) as browser:
         path, field = await question(browser, control)
@@ -272,7 +272,7 @@ async def test_a_sign_in_that_has_failed_keeps_nothing_and_asks_nothing() -> Non
 
 
 async def test_a_code_that_was_entered_somewhere_keeps_nothing_and_asks_nothing() -> None:
-    """Whoever has asked for it is not known to have entered it."""
+    """Nobody knows whether the person who asked for the code is the one who entered it."""
     people, control = People(OWN), FakeControl(ALICE)
     async with serving(control, visitors=people) as browser:
         path, _ = await begin_with_code(browser, control)
