@@ -1,4 +1,4 @@
-"""`authorize`: whose news ends the wait. Against the whole bridge and the demo's provider, in this process."""
+"""`authorize`: which events end its wait. With the whole bridge and the demo's provider, in this process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_an_alias_will_do() -> None:
 
 
 async def test_somebody_else_who_tries_the_mail_servers_does_not_end_the_wait() -> None:
-    """The account works all the while: it is signed in once more, such as for a new right."""
+    """The account works throughout: it is being signed in again, such as for an additional permission."""
     async with running() as it, asyncio.timeout(20), asyncio.TaskGroup() as group:
         await it.sign_in(ALICE)
         asked = group.create_task(sign_in(it.app.control, ALICE, open_browser=False))
@@ -89,7 +89,7 @@ async def test_who_comes_back_in_the_last_second_is_waited_for(monkeypatch: pyte
 
         async def looked_at() -> Status:
             if redeemed.is_set():
-                looked.set()  # the command's time is over by now
+                looked.set()  # by now the command's time is over
             return await status()
 
         monkeypatch.setattr(it.app._authorizations, "_keep", kept_late)
@@ -114,7 +114,7 @@ async def test_a_sign_in_that_nobody_comes_back_from_ends_with_its_time(
 async def test_without_a_thread_for_a_line_or_a_browser_that_is_said(
     paste: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without one for the browser the link will do; without one for the address that is pasted nothing will."""
+    """Without a thread for the browser the link is enough; without one that reads the pasted address nothing works."""
     async with running() as it, asyncio.timeout(20), asyncio.TaskGroup() as group:
         monkeypatch.setattr(threading.Thread, "start", no_thread)
         asked = group.create_task(sign_in(it.app.control, ALICE, open_browser=not paste, paste=paste))
@@ -132,7 +132,7 @@ async def test_without_a_thread_for_a_line_or_a_browser_that_is_said(
 
 @contextmanager
 def lasting_browser(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As by `BROWSER="firefox %s"`, where none runs yet: the program is there until its windows are closed."""
+    """As with `BROWSER="firefox %s"` where no Firefox runs yet: the program runs until its windows are closed."""
     closed, program = directory / "closed", directory / "browser"
     os.mkfifo(closed)
     program.write_text(f"#!/bin/sh\nread -r _ < '{closed}'\n")

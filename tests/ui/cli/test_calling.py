@@ -1,4 +1,4 @@
-"""What is printed to be copied can be called as it stands."""
+"""Command lines that are printed to be copied work as they stand."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.skipif(os.name == "nt" or sys.executable != PYTHON, rea
 
 
 def said_by(line: str) -> list[str]:
-    """The words that a shell calls a program with."""
+    """The arguments that a shell makes of this line."""
     done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=30, check=True)
     return done.stdout.splitlines()
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A mail-bridge that tells what it was called with, beside the interpreter, and in no PATH."""
+    """A mail-bridge that prints its arguments; it is beside the interpreter, and not in PATH."""
     directory = tmp_path / "of Amélie's $HOME"
     directory.mkdir()
     program = directory / "mail-bridge"
@@ -55,7 +55,7 @@ def test_a_configuration_that_was_named_is_named_again(installed: Path) -> None:
 
 @pytest.fixture
 def admin(tmp_path: Path) -> Bridge:
-    """A configuration in a directory of its own, its key in a file; nothing runs."""
+    """A configuration in a directory of its own, with the store's key in a file; no bridge runs."""
     directory = tmp_path / "mail bridge"
     directory.mkdir()
     providers = {"gmail": {"kind": "google", "client_id": "1234.apps", "client_secret": "CANARY-secret"}}

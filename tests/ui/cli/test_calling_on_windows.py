@@ -1,4 +1,4 @@
-"""Windows: what is printed to be copied can be called as it stands."""
+"""Windows: command lines that are printed to be copied work as they stand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOW = "import sys; open(sys.argv[1], 'w', encoding='utf-8').write(ascii(sys.arg
 
 @pytest.mark.parametrize("name", ["plain", "of Amélie", "R&D", "(old)", "a^b", "a;b,c=d"])
 def test_a_configuration_that_was_named_is_named_again(tmp_path: Path, name: str) -> None:
-    """As `cmd /?` has it of the characters that want quotes."""
+    """The characters that need quotes, as `cmd /?` lists them."""
     script, shown = tmp_path / "show.py", tmp_path / "shown"
     script.write_text(SHOW)
     file = tmp_path / name / "config.yaml"

@@ -1,4 +1,4 @@
-"""The commands as an admin meets them, mistakes included; no mail server and no provider is needed for these."""
+"""The commands as an admin uses them, mistakes included; these need no mail server and no provider."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS = ("init", "run", "check", "authorize", "accounts", "status", "console"
 
 @pytest.fixture
 def admin(tmp_path: Path) -> Bridge:
-    """A configuration, its key in a file; nothing runs."""
+    """A configuration with the store's key in a file; no bridge runs."""
     providers = {
         "gmail": {"kind": "google", "client_id": "1234.apps", "client_secret": "CANARY-secret"},
         "office365": {"kind": "microsoft", "tenant": "contoso.com", "client_id": "1111"},
@@ -44,7 +44,7 @@ def admin(tmp_path: Path) -> Bridge:
 
 
 def separate(bridge: Bridge, *arguments: str, stdin: str = "", cwd: Path | None = None) -> tuple[int, str, str]:
-    """One command: exit code, standard output, standard error."""
+    """Run one command. Returns: exit code, standard output, standard error."""
     bridge.write_config()
     done = subprocess.run(
         bridge.command(*arguments),
@@ -60,7 +60,7 @@ def separate(bridge: Bridge, *arguments: str, stdin: str = "", cwd: Path | None 
 
 
 def without_config(bridge: Bridge, *arguments: str) -> tuple[int, str]:
-    """One command that has to look for its configuration. Returns: exit code, everything that it printed."""
+    """Run one command that has to look for its configuration. Returns: exit code, everything that it printed."""
     done = subprocess.run(
         [*bridge.command()[:3], *arguments],
         capture_output=True,
@@ -103,7 +103,7 @@ def test_where_there_is_no_configuration_the_places_are_named(admin: Bridge, com
 
 
 def test_what_the_output_has_no_letters_for_is_written_in_plain_ones(admin: Bridge) -> None:
-    """As on Windows, where a file or a pipe has those of the old character set."""
+    """As on Windows, where files and pipes use the old 8-bit character set."""
     admin.environment["PYTHONIOENCODING"] = "cp1252:surrogateescape"
     assert f"o {ALICE}" in admin.run("accounts", "list")
     assert "\\u0141\\u0144\\u017a: there is no such file" in admin.run("check", "--config", "Łńź", code=2)
@@ -129,7 +129,7 @@ def test_what_a_worker_is_called_with_by_hand_is_a_sentence(admin: Bridge, given
 @pytest.mark.skipif(os.name != "posix", reason="no FIFO in a directory")
 @pytest.mark.parametrize("command", ["run", "check", "status", "accounts list"])
 def test_a_configuration_that_can_be_read_only_once_is_refused(admin: Bridge, command: str) -> None:
-    """`--config <(…)`; and one into which nobody writes."""
+    """Such as `--config <(…)`, and a pipe that nobody writes to."""
     pipe = admin.directory / "pipe.yaml"
     os.mkfifo(pipe)
     code, said = without_config(admin, *command.split(), "--config", str(pipe))
@@ -158,7 +158,7 @@ def test_who_stands_in_a_directory_that_is_gone_is_told_so(admin: Bridge, comman
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
 @pytest.mark.parametrize("command", ["run", "accounts list"])
 def test_a_name_that_the_locale_has_no_letters_for_is_told(admin: Bridge, command: str) -> None:
-    """One of the days before UTF-8, as `LANG=fr_FR` is; the locale C stands for all of them here."""
+    """A locale from before UTF-8, such as `LANG=fr_FR`; here the locale C stands for all of them."""
     admin.environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     admin.config["store"]["path"] = str(admin.directory / "Łódź" / "store.sqlite")
     said = admin.run(*command.split(), code=2)
@@ -170,7 +170,7 @@ def test_a_name_that_the_locale_has_no_letters_for_is_told(admin: Bridge, comman
 
 @pytest.mark.skipif(os.name != "posix", reason="there are terminals of this kind on POSIX only")
 def test_at_a_terminal_a_page_is_offered_and_ctrl_c_ends_it(admin: Bridge) -> None:
-    """On the usual port, which another program may have just now: then the other way is named."""
+    """The page is at the usual port. If another program has that at the moment, the message names `--port` instead."""
     import pty
 
     keyboard, terminal = pty.openpty()
@@ -303,14 +303,14 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
     said = capsys.readouterr().out
     assert said.startswith(f"Usage: mail-bridge {command}")
     assert "Options:" in said
-    assert "..." not in said.partition("Options:")[2]  # no sentence is cut
+    assert "..." not in said.partition("Options:")[2]  # no sentence is cut off
     assert "--config" in said
 
 
 def test_a_command_in_the_help_is_whole_to_be_copied(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Our name has a hyphen, and lines are not broken there."""
+    """Lines must not break at the hyphen in our name."""
     for width in range(50, 100):
         monkeypatch.setenv("COLUMNS", str(width))
         assert run_command_line(["--help"]) == 0
@@ -331,7 +331,7 @@ def test_output_into_a_pipe_that_closes_ends_quietly(admin: Bridge) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs something that cannot be written")
 def test_it_does_so_where_the_system_calls_that_an_invalid_argument(admin: Bridge) -> None:
-    """As Windows does; and as Linux does of this."""
+    """Windows reports EINVAL for a closed pipe; Linux does so for a write to an epoll descriptor."""
     with select.epoll() as unwritable:
         done = subprocess.run(
             admin.command("schema"),
@@ -349,7 +349,7 @@ def test_it_does_so_where_the_system_calls_that_an_invalid_argument(admin: Bridg
 
 
 def test_accounts_are_listed_in_columns_with_what_to_do(admin: Bridge) -> None:
-    mark = "o" if os.name == "nt" else "○"  # into a pipe
+    mark = "o" if os.name == "nt" else "○"  # a pipe on Windows has no "○"
     lines = admin.run("accounts", "list").splitlines()
     assert lines[0] == f"{mark} {ALICE}  sign-in needed  gmail      Nobody has signed in yet. Sign in, please."
     assert lines[1] == f"{mark} {BOB}    sign-in needed  office365  Nobody has signed in yet. Sign in, please."
@@ -362,7 +362,7 @@ def test_a_password_is_all_that_is_on_standard_output(admin: Bridge) -> None:
     code, shown, _ = separate(admin, "--log-level", "debug", "accounts", "password", ALICE)
     assert code == 0
     assert len(shown.split()) == 1
-    assert len(shown.strip()) >= 22  # 128 bits and more
+    assert len(shown.strip()) >= 22  # at least 128 bits
     assert separate(admin, "accounts", "password", ALICE.upper())[1] == shown
     assert separate(admin, "accounts", "password", "anna@fabrikam.com")[1] not in {"", shown}
 
@@ -391,7 +391,7 @@ def test_a_password_is_set_from_standard_input_and_an_easy_one_refused(admin: Br
 
 
 def test_an_address_that_changes_takes_the_crms_user_name_and_password_along(admin: Bridge) -> None:
-    """As docs/guides/en/first-steps.md has it."""
+    """As docs/guides/en/first-steps.md describes it."""
     before, new = admin.password(ALICE), "alice@new.example"
     admin.config["accounts"][0] = {"address": new, "provider": "gmail", "aliases": [ALICE]}
     admin.run("accounts", "password", new, "--set-from-stdin", stdin=f"{before}\n")
@@ -401,7 +401,7 @@ def test_an_address_that_changes_takes_the_crms_user_name_and_password_along(adm
 
 
 def test_what_powershell_puts_before_a_password_is_none_of_its_characters(admin: Bridge) -> None:
-    """`$OutputEncoding = [Text.Encoding]::UTF8` sends the mark of UTF-8 ahead of a pipe's first line."""
+    """`$OutputEncoding = [Text.Encoding]::UTF8` sends a byte order mark before a pipe's first line."""
     command = ("accounts", "password", ALICE, "--set-from-stdin")
     admin.run(*command, stdin="\ufeffchosen by an admin\r\n")
     assert admin.password(ALICE) == "chosen by an admin"
@@ -414,7 +414,7 @@ def test_what_is_stored_of_somebody_who_has_left_is_shown_and_can_be_removed(adm
     (left,) = [account for account in admin.config["accounts"] if account["address"] == BOB]
     admin.config["accounts"].remove(left)
     assert f"  {BOB}: a local password, which opens nothing\n" in admin.run("accounts", "list")
-    assert BOB not in admin.run("check")  # who comes back has it again
+    assert BOB not in admin.run("check")  # a password that opens nothing is no problem, and works again if Bob returns
     assert [account["address"] for account in admin.json("accounts", "list")] == [ALICE]
     said = admin.run("accounts", "forget", "--yes", BOB.upper())
     assert "is in no account of the configuration. All that was stored of it is removed." in said
@@ -502,7 +502,7 @@ def test_a_log_file_that_would_end_the_start_fails_the_check_too(admin: Bridge) 
 
 @pytest.mark.skipif(os.name == "nt", reason="there the environment does not say where the user's directories are")
 def test_a_user_without_a_place_for_the_word_to_others_fails_the_check_too(admin: Bridge) -> None:
-    """Such as one of a service that has no home, and no STATE_DIRECTORY."""
+    """Such as a service's user without a home and without STATE_DIRECTORY."""
     admin.config["store"]["path"] = str(admin.directory / "shared.sqlite")
     admin.write_config()
     (admin.directory / "file").touch()
@@ -532,7 +532,7 @@ def test_a_key_that_is_damaged_or_gone_is_named_by_every_command(admin: Bridge, 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Another program writes, and does not come to an end."""
+    """Another program holds a write transaction open."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         yield
@@ -594,7 +594,7 @@ def test_a_sign_in_that_is_interrupted_leaves_the_account_as_it_was(admin: Bridg
                 interrupt(process)
                 said, problems = process.communicate(timeout=60)
             finally:
-                process.kill()  # else whatever fails above is told of when the sign-in is too late
+                process.kill()  # otherwise a failure above would be reported only once the sign-in has timed out
             assert process.returncode == 1
         assert "Traceback" not in problems
         assert said.strip() == ""
@@ -602,7 +602,7 @@ def test_a_sign_in_that_is_interrupted_leaves_the_account_as_it_was(admin: Bridg
 
 
 def test_a_browser_that_cannot_be_started_leaves_the_link(admin: Bridge) -> None:
-    """Named in a way that Python cannot take apart, too."""
+    """Here BROWSER is even a line that Python cannot parse."""
     admin.environment["BROWSER"] = "/home/o'brien/browser %s"
     with running(admin):
         said = admin.run("console")
@@ -658,7 +658,8 @@ def test_a_second_bridge_with_the_same_file_does_not_take_the_first_ones_place(a
 
 
 def test_a_service_manager_tries_again_where_the_address_may_come_by_itself(admin: Bridge) -> None:
-    """The units of the guides do not after 2: somebody must change something first."""
+    """So the exit code is 1: after 2, which means that somebody must change something first, the guides' units do not
+    restart it."""
     admin.config["listeners"]["imap"] = {"address": "192.0.2.1:1143", "tls": "implicit", "exposed": True}
     assert "this machine has no such address" in admin.run("run", code=1)
 
@@ -694,7 +695,8 @@ def test_a_bridge_that_starts_says_who_can_read_its_secrets(admin: Bridge) -> No
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 def test_what_a_bridge_that_starts_warns_of_is_in_its_log_as_that_is_configured(admin: Bridge) -> None:
-    """A line of another kind stops what reads JSON, and where there is a file nobody may keep standard error."""
+    """A line of plain text would break programs that read the log as JSON, and with a log file nobody may keep standard
+    error."""
     admin.launcher = ["sh", "-c", 'chmod 644 config.yaml; exec "$@"', "sh"]
     admin.config["log"] = {"format": "json"}
     with running(admin):
@@ -709,7 +711,7 @@ def test_the_schema_is_json_that_knows_every_section(admin: Bridge) -> None:
 
 @pytest.mark.parametrize("is_before", [True, False])
 def test_a_command_that_reads_no_configuration_speaks_its_language(admin: Bridge, is_before: bool) -> None:
-    """It takes the option on either side of its name, as all others do."""
+    """Like every other command, it accepts `--config` before or after its name."""
     admin.config["language"] = "fr"
     option, old = ["--config", str(admin.write_config())], admin.directory / "emailproxy.config"
     old.write_text("[alice@example.com]\n")
@@ -721,7 +723,7 @@ def test_a_command_that_reads_no_configuration_speaks_its_language(admin: Bridge
 
 
 def test_two_commands_at_once_make_one_password(admin: Bridge) -> None:
-    config = str(admin.write_config())  # once: nobody may find it half written
+    config = str(admin.write_config())  # written once, so that no command finds it half written
     found: list[tuple[int, str]] = []
     command = ("accounts", "password", ALICE, "--config", config)
     threads = [threading.Thread(target=lambda: found.append(without_config(admin, *command))) for _ in range(3)]

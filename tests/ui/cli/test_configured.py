@@ -1,4 +1,4 @@
-"""Which configuration a command means, where nobody has named one."""
+"""Which configuration a command uses if none was named."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bridge.ui.cli.configured import Settings, own_config
 def test_what_starts_at_login_names_a_configuration_that_is_found_in_this_directory_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """A session starts it in another one, where there is none: a set-up would begin in the place of mail."""
+    """A desktop session starts the bridge in another directory, which has no configuration: instead of serving mail it
+    would begin a first set-up."""
     for name in ("here", "mine", "machine's"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(paths, "config_dir", lambda: tmp_path / "mine")

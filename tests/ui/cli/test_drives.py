@@ -1,4 +1,4 @@
-"""Windows: a file of a drive's own current directory, such as C:config.yaml."""
+"""Windows: a file in a drive's own current directory, such as C:config.yaml."""
 
 from __future__ import annotations
 

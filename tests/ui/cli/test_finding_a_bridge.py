@@ -1,4 +1,4 @@
-"""The running bridge is found by its configuration's name, however that is written and wherever it leads by then."""
+"""The running bridge is found by its configuration's path, however that is written and wherever its links lead now."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALICE = "alice@example.com"
 
 @pytest.fixture
 def bridge(tmp_path: Path) -> Bridge:
-    """Whose configuration is reached by links, as in a ConfigMap of Kubernetes: config.yaml, current, first."""
+    """A bridge with a configuration behind links, as in a Kubernetes ConfigMap: config.yaml -> current -> first."""
     providers = {"gmail": {"kind": "google", "client_id": "1234.apps", "client_secret": "CANARY-secret"}}
     accounts = [{"address": ALICE, "provider": "gmail"}]
     made = Bridge(tmp_path, configuration(tmp_path, providers, accounts))
@@ -46,18 +46,18 @@ def bridge(tmp_path: Path) -> Bridge:
 
 
 def found(bridge: Bridge) -> str:
-    """What `status` says of it: by the whole path that it was started with, wherever it is asked from."""
+    """What `status` prints: the whole path that the bridge was started with, wherever the command is run."""
     return f"is running\nconfiguration: {bridge.directory / 'config.yaml'}\n"
 
 
 def move(bridge: Bridge, release: str) -> None:
-    """All at once, as those who keep releases do."""
+    """Switch the link `current` in one step, as deployments with releases do."""
     (bridge.directory / "next").symlink_to(release)
     (bridge.directory / "next").replace(bridge.directory / "current")
 
 
 def asked(bridge: Bridge, config: str, *arguments: str) -> str:
-    """One command that names the configuration like this, from the bridge's directory. Returns: what it printed."""
+    """Run a command with this `--config` in the bridge's directory. Returns: everything that it printed."""
     command = [*bridge.command()[:3], "--config", config, *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, env=bridge.environ, cwd=bridge.directory, timeout=60, check=False
@@ -81,7 +81,7 @@ def test_it_is_found_by_the_path_that_it_was_given_wherever_that_leads_by_now(br
 
 
 def test_a_name_with_steps_upwards_is_no_other_files(bridge: Bridge) -> None:
-    """`current/..` is where the link leads to, and one up from there: not where the link is."""
+    """`current/..` is the parent of the directory that the link leads to, not the directory that the link is in."""
     (bridge.directory / "first" / "inner").mkdir()
     move(bridge, "first/inner")
     (bridge.directory / "config.yaml").unlink()
@@ -92,8 +92,8 @@ def test_a_name_with_steps_upwards_is_no_other_files(bridge: Bridge) -> None:
 
 
 def test_who_does_not_find_it_is_not_told_to_stop_it(bridge: Bridge) -> None:
-    """An administrator beside a service, whose store is at a place that both know."""
-    needs_root()  # nobody else is told which process it is: the bridge lets no other program look into it
+    """An administrator on the machine of a service, whose store is at a path that both know."""
+    needs_root()  # only root sees which process holds the port, because the bridge lets no other program inspect it
     with running(bridge):
         bridge.environment["XDG_DATA_HOME"] = str(bridge.directory / "of another user")
         checked = bridge.run("check", code=2)
@@ -130,7 +130,7 @@ URL, TOKEN = "http://127.0.0.1:3017", Secret("CANARY-token")
 
 
 class Disk:
-    """Has these troubles, one for each attempt to write, and then room."""
+    """Fails with these errors, one for each attempt to write, and then has room."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, troubles: Iterable[int]) -> None:
         self.attempts = 0
@@ -150,7 +150,7 @@ class Disk:
                 await asyncio.sleep(0)
 
     async def several_turns(self) -> None:
-        """In each of which it would be tried."""
+        """Wait for several turns of the loop, in each of which another attempt would be made."""
         for _ in range(20):
             await asyncio.sleep(0)
 
@@ -193,7 +193,7 @@ async def test_word_that_somebody_must_make_room_for_is_told_of_once_and_not_tri
 
 
 async def test_the_word_of_a_bridge_that_has_taken_over_stays_though_both_have_one_number(tmp_path: Path) -> None:
-    """In containers, where each is number 1, over one volume: the new one is up before the old one is stopped."""
+    """In containers that share a volume, each bridge is process 1, and the new one is up before the old one stops."""
     newer = Secret("CANARY-newer")
     async with contextlib.AsyncExitStack() as new:
         async with findable([tmp_path], URL, TOKEN):

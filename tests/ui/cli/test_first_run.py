@@ -1,4 +1,4 @@
-"""The first set-up's orders to start, apart from its pages: tests/e2e/test_first_run.py has these."""
+"""How the first set-up starts the bridge. Its pages are tested in tests/e2e/test_first_run.py."""
 
 from __future__ import annotations
 
@@ -53,24 +53,26 @@ async def told(installer: LocalInstaller) -> str:
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no pipe in a directory")
 async def test_who_waits_for_the_start_is_told_when_the_program_stops(tmp_path: Path) -> None:
-    """Else the answer is cut off, and the program waits for it. The configuration is a pipe: the start waits for us."""
+    """Otherwise the answer would be cut off, and the program would wait for it. The configuration is a pipe here, so
+    that the start waits for us."""
     config = tmp_path / "config.yaml"
     os.mkfifo(config)
     installer = LocalInstaller(FirstRunOptions(config), 3017, False, SystemClock())
     stop = asyncio.Event()
     async with asyncio.timeout(20), AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        orders = [group.create_task(told(installer)) for _ in range(2)]  # one is tried, and one waits for its turn
+        orders = [group.create_task(told(installer)) for _ in range(2)]  # one is being tried, the other waits
         waiting = group.create_task(started(installer).wait(stack, stop))
         with await asyncio.to_thread(config.open, "w"):
             stop.set()
             assert await waiting is None
             assert [await order for order in orders] == ["mail-bridge is stopping"] * 2
-            config.unlink()  # it is opened more than once, and nobody would write again
+            config.unlink()  # the start opens it more than once, and would wait for another writer
         assert await told(installer) == "mail-bridge is stopping"
 
 
 async def test_no_file_is_followed_before_it_could_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until then SIGHUP has nothing to read again, and is the end: also while one is tried, as it is for `run`."""
+    """Until then SIGHUP ends the program, because there is no file to read again; also while a start is tried, as with
+    `run`."""
     config = tmp_path / "config.yaml"
     config.touch()
     installer = LocalInstaller(FirstRunOptions(config), 3017, False, SystemClock())
@@ -107,7 +109,7 @@ def test_the_secrets_of_the_machines_configuration_go_into_no_persons_keyring(
 
 
 async def test_a_place_that_cannot_be_looked_at_is_the_disks_trouble_and_not_ours(tmp_path: Path) -> None:
-    """Such as with a network home that is away; here the system has no such names."""
+    """Such as a home on a network drive that does not answer; here the name is one that the system does not allow."""
     installer = LocalInstaller(FirstRunOptions(tmp_path / "config.yaml"), 3017, False, SystemClock())
     with pytest.raises(BridgeError, match="cannot be written: "):
         await installer.place("file", "<x>" if os.name == "nt" else "x" * 5000)
@@ -117,7 +119,8 @@ async def test_a_place_that_cannot_be_looked_at_is_the_disks_trouble_and_not_our
 def test_an_entry_that_the_keyring_has_kept_without_a_word_is_ours_when_somebody_tries_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So it is where the keyring was unlocked after we had given it up; else nobody could go on from that page."""
+    """This happens if the keyring is unlocked after we have given up waiting. If the entry counted as somebody else's,
+    the set-up could never go on from that page."""
     before = keyring.get_keyring()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -145,7 +148,7 @@ def test_an_entry_that_the_keyring_has_kept_without_a_word_is_ours_when_somebody
 
 
 async def test_nor_is_one_of_the_configuration_itself(tmp_path: Path) -> None:
-    """Once it could not be written: whether somebody else was quicker cannot be seen either."""
+    """If it cannot be written, it may also be impossible to see whether somebody else has written it first."""
     installer = LocalInstaller(FirstRunOptions(tmp_path / ("x" * 5000)), 3017, False, SystemClock())
     with pytest.raises(BridgeError, match="cannot be written: "):
         installer._write("", {}, {})

@@ -1,4 +1,4 @@
-"""When the configuration file is read again, and how often: the file is real, and so is what is read from it."""
+"""When and how often the configuration file is read again: with a real file, really loaded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LOCKED = ConfigError(["secrets.client_secret: the keyring is locked"], may_pass=
 
 
 class Bridge:
-    """What the bridge is told. It takes a configuration, or has one of the `troubles` with it."""
+    """Records what the bridge is told. It accepts a configuration, or fails with the next of the `troubles`."""
 
     def __init__(self, *, has_os_users: bool = False) -> None:
         self.has_os_users = has_os_users
@@ -59,7 +59,7 @@ class Bridge:
 
 @asynccontextmanager
 async def followed(file: Path, bridge: Bridge) -> AsyncIterator[asyncio.Event]:
-    """Gives the event of an order."""
+    """Yields: the event that orders a reload."""
     order = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(Followed.from_now_on(Settings(file, None)).follow(cast(App, bridge), order))
@@ -70,7 +70,7 @@ async def followed(file: Path, bridge: Bridge) -> AsyncIterator[asyncio.Event]:
 
 
 class Looks:
-    """How often the file was looked at."""
+    """Counts how often the file was looked at."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
@@ -83,7 +83,7 @@ class Looks:
         monkeypatch.setattr(following, "_stamp", stamp)
 
     async def some(self) -> None:
-        """More than anything takes that happens at a look."""
+        """Wait for several looks: more than anything takes that follows from one."""
         await until(lambda seen=self.count: self.count >= seen + 6)  # type: ignore[misc]
 
 
@@ -109,7 +109,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
 
 
 async def test_a_file_system_that_hangs_holds_up_nobody(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network drive whose server is gone: whoever asks for the file waits for minutes."""
+    """Such as a network drive whose server is gone: a look at the file then takes minutes."""
     asked, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def stamp(path: Path) -> following.Stamp | None:
@@ -127,7 +127,7 @@ async def test_a_file_system_that_hangs_holds_up_nobody(file: Path, monkeypatch:
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """An entry for each time that the pauses begin with the shortest."""
+    """An entry for each time that the retry pauses begin again with the shortest."""
     found: list[str] = []
     really = following.retry_pauses
 
@@ -147,12 +147,12 @@ async def test_a_file_that_nobody_touches_is_not_read(file: Path, looks: Looks, 
 
 
 def _away(file: Path) -> None:
-    """Some editors delete it first."""
+    """Some editors delete the file before they write it again."""
     file.unlink()
 
 
 def _out_of_reach(file: Path) -> None:
-    """A share is not there, and something else is in its place."""
+    """A network share is not mounted, and a file is in its place."""
     aside = file.parent.rename(file.parent.with_name("aside"))
     aside.with_name("mail-bridge").touch()
 
@@ -186,7 +186,7 @@ async def test_a_file_that_stays_away_is_told_of_until_it_is_back_just_as_it_was
     monkeypatch: pytest.MonkeyPatch,
     lose: Callable[[Path], None],
 ) -> None:
-    """Else the next start, a month later, would be the first to say so."""
+    """Otherwise nobody would hear of it before the next start, perhaps a month later."""
     monkeypatch.setattr(following, "GONE_SECONDS", 2 * LOOK_SECONDS)
     kept = file.with_name("kept.yaml")
     os.link(file, kept)
@@ -197,7 +197,7 @@ async def test_a_file_that_stays_away_is_told_of_until_it_is_back_just_as_it_was
             await until(lambda: "refused" in bridge.told)
             await looks.some()
             assert bridge.told == ["refused"]
-            # Once it has been read, the log goes where the file says.
+            # Only the first refusal is in this log: once the file was read again, the log goes where the file says.
             said, name = log.getvalue(), json.dumps(str(file))[1:-1]
             assert said.count('"configuration.refused"') == said.count(name) == 1
             _back_in_reach(file)
@@ -224,12 +224,12 @@ async def test_an_order_reads_the_file_once_though_nothing_has_changed(
 async def test_an_order_is_not_kept_waiting_by_a_file_that_does_not_come_to_rest(
     file: Path, monkeypatch: pytest.MonkeyPatch, looks: Looks, log: io.StringIO
 ) -> None:
-    """Without one what has just changed is let rest."""
+    """Without an order, a file that has just changed is left alone until it has been unchanged for a while."""
     monkeypatch.setattr(following, "REST_SECONDS", 3600.0)
     bridge = Bridge()
     async with followed(file, bridge) as order:
         file.write_text(TEXT + "# half of what is to come\n")
-        await until(lambda: looks.count >= 2)  # before it is loaded, and the one that finds it changed
+        await until(lambda: looks.count >= 2)  # one at the beginning, and the one that finds the file changed
         await asyncio.sleep(20 * LOOK_SECONDS)
         assert bridge.told == []
         order.set()
@@ -237,20 +237,20 @@ async def test_an_order_is_not_kept_waiting_by_a_file_that_does_not_come_to_rest
 
 
 def _in_place(file: Path) -> None:
-    """As long as it was."""
+    """Its length stays the same."""
     file.write_text(TEXT.replace("CANARY", "canary"))
     _touch(file, 1)
 
 
 def _within_one_tick(file: Path) -> None:
-    """Of a file system that counts time in seconds."""
+    """On a file system whose timestamps are whole seconds, the timestamp stays the same."""
     since = file.stat()
     file.write_text(TEXT + "# longer\n")
     os.utime(file, ns=(since.st_atime_ns, since.st_mtime_ns))
 
 
 def _by_another_as_old_and_as_long(file: Path) -> None:
-    """As `cp --preserve` and a rename have it."""
+    """After `cp --preserve` and a rename, timestamp and length stay the same."""
     since, other = file.stat(), file.with_suffix(".new")
     other.write_text(TEXT.replace("CANARY", "canary"))
     os.utime(other, ns=(since.st_atime_ns, since.st_mtime_ns))
@@ -284,7 +284,7 @@ async def test_how_much_is_logged_is_changed_with_the_file(file: Path, log: io.S
 async def test_what_works_and_is_hardly_meant_so_is_told_where_the_log_goes_by_now(
     file: Path, log: io.StringIO
 ) -> None:
-    """As at a start: who edits the file of a bridge that runs looks at its log, and nowhere else."""
+    """As at a start: a person who edits a running bridge's file looks only at its log."""
     bridge, found = Bridge(), file.with_name("bridge.log")
     async with followed(file, bridge):
         file.write_text(TEXT.replace("CANARY", "$CANARY") + f"log: {{format: json, file: '{found}'}}\n")
@@ -309,7 +309,7 @@ async def test_where_the_log_goes_is_changed_with_the_file(file: Path, log: io.S
 async def test_what_changes_while_it_is_read_is_taken_by_order_alone(
     file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, *, is_ordered: bool
 ) -> None:
-    """By itself it is read again: half of a file may be a configuration, too."""
+    """Without an order the file is read again first, because half of a file may be a valid configuration, too."""
     halves = iter(["the first"])
 
     def slow(settings: Settings) -> LoadedConfig:
@@ -331,7 +331,7 @@ async def test_what_changes_while_it_is_read_is_taken_by_order_alone(
 
 @pytest.mark.skipif(os.name != "posix", reason="no FIFO in a directory")
 async def test_a_pipe_in_the_files_place_is_refused_and_not_waited_for(file: Path, looks: Looks) -> None:
-    """Nobody may ever write into it."""
+    """Perhaps nobody ever writes to it."""
     bridge = Bridge()
     async with followed(file, bridge) as order:
         await looks.some()
@@ -368,7 +368,7 @@ async def test_a_log_file_that_cannot_be_written_leaves_all_as_it_was(file: Path
 async def test_a_file_that_its_editor_still_holds_is_read_a_moment_later(
     file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
-    """Windows has that; and the file's stamp does not change when it is let go."""
+    """This happens on Windows; and when the editor lets go of the file, its timestamp does not change."""
     holds = iter([PermissionError(errno.EACCES, os.strerror(errno.EACCES))] * 2)
     really_open = Path.open
 
@@ -401,7 +401,7 @@ async def test_a_bug_in_a_reload_does_not_end_the_following(
 async def test_an_order_that_finds_no_thread_is_refused_in_words_and_carried_out_later(
     file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, lacking: str
 ) -> None:
-    """To look at the file, or to read it; at a service's limit (TasksMax), or at the machine's."""
+    """No thread for a look at the file, or for reading it: at a service's limit (TasksMax), or at the machine's."""
     bridge, really_start = Bridge(), threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
@@ -437,7 +437,7 @@ async def test_the_directory_of_users_is_loaded_for_who_needs_it(
 async def test_a_service_manager_hears_when_a_reload_begins_and_that_it_is_over(
     file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, troubles: list[Exception]
 ) -> None:
-    """`systemctl reload` waits for the second word."""
+    """`systemctl reload` waits for the second message."""
     monkeypatch.setattr(following, "RETRY_FIRST", 3600.0)
     bridge = Bridge()
     bridge.troubles = troubles[:]
@@ -486,7 +486,7 @@ async def test_the_pauses_begin_anew_with_the_next_change(
 async def test_a_keyring_that_asks_its_owner_holds_nobody_up(
     file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
-    """Neither the sessions of a reload, nor the signals of a start."""
+    """Neither the mail sessions during a reload, nor the handling of signals during a start."""
     threads: list[int] = []
 
     def asking(settings: Settings) -> LoadedConfig:
@@ -530,7 +530,7 @@ async def test_a_start_waits_for_a_locked_keyring_and_says_so(
 async def test_a_start_does_not_ask_again_before_the_pause_is_over(
     file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
-    """Each time may be another prompt."""
+    """Each attempt may show another prompt."""
 
     def locked(settings: Settings) -> LoadedConfig:
         raise LOCKED
@@ -544,5 +544,5 @@ async def test_a_start_does_not_ask_again_before_the_pause_is_over(
 
 
 def test_a_keyring_is_asked_for_ever_more_rarely() -> None:
-    """And never less often than each quarter of an hour."""
+    """But at least every quarter of an hour."""
     assert [*itertools.islice(following.retry_pauses(), 9)] == [10, 20, 40, 80, 160, 320, 640, 900, 900]

@@ -59,7 +59,7 @@ def test_what_it_writes_is_for_its_owner_alone(old: Path, tmp_path: Path) -> Non
     assert run_command_line(["import", str(old), "-o", str(output)]) == 0
     written = [output, *(tmp_path / "secrets").iterdir()]
     assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
-    assert len(written) == 3  # and no temporary file is left
+    assert len(written) == 3  # no temporary file is left
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
 
 
@@ -87,7 +87,7 @@ def test_nothing_is_overwritten_unless_forced(
     assert run_command_line(command) == 2
     assert there.read_text(encoding="utf-8") == "mine"
     assert "--force" in capsys.readouterr().err
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2  # the old file and this one
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2  # the old configuration and this
     assert run_command_line([*command, "--force"]) == 0
     assert there.read_text(encoding="utf-8") != "mine"
     load_config(tmp_path / "config.yaml", environ={})
@@ -152,7 +152,7 @@ def test_a_directory_is_no_file_to_overwrite(old: Path, tmp_path: Path, capsys: 
 def test_a_place_that_cannot_even_be_looked_at_is_told(
     old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As a directory that is closed to us: the tests may run as root, to whom none is."""
+    """As in a directory that is closed to us. The test uses too long a name, because no directory is closed to root."""
     output = tmp_path / ("n" * 300)
     assert run_command_line(["import", str(old), "--output", str(output)]) == 1
     assert f"{output} cannot be written" in capsys.readouterr().err

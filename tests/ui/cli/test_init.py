@@ -1,4 +1,4 @@
-"""`mail-bridge init`, as a process: its answers piped in, and typed at a terminal."""
+"""`mail-bridge init` as a process, with answers from a pipe and typed at a terminal."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ paths.machine_config_dir = lambda: pathlib.Path(sys.argv[2]).parent
 from bridge.__main__ import main
 sys.exit(main())
 """
-"""The command, of a machine whose configuration is the one that is named first."""
+"""Runs the command as if the machine-wide configuration were the one that `--config` names."""
 
 
 @dataclass
 class Desk:
-    """A home directory, and where the configuration will be."""
+    """A home directory, and the place in it where the configuration will be written."""
 
     home: Path
     language: str = "C"
     keyring: str = ""
     is_machine: bool = False
-    """Its configuration is the whole machine's."""
+    """True if its configuration is the machine-wide one."""
 
     @property
     def config(self) -> Path:
@@ -65,7 +65,7 @@ class Desk:
         return [sys.executable, *program, "--config", str(self.config), *arguments]
 
     def init(self, *answers: str, code: int = 0, options: Sequence[str] = ()) -> str:
-        """Returns: all that it printed."""
+        """Run `init` with these answers from a pipe. Returns: everything that it printed."""
         done = subprocess.run(
             self.command("init", *options),
             input="".join(f"{answer}\n" for answer in answers).encode(),
@@ -108,7 +108,7 @@ def test_a_few_answers_make_a_configuration_and_the_next_steps_are_told(desk: De
 def test_a_place_that_cannot_even_be_looked_at_is_told_before_the_first_question(
     desk: Desk, options: tuple[str, ...]
 ) -> None:
-    """As a directory that is closed to us: the tests may run as root, to whom none is."""
+    """As in a directory that is closed to us. The test uses too long a name, because no directory is closed to root."""
     output = desk.home / ("n" * 300)
     said = desk.init(code=1, options=(*options, "--output", str(output)))
     assert f"{output} cannot be written" in said
@@ -118,7 +118,7 @@ def test_a_place_that_cannot_even_be_looked_at_is_told_before_the_first_question
 def test_a_place_where_nothing_can_be_made_is_told_before_the_first_question(
     desk: Desk, options: tuple[str, ...], without_files: Path
 ) -> None:
-    """As /etc is to who has forgotten sudo, and C:\\ to who is no administrator."""
+    """Such as /etc for somebody who has forgotten sudo, or C:\\ for somebody who is no administrator."""
     file = without_files / "mail-bridge" / "config.yaml"
     said = desk.init(code=1, options=(*options, "--output", str(file)))
     assert said.startswith(f"mail-bridge: {file} cannot be written: ")
@@ -145,7 +145,8 @@ def test_what_it_writes_is_for_its_owner_alone(desk: Desk) -> None:
 
 @pytest.mark.parametrize("taken", ["config.yaml", "secrets/gmail.txt"])
 def test_what_somebody_else_has_written_meanwhile_is_left_alone(desk: Desk, taken: str) -> None:
-    """Two administrators at once, or one with two windows: nobody was asked whether to replace it."""
+    """Two administrators at once, or one with two windows: the file was not there when `init` asked, so nobody has
+    agreed to replace it."""
     with subprocess.Popen(
         desk.command("init"),
         stdin=subprocess.PIPE,
@@ -207,7 +208,7 @@ def test_two_providers_and_a_list_whose_first_version_is_wrong(desk: Desk) -> No
 
 
 def test_a_path_in_the_quotes_of_copy_as_path_is_that_path(desk: Desk) -> None:
-    """Windows puts it into "…", and so do terminals into '…' where a file is dropped on them."""
+    """Windows' "Copy as path" puts the path into "…", and terminals put that of a dropped file into '…'."""
     key, people = desk.home / "the key.json", desk.home / "the people.csv"
     key.write_text(json.dumps({"type": "service_account", "client_email": "a@b.example", "private_key": CANARY}))
     people.write_text("alice@example.com\n")
@@ -218,7 +219,7 @@ def test_a_path_in_the_quotes_of_copy_as_path_is_that_path(desk: Desk) -> None:
 
 
 def test_a_whole_domain_may_be_typed_as_the_advice_writes_it(desk: Desk) -> None:
-    """With the quotes that YAML needs: typed so, it was answered by the same advice again."""
+    """The advice shows it in the quotes that YAML needs. Typed with them, it used to get the same advice again."""
     said = desk.init(*GOOGLE, "1", "alice", '"*@example.com"', "", *WRITE)
     assert said.count('"*@example.com" for a whole domain') == 1
     assert [account.address for account in load_config(desk.config, environ={}).config.accounts] == ["*@example.com"]
@@ -264,7 +265,8 @@ def test_with_a_keyring_the_secret_goes_there_and_the_file_names_it(desk: Desk) 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such pipes")
 def test_the_secret_of_the_machines_configuration_goes_into_no_persons_keyring(desk: Desk) -> None:
-    """Whoever makes it is not whom the service runs as, and the key of the store is for the service, too."""
+    """The person who writes it is not the user that the service runs as; the store's key, too, must be readable for the
+    service."""
     desk.keyring, desk.is_machine = "tests.servers.good_keyring.GoodKeyring", True
     said = desk.init(*GOOGLE, *ALICE, *WRITE)
     assert "a service, which is to read it, has no keyring" in said
@@ -293,10 +295,10 @@ def test_who_may_replace_an_entry_of_the_keyring_replaces_no_file_that_comes_whi
         cwd=desk.home,
     ) as process:
         assert process.stdin is not None
-        process.stdin.write("".join(f"{answer}\n" for answer in (*answers, "y", *WRITE)))  # "Replace it?": the entry
+        process.stdin.write("".join(f"{answer}\n" for answer in (*answers, "y", *WRITE)))  # "y": replace the entry
         process.stdin.close()
         process.stdin = None
-        with pipe.open("wb"):  # it waits for its owner
+        with pipe.open("wb"):  # the keyring waits for its owner
             desk.config.write_text("theirs")
         _, problems = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
@@ -323,7 +325,7 @@ def test_the_end_of_input_at_any_question_leaves_nothing(desk: Desk, count: int)
 
 
 def test_a_place_that_cannot_be_written_leaves_no_secret_behind(desk: Desk) -> None:
-    output = desk.home / ("n" * 250)  # no room for what is written beside it first
+    output = desk.home / ("n" * 250)  # the longer name of the temporary file beside it is not allowed
     said = desk.init(*GOOGLE, *ALICE, *WRITE, code=1, options=("--output", str(output)))
     assert "cannot be written" in said
     assert desk.files() == []
@@ -370,8 +372,8 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-"""What makes standard input the terminal that a program is controlled by: where passwords are asked for, and Ctrl-C is
-typed. Not pty.fork(), as a fork of a process with threads may stand still."""
+"""Makes standard input the program's controlling terminal, where passwords are asked for and Ctrl-C is typed. Not
+pty.fork(), because a fork of a process with threads may deadlock."""
 
 
 @contextlib.contextmanager
@@ -399,7 +401,7 @@ def typing(desk: Desk) -> Iterator[Terminal]:
 
 @dataclass
 class Terminal:
-    """Somebody at a terminal: waits for a question before typing."""
+    """A person at a terminal, who waits for each question before typing."""
 
     process: subprocess.Popen[bytes]
     master: int
@@ -410,7 +412,7 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def interrupt(self, question: str, answer: str) -> None:
-        """Ctrl-C, and again where nothing happens: a signal that comes just before a read does not wake it."""
+        """Type Ctrl-C, and again if nothing happens: a signal that arrives just before a read does not wake it."""
         self._until(question)
         while answer not in self.shown:
             os.write(self.master, b"\x03")
@@ -418,7 +420,7 @@ class Terminal:
                 assert self._read(), self.shown
 
     def end(self) -> int:
-        """Until the program has ended. Returns: its exit code."""
+        """Wait until the program has ended. Returns: its exit code."""
         while self._read():
             pass
         return self.process.wait()
@@ -434,7 +436,7 @@ class Terminal:
         assert ready, self.shown
         try:
             data = os.read(self.master, 4096)
-        except OSError:  # Linux says so when the other side has closed
+        except OSError:  # Linux fails like this once the other side is closed
             return False
         self.shown += data.decode("utf-8", "replace")
         return bool(data)
@@ -453,7 +455,7 @@ def test_a_secret_that_is_typed_is_not_shown(desk: Desk) -> None:
         terminal.type("Another mailbox", "\n")
         terminal.type("Write", "\n")
         assert terminal.end() == 0
-        assert "1234.apps.googleusercontent.com" in terminal.shown  # what may be seen is
+        assert "1234.apps.googleusercontent.com" in terminal.shown  # this may be shown
         assert CANARY not in terminal.shown
     assert (desk.config.parent / "secrets" / "gmail.txt").read_text() == f"{CANARY}\n"
 
@@ -486,7 +488,7 @@ def answer_all(terminal: Terminal, keyring: bool = False) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
 @pytest.mark.parametrize("again", ["", "n"])
 def test_what_cannot_be_written_is_tried_again_with_the_same_answers(desk: Desk, again: str) -> None:
-    """All of them would have to be given once more, the secret among them."""
+    """Otherwise a person would have to give all of them again, the secret included."""
     in_the_way = desk.config.parent / "secrets"
     with typing(desk) as terminal:
         answer_all(terminal)
@@ -507,7 +509,7 @@ def test_what_cannot_be_written_is_tried_again_with_the_same_answers(desk: Desk,
 
 @pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
 def test_a_keyring_that_fails_at_the_end_is_asked_again_and_so_is_the_disk(desk: Desk) -> None:
-    """What has got into the keyring the first time is no stranger's the second."""
+    """An entry that was stored by the first attempt does not count as somebody else's at the second."""
     desk.keyring = "tests.servers.good_keyring.GoodKeyring"
     keyring, directory = desk.home / "keyring.json", desk.config.parent
     with typing(desk) as terminal:

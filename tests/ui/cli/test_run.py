@@ -1,4 +1,5 @@
-"""`run`: what changes while it starts. In this process, with real files, ports and the demo's servers."""
+"""`run`: changes of the configuration during its start. In this process, with real files and ports and the demo's
+servers."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ LOOK_SECONDS = 0.02
 
 @dataclass
 class Editor:
-    """Changes the file in the moment in which the bridge begins to hear orders: loaded long ago, followed from now."""
+    """Changes the file just when the bridge begins to accept orders: after it was loaded, and before it is followed."""
 
     file: Path
     way: str = "at once"
@@ -51,9 +52,9 @@ class Editor:
     def orders(self, stop: Order, reload: Order) -> Iterator[None]:
         self.text = self.changed(self.file.read_text())
         match self.way:
-            case "deletes first":  # as some do: for a moment there is no file
+            case "deletes first":  # as some editors do: for a moment there is no file
                 self.file.unlink()
-            case "slowly":  # as over a network: what is there by now is a configuration, too, with other ports
+            case "slowly":  # as over a network: what is there so far is a valid configuration, with other ports
                 self.file.write_text(self.text[: self.text.index("listeners:")])
             case _:
                 self.file.write_text(self.text)
@@ -63,7 +64,7 @@ class Editor:
         return text.replace("accounts:\n", f"accounts:\n  - {{address: {CAROL}, provider: demo}}\n")
 
     async def run(self, served: Callable[[], Served]) -> None:
-        """Until the change is in force."""
+        """Wait until the change is in force."""
         if self.way == "deletes first":
             for _ in range(100):
                 await asyncio.sleep(0)
@@ -75,7 +76,7 @@ class Editor:
                 await asyncio.sleep(0.02)
 
     async def _write_the_rest(self) -> None:
-        """Something between each two looks."""
+        """Write slowly, so that every look finds the file changed."""
         with self.file.open("a") as file:
             for character in self.text[self.text.index("listeners:") :]:
                 await asyncio.sleep(LOOK_SECONDS / 4)
@@ -86,10 +87,10 @@ class Editor:
 async def serve_until_changed(
     directory: Path, monkeypatch: pytest.MonkeyPatch, editor: Callable[[Path], Editor] = Editor
 ) -> None:
-    """The whole command, in this process, until its editor has seen the change in force."""
+    """Run the whole command in this process until its editor has seen the change in force."""
     for seconds in ("LOOK_SECONDS", "REST_SECONDS"):
         monkeypatch.setattr(following, seconds, LOOK_SECONDS)
-    for module in (run, collector):  # this process has other tests to run
+    for module in (run, collector):  # this process has other tests to run, with the usual garbage collection
         monkeypatch.setattr(module, "spare_the_collector", lambda: None)
     for name in ("STATE_DIRECTORY", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.setenv(name, str(directory))
@@ -112,7 +113,7 @@ async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied_
 
 
 class Binder(Editor):
-    """Gives the new account to one user's programs."""
+    """Restricts the new account to one user's programs."""
 
     def changed(self, text: str) -> str:
         return super().changed(text).replace(f"{CAROL}, ", f"{CAROL}, os_user: root, ")
@@ -120,7 +121,7 @@ class Binder(Editor):
 
 @dataclass
 class BoundFromTheStart(Editor):
-    """All accounts are for one user's programs before the bridge is started."""
+    """Restricts all accounts to one user's programs before the bridge is started."""
 
     def __post_init__(self) -> None:
         text = self.file.read_text()
@@ -139,7 +140,7 @@ async def test_the_directory_of_users_is_loaded_where_some_account_needs_it(
     editor: type[Editor],
     expected: list[str],
 ) -> None:
-    """Half a MiB that others keep."""
+    """A bridge that does not need it saves half a MiB of memory."""
     loads: list[str] = []
     monkeypatch.setattr(run, "load_directory", lambda: loads.append("at the start"))
     monkeypatch.setattr(following, "load_directory", lambda: loads.append("by the change"))
@@ -151,7 +152,7 @@ async def test_the_directory_of_users_is_loaded_where_some_account_needs_it(
 async def test_a_file_that_is_still_held_by_who_has_saved_it_is_read_a_moment_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Windows has that; and the file's stamp does not change when it is let go."""
+    """This happens on Windows; and when the editor lets go of the file, its timestamp does not change."""
     monkeypatch.setattr(following, "RETRY_FIRST", 0.02)
     really_open, refusals = Path.open, iter(range(2))
 
@@ -186,7 +187,7 @@ async def test_a_reload_that_fails_in_a_way_that_nobody_thought_of_ends_no_sessi
 
 
 async def test_a_service_manager_is_told_that_a_locked_keyring_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else it would end the start after ninety seconds, and each new one might show another prompt."""
+    """Otherwise it would end the start after ninety seconds, and each new start might show another prompt."""
     locked = ConfigError(["secrets.client_secret: the keyring is locked"], may_pass=True)
     answers: list[ConfigError | str] = [locked, locked, "loaded"]
     asked: list[float] = []
@@ -206,10 +207,10 @@ async def test_a_service_manager_is_told_that_a_locked_keyring_takes_its_time(mo
 
 
 def test_a_port_of_the_demo_is_its_own_from_the_moment_in_which_it_is_chosen() -> None:
-    """Its servers take a second to start, and others look for free ports meanwhile."""
+    """The demo's servers take a second to start, and other programs look for free ports meanwhile."""
     with contextlib.closing(demo.DemoPorts()) as taken, socket.socket() as other:
         port = taken.choose(0)
-        with pytest.raises(OSError) as refused:  # noqa: PT011  its number says it, in Windows' way too
+        with pytest.raises(OSError) as refused:  # noqa: PT011  its errno is checked below
             other.bind(("127.0.0.1", port))
         assert refused.value.errno in {errno.EADDRINUSE, errno.EACCES}
         another = taken.choose(port)
@@ -217,11 +218,11 @@ def test_a_port_of_the_demo_is_its_own_from_the_moment_in_which_it_is_chosen() -
         with contextlib.ExitStack() as stack:
             bound = [stack.enter_context(sock).getsockname() for sock in listening]
             assert bound[0] == ("127.0.0.1", another) != ("127.0.0.1", port)
-    socket.create_server(("127.0.0.1", port)).close()  # nobody has come for it: it is free again
+    socket.create_server(("127.0.0.1", port)).close()  # the unused port is free again
 
 
 def test_the_demo_is_wherever_a_bridge_is_at_localhost_where_it_sends_people() -> None:
-    """Some programs try ::1 alone; and if another program had that port there, the browser would come back to it."""
+    """Some programs try only ::1; and if another program had the port there, the browser would come back to that."""
 
     def addresses(sockets: list[socket.socket]) -> list[str]:
         with contextlib.ExitStack() as stack:

@@ -1,5 +1,5 @@
-"""Standard input that is closed, or holds what an editor or another program has put around a token; standard output
-that takes nothing."""
+"""Standard input that is closed, or has what an editor or another program has put around a token; standard output that
+cannot be written."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ALICE = "alice@example.com"
 
 @pytest.fixture
 def admin(tmp_path: Path) -> Bridge:
-    """A configuration, its key in a file; nothing runs."""
+    """A configuration with the store's key in a file; no bridge runs."""
     providers = {"gmail": {"kind": "google", "client_id": "1234.apps", "client_secret": "CANARY-secret"}}
     return Bridge(tmp_path, configuration(tmp_path, providers, [{"address": ALICE, "provider": "gmail"}]))
 
 
 def redirected(bridge: Bridge, redirection: str, *arguments: str) -> tuple[int, str]:
-    """One command by a POSIX shell. Returns: exit code, standard error and what is left of standard output."""
+    """Run a command by a POSIX shell. Returns: exit code, and standard error with what is left of standard output."""
     bridge.write_config()
     done = subprocess.run(
         ["sh", "-c", f"{shlex.join(bridge.command(*arguments))} {redirection}"],
@@ -63,7 +63,7 @@ def test_a_closed_standard_input_is_an_empty_one(admin: Bridge, arguments: str, 
 
 @pytest.mark.skipif(os.name != "posix", reason="a POSIX shell writes it")
 def test_an_answer_that_is_no_text_is_refused_and_asked_for_again(admin: Bridge) -> None:
-    """From a terminal, or a file, of another encoding: in most locales Python takes that for the end of the program."""
+    """From a terminal or a file with another encoding: in most locales Python's decoding error ended the program."""
     admin.environment["PYTHONIOENCODING"] = "utf-8:strict"
     answers = admin.directory / "answers"
     answers.write_bytes("été\n".encode("cp1252") * 2)
@@ -76,7 +76,7 @@ def test_an_answer_that_is_no_text_is_refused_and_asked_for_again(admin: Bridge)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
 def test_a_name_that_is_no_utf8_is_written_as_well_as_it_can_be(admin: Bridge) -> None:
-    """A directory of the days when names were Latin-1; Python is strict in most locales."""
+    """A directory from the time when names were in Latin-1; in most locales Python's output is strict UTF-8."""
     admin.environment |= {"PYTHONIOENCODING": "utf-8:strict", "HOME": str(admin.directory)}
     admin.config["store"] = {"path": "store.sqlite", "key_file": "key"}
     directory = admin.directory / os.fsdecode(b"andr\xe9")
@@ -96,7 +96,7 @@ def test_a_full_disk_for_the_output_is_named(admin: Bridge) -> None:
 
 @pytest.mark.skipif(os.name != "posix" or not Path("/dev/full").exists(), reason="this system has no full disk at hand")
 def test_the_exit_code_is_the_same_where_a_full_disk_takes_no_reason(admin: Bridge) -> None:
-    """A service manager takes 2 for what somebody must change first, and starts it again for all else."""
+    """For a service manager, 2 means that somebody must change something first; after any other failure it restarts."""
     assert redirected(admin, "2>/dev/full", "accounts", "nonsense") == (2, "")
     assert redirected(admin, "2>/dev/full", "status")[0] == 1
     admin.config["accounts"] = 3
@@ -115,7 +115,7 @@ def test_a_stop_is_one_where_a_full_disk_takes_no_log(admin: Bridge) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="a POSIX shell closes it")
 def test_a_password_that_is_shown_to_nobody_is_a_sentence(admin: Bridge) -> None:
-    """By a script, or a scheduler, that has closed what it does not want."""
+    """A script or a scheduler may have closed standard output because it does not want any."""
     sentence = 'mail-bridge: standard output cannot be written: "Bad file descriptor"\n'
     assert redirected(admin, ">&-", "accounts", "password", ALICE) == (1, sentence)
 
@@ -174,7 +174,7 @@ def test_what_no_token_can_hold_is_not_sent(admin: Bridge, encoding: str, given:
 
 
 def adopted(bridge: Bridge, given: bytes) -> tuple[int, str]:
-    """Exit code, and what was said."""
+    """Run `accounts adopt` with this standard input. Returns: exit code, and everything that it printed."""
     bridge.write_config()
     done = subprocess.run(
         bridge.command("accounts", "adopt", ALICE),
@@ -189,10 +189,10 @@ def adopted(bridge: Bridge, given: bytes) -> tuple[int, str]:
 
 @pytest.mark.skipif(sys.platform != "win32", reason="consoles with letters of their own")
 def test_a_pipe_has_the_letters_of_the_console(admin: Bridge) -> None:
-    """As `mail-bridge check | more`, and each `>` of a PowerShell: in French cp850, while a file is in cp1252."""
+    """As in `mail-bridge check | more`, or with any `>` of PowerShell: cp850 in French, while files are in cp1252."""
     environment = {**os.environ, **admin.environ, "LC_ALL": "fr_FR"}
     environment.pop("PYTHONIOENCODING", None)
-    environment.pop("LANGUAGE", None)  # a command that a test calls in this process sets it
+    environment.pop("LANGUAGE", None)  # commands that other tests call in this process set it
 
     def piped(*arguments: str) -> bytes:
         return subprocess.run(

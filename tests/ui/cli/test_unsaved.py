@@ -1,4 +1,4 @@
-"""A sign-in that the store does not take, in a command that ends with it."""
+"""A sign-in that the store cannot save, in a command that ends afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_what_was_not_saved_in_time_is_told_as_lost(capsys: pytest.Capture
 
 
 async def test_a_try_that_has_begun_in_time_is_not_cut_off() -> None:
-    """It is saved by then, perhaps, and the mail servers are tried: nothing of that is lost."""
+    """Perhaps the sign-in is saved by then, and the mail servers are being tried: that must not be lost."""
     account = AccountStatus(ALICE, "gmail", ALICE, AccountState.READY)
 
     async def save(address: str) -> AccountStatus:
