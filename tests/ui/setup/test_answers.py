@@ -1,4 +1,4 @@
-"""An answer is judged by the models of the configuration, in the language of whoever answers."""
+"""Each answer is checked by the models of the configuration, and refused in the language of the person who gave it."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_wrong_account_is_told_what_is_right(account: AccountAnswer, said: str
 
 
 def test_the_sentences_of_the_models_are_told_in_french() -> None:
-    """Each of these is a sentence of the models, whose English might change: then it would come through as English."""
+    """Each of these sentences comes from the models. If its English changed there, it would no longer be translated."""
 
     def told() -> list[str]:
         speak("fr")

@@ -1,4 +1,4 @@
-"""Whatever was answered and found good, our loader takes what is written, and reads what was meant."""
+"""Whatever was answered and accepted: our loader loads the file that is written, and reads from it what was meant."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bridge.ui.setup.document import document, section_problem
 
 HOST = "https://login.microsoftonline.com"
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).map(str.strip).filter(bool)
-"""As typed: colons, quotes, `${`, emoji."""
+"""Words as people may type them: with colons, quotes, `${`, emoji."""
 
 TENANTS = st.sampled_from(
     [
@@ -50,7 +50,7 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 IDS = {"google": "1234-a.apps.googleusercontent.com", "microsoft": "11111111-2222-3333-4444-555555555555"}
-"""These two take no other."""
+"""Client IDs in the only form that these two providers accept."""
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Answers as they come in, good and bad, in any order; and the file that is made of them."""
+"""Answers as they arrive, good and bad, in any order; and the file that is made from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CANARY = "CANARY-secret"
 
 
 def draft_with(directory: Path, *choices: Choice, has_keyring: bool = False) -> Draft:
-    """Providers, all answered."""
+    """A draft with these providers, all their questions answered."""
     draft = Draft(directory, has_keyring)
     for choice in choices:
         section = draft.sections[draft.choose(choice)]
@@ -175,7 +175,7 @@ def test_a_list_that_is_too_long_for_a_page_is_asked_for_as_a_file(tmp_path: Pat
 def test_with_two_providers_each_line_names_one_and_a_removed_one_is_noticed(tmp_path: Path) -> None:
     draft = draft_with(tmp_path, Choice.GOOGLE, Choice.MICROSOFT)
     assert "name the provider" in draft.take_typed("alice@example.com")[0]
-    assert draft.take_typed("alice@example.com,gmail\nbob@example.com;office365") != []  # one separator only
+    assert draft.take_typed("alice@example.com,gmail\nbob@example.com;office365") != []  # two separators are refused
     assert draft.take_typed("alice@example.com,gmail\nbob@example.com,office365") == []
     assert set(draft.loaded().config.providers) == {"gmail", "office365"}
     draft.remove("office365")

@@ -54,7 +54,7 @@ def test_one_provider_need_not_be_named() -> None:
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_the_first_line_that_has_a_separator_tells_which(separator: str) -> None:
-    """Most lines of a page are an address alone; the shared mailboxes come behind them."""
+    """Most lines contain only an address, which says nothing; the shared mailboxes usually come after them."""
     shared = separator.join(["sales@example.com", "gmail", "alice@example.com"])
     roster = read_roster(f"alice@example.com\n{shared}\n".encode(), ONE)
     assert roster.problems == ()

@@ -42,7 +42,7 @@ def test_a_configuration_that_cannot_be_written_leaves_the_old_secret_as_it_was(
 
 
 def test_a_text_that_no_file_can_hold_leaves_nothing(tmp_path: Path) -> None:
-    """As an interruption would: whatever is raised, what was staged is taken back."""
+    """Nor does an interruption: whatever exception is raised, the temporary files are removed."""
     strange = {tmp_path / "a.txt": "CANARY", tmp_path / "config.yaml": "a lone surrogate: \ud800"}
     with pytest.raises(UnicodeEncodeError):
         write_configuration(strange, strange)

@@ -1,7 +1,7 @@
-"""Run by test_icon.py: our icon and pystray's own code for macOS, over an AppKit that only notes which thread calls it.
+"""Run by test_icon.py: our icon and pystray's macOS code, with a fake AppKit that only records which thread calls it.
 
-Prints, as JSON, what was called in another thread than the main one, the application's policy, and what the icon was
-told last.
+Prints, as JSON, which calls came from another thread than the main one, the application's activation policy, and the
+last values that were set on the icon.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from bridge.ui.tray.view import Entry, Picture, Quit, View
 from bridge.ui.tray.words import Words
 
 CALLS: dict[str, tuple[Any, ...]] = {}
-"""The last arguments of each, by its name."""
+"""The arguments of the last call of each method, by its name."""
 ASTRAY: list[str] = []
-"""What AppKit would end the process for."""
+"""Calls from another thread than the main one, for which AppKit would end the process."""
 
 
 class Thing:
-    """Takes every call and answers with itself."""
+    """Any object of AppKit: accepts every call, and returns itself."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return lambda *arguments: self._called(name, arguments)
@@ -43,7 +43,7 @@ class Thing:
 
 
 class Application(Thing):
-    """Its loop: what was left for the main thread, one after the other."""
+    """The application: its loop runs the calls that were queued for the main thread."""
 
     def __init__(self) -> None:
         self.left: queue.Queue[Callable[[], object] | None] = queue.Queue()
@@ -58,7 +58,7 @@ class Application(Thing):
 
 
 class Delegate:
-    """NSObject, as far as pystray's class needs it."""
+    """As much of NSObject as pystray's class needs."""
 
     @classmethod
     def alloc(cls) -> Delegate:
@@ -71,7 +71,7 @@ class Delegate:
 def module(name: str, **content: object) -> None:
     made = ModuleType(name)
     made.__dict__.update(content)
-    made.__getattr__ = lambda name: Thing()  # type: ignore[method-assign]  # every class and constant
+    made.__getattr__ = lambda name: Thing()  # type: ignore[method-assign]  # for every class and constant
     sys.modules[name] = made
 
 

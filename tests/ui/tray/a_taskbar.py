@@ -1,7 +1,8 @@
-"""Run by test_icon.py on Windows: our icon, and a taskbar that says no when it is told to.
+"""Run by test_icon.py on Windows: our icon, and a fake taskbar that refuses orders when the test wants it to.
 
-Writes, as JSON, into the file that it is given, what we have told the taskbar, what we answer where a session ends, or
-the number of another message that it is given, and what that has chosen.
+Arguments: a file, and the number of the window message that ends the icon. Writes to the file, as JSON: our orders to
+the taskbar; our answers to the end of a session that was then called off, with the number of actions chosen before and
+after that message; and the names of the chosen actions.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ assert sys.platform == "win32"
 NIM_ADD, NIM_MODIFY, NIM_DELETE = range(3)
 WM_QUERYENDSESSION, WM_ENDSESSION, WM_COPYDATA = 0x11, 0x16, 0x4A
 SIGNATURE = 0x34753423
-"""Of what Windows' own Shell_NotifyIcon sends; wine's has the order in `kind` alone."""
+"""Marks the data that Windows' own Shell_NotifyIcon sends; wine's has no such mark, and puts the order into `kind`."""
 
 user32 = ctypes.WinDLL("user32", use_last_error=True)
 user32.SendMessageW.argtypes = (wintypes.HWND, wintypes.UINT, wintypes.WPARAM, wintypes.LPARAM)
@@ -52,11 +53,11 @@ class WindowClass(ctypes.Structure):
 
 
 class Bar:
-    """A window that Shell_NotifyIcon takes for the taskbar's, since it was made last."""
+    """A window that Shell_NotifyIcon takes for the taskbar, because it was created last."""
 
     def __init__(self) -> None:
         self.answers: deque[bool] = deque()
-        """To the next orders; once there are none left, the truth."""
+        """The answers to the next orders; after them it answers truthfully."""
         self.has = False
         self.orders: list[int] = []
         self.owner = 0
@@ -103,7 +104,7 @@ def main() -> None:
     bar, chosen, answers = Bar(), list[Action](), list[int]()
     shown = icon.Icon(Words(say, say_number))
     shown.show(seen(Picture.ABSENT))
-    bar.answers.extend([False] * 4)  # early at login
+    bar.answers.extend([False] * 4)  # early during a login it is too busy
 
     def choose(action: Action) -> None:
         chosen.append(action)
@@ -111,12 +112,12 @@ def main() -> None:
 
     def work() -> None:
         bar.until_it_has()
-        bar.has = False  # it was started anew, and was too busy when we asked
+        bar.has = False  # the taskbar was restarted, and was too busy when we asked
         shown.show(seen(Picture.READY))
         bar.until_it_has()
-        user32.SendMessageW(bar.owner, user32.RegisterWindowMessageW("TaskbarCreated"), 0, 0)  # but it has us still
+        user32.SendMessageW(bar.owner, user32.RegisterWindowMessageW("TaskbarCreated"), 0, 0)  # it still has our icon
         answers.append(user32.SendMessageW(bar.owner, WM_QUERYENDSESSION, 0, 0))
-        answers.append(user32.SendMessageW(bar.owner, WM_ENDSESSION, 0, 0))  # somebody has said no
+        answers.append(user32.SendMessageW(bar.owner, WM_ENDSESSION, 0, 0))  # another program has refused the end
         answers.append(len(chosen))
         user32.SendMessageW(bar.owner, int(sys.argv[2]), 1, 0)
         answers.append(len(chosen))

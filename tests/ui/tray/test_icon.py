@@ -1,4 +1,4 @@
-"""The drawings, at the sizes that systems ask for. The icon itself is tried in tests/e2e/test_tray.py."""
+"""The pictures, at the sizes that systems ask for. The icon itself is tested in tests/e2e/test_tray.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_picture_is_made_from_its_drawing(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("picture", list(Picture))
 def test_windows_gets_each_size_as_it_was_drawn(picture: Picture) -> None:
     content = io.BytesIO()
-    Drawing(picture).save(content, format="ICO")  # as pystray calls it there
+    Drawing(picture).save(content, format="ICO")  # the call that pystray makes on Windows
     content.seek(0)
     with IcoImageFile(content) as icon:
         assert icon.info["sizes"] == {(size, size) for size in SIZES}
@@ -46,7 +46,7 @@ def test_the_four_pictures_differ_at_the_smallest_size() -> None:
     seen = set()
     for picture in Picture:
         with Image.open(SCRIPTS.parent / f"bridge/ui/tray/pictures/{picture.value}-16.png") as drawn:
-            seen.add(drawn.convert("L").tobytes())  # without colours: for those who do not see them
+            seen.add(drawn.convert("L").tobytes())  # in grey, for people who cannot tell the colours apart
     assert len(seen) == len(Picture)
 
 
@@ -79,7 +79,7 @@ def test_on_a_mac_nothing_is_asked_of_appkit_but_in_the_main_thread() -> None:
 @pytest.mark.skipif(sys.platform != "win32", reason="a taskbar is Windows' alone")
 @pytest.mark.parametrize("end", [WM_ENDSESSION, WM_CLOSE])
 def test_a_taskbar_that_is_too_busy_is_asked_again_and_an_end_is_nothing_to_refuse(tmp_path: Path, end: int) -> None:
-    told = tmp_path / "told.json"  # and not a pipe: the first window starts wine's desktop, which would keep it open
+    told = tmp_path / "told.json"  # not a pipe: the first window starts wine's desktop, which would keep it open
     subprocess.run([sys.executable, "-m", "tests.ui.tray.a_taskbar", str(told), str(end)], timeout=60, check=True)
     seen = json.loads(told.read_text())
     add, modify, delete = range(3)

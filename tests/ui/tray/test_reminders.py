@@ -1,4 +1,4 @@
-"""When people are told: the table of the reminders."""
+"""When people are reminded of accounts that need a sign-in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ A, B, C = "a@example.com", "b@example.com", "c@example.com"
 
 
 class Reminded:
-    """Somebody who looks whenever decide() has asked for it, and writes down who was told when."""
+    """Calls decide() again whenever it has asked for that, and records when how many accounts were reported."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -23,7 +23,7 @@ class Reminded:
         return decision.addresses
 
     def during(self, seconds: float, needing: list[str], pending: tuple[str, ...] = ()) -> list[tuple[float, int]]:
-        """Hours since the beginning, and of how many accounts was told, within that time."""
+        """The reminders within that time: hours since the beginning, and the number of accounts."""
         end = self.clock.now() + seconds
         told = []
         while True:

@@ -1,4 +1,4 @@
-"""What the tray does in its loop: what it shows, whom it tells, and what follows a click."""
+"""What the tray does in its loop: what it shows, when it notifies, and what a click does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SECONDS = 60.0
 
 
 class FakeBridge(FakeControl):
-    """With pages of this machine, and an end."""
+    """A bridge whose sign-in pages are on this machine, and that can stop."""
 
     def __init__(self, *addresses: str, clock: ManualClock) -> None:
         super().__init__(*addresses, clock=clock)
@@ -55,13 +55,13 @@ class FakeBridge(FakeControl):
 
 
 class Person:
-    """Who looks at the icon: a Shell and a Desktop, and a way to wait for what is seen."""
+    """The person at the icon: a Shell and a Desktop that record what they show, and a way to wait for it."""
 
     def __init__(self) -> None:
         self.seen: list[View] = []
         self.told: list[Notification] = []
         self.offered: list[Action | None] = []
-        """What a click on each would do."""
+        """What a click on each notification would do."""
         self.visited: list[str] = []
         self.pasted: list[str] = []
         self.is_autostart = False
@@ -109,7 +109,7 @@ class Person:
         self.is_autostart = on
 
     def _note(self, where: list[str], what: str) -> None:
-        """These two come in threads."""
+        """Called by browse() and copy(), which the tray runs in threads."""
         assert threading.current_thread() is not threading.main_thread()
         where.append(what)
         self._loop.call_soon_threadsafe(self._happened.set)
@@ -129,18 +129,18 @@ class World:
         yield self.bridge
 
     async def choose(self, action: Action) -> None:
-        """As the icon does, from another thread."""
+        """Choose an action as the icon does, from another thread."""
         await asyncio.to_thread(self.tray.choose, action)
 
     async def settle(self) -> None:
-        """The tray waits a moment after a notice, in case there are more."""
+        """Let the moment pass that the tray waits after a notice, in case there are more."""
         await self.clock.until_asleep()
         self.clock.advance(1)
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """A tray that has seen its bridge."""
+    """A tray that is connected to its bridge."""
     made = World()
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
         running = group.create_task(made.tray.run(made.connect))
@@ -235,7 +235,7 @@ async def test_without_a_browser_the_page_is_told(world: World) -> None:
 async def test_without_a_thread_what_was_chosen_is_said_not_to_work(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The icon stays, and so does the bridge that it shares its process with."""
+    """The icon stays, and so does the bridge, which may run in the same process."""
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
         chosen: list[Action] = [OpenPage(PAGE), CopyPassword(ALICE), SetAutostart(True)]
@@ -300,7 +300,7 @@ async def test_quit_that_was_chosen_before_the_loop_began_counts() -> None:
 
 
 class OwnBridge:
-    """As control.own gives it: nothing but what is this person's."""
+    """A bridge as control.own shows it: only what concerns this person."""
 
     def __init__(self, bridge: FakeBridge) -> None:
         self.status = bridge.status

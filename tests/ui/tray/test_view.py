@@ -1,4 +1,4 @@
-"""Picture, line and menu for every kind of status."""
+"""The icon's picture, status line and menu for every kind of status."""
 
 from __future__ import annotations
 

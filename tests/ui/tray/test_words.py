@@ -41,6 +41,6 @@ def test_every_sentence_can_be_translated_and_its_places_are_filled() -> None:
 
 
 def test_what_is_missing_is_installed_by_a_command_of_this_system() -> None:
-    """On Windows `python3` opens the Store, whose Python is none for us."""
+    """On Windows `python3` opens the Microsoft Store, whose Python we cannot use."""
     command = r"py scripts\run.py tray" if sys.platform == "win32" else "python3 scripts/run.py tray"
     assert f"`{command}`" in Words().no_extra()
