@@ -1,4 +1,4 @@
-"""The mail servers' own words, as users' logs have them, to rows of the table."""
+"""Which row of the table each mail server's own words lead to; the words are from users' logs."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ ANSWERS = [
     ("[ALERT] Maximum connection limit reached, please try again later", "mail.too_many", NOBODY, True),
     ("OAUTHBEARER authentication error (invalid_token)", "mail.not_accepted", TENANT_ADMIN, False),
     ("454 4.7.0 OAUTHBEARER authentication error (invalid_token)", "mail.not_accepted", TENANT_ADMIN, False),
-    # Cyrus SASL, as Cyrus IMAP 3.10 says them, and Postfix behind "authentication failed"
+    # Cyrus SASL, as Cyrus IMAP 3.10 sends them, and Postfix after "authentication failed"
     ("remote authentication server unavailable", "mail.busy", NOBODY, True),
     ("[AUTH] authenticating: transient failure (e.g., weak key)", "mail.busy", NOBODY, True),
     ("535 5.7.8 Error: authentication failed: generic failure", "mail.busy", NOBODY, True),
@@ -123,7 +123,7 @@ ANSWERS = [
     ("[AUTH] authenticating: authentication failure", "mail.not_accepted", TENANT_ADMIN, False),
     ("[LOGIN-DELAY] minimum time between mail checks violation", "mail.throttled", NOBODY, True),
     ("[CONTACTADMIN] Ask us.", "mail.forbidden", TENANT_ADMIN, False),
-    # Postfix, of a response above 12,288 octets
+    # Postfix, about a response of more than 12,288 octets
     ("500 5.5.6 SASL response limit exceeded", "mail.token_long", APP_ADMIN, False),
     ("Vaya, no.", "mail.unknown", TENANT_ADMIN, False),
 ]
@@ -133,7 +133,7 @@ ANSWERS = [
 def test_trap_31_an_answer_of_a_mail_server_is_explained(text: str, key: str, turn: Turn, is_temporary: bool) -> None:
     found = mail.diagnosis(text, protocol="IMAP", mailbox="alice@example.com", person="alice@example.com")
     assert (found.key, found.advice.turn, found.advice.is_temporary) == (key, turn, is_temporary)
-    assert found.words == text  # to be forwarded
+    assert found.words == text  # so that they can be forwarded
     assert text in found.told()
 
 
@@ -149,7 +149,7 @@ def test_a_shared_mailbox_that_does_not_open_is_a_question_of_rights(text: str) 
 
 
 def test_words_without_end_are_looked_through_once() -> None:
-    """And not once more from each of them, which takes minutes, in which nobody has a turn."""
+    """A search that began again at each word would take minutes, and hold up the loop all the while."""
     assert mail.recognized("554 " + "IMAP" * 100_000) is None
 
 

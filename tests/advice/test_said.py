@@ -1,4 +1,4 @@
-"""A sentence and what stands in it, told in whatever language."""
+"""A sentence with its values, rendered in any language."""
 
 from __future__ import annotations
 

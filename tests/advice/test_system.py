@@ -1,4 +1,4 @@
-"""Why the operating system refuses something, in its own numbers and in Windows'."""
+"""Why the operating system refuses something: by errno, and by Windows' own error numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REFUSED = errno.ECONNREFUSED
 
 
 class WindowsError(OSError):
-    """As an overlapped call has it: errno is EINVAL, and only `winerror` tells."""
+    """As an overlapped call raises it: errno is EINVAL, and only `winerror` says why."""
 
     def __init__(self, winerror: int, words: str) -> None:
         super().__init__(errno.EINVAL, words)

@@ -1,4 +1,4 @@
-"""The table holds together, and a diagnosis is only ever one of its rows."""
+"""The table is consistent, and every diagnosis is one of its rows."""
 
 from __future__ import annotations
 

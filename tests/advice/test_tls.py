@@ -1,4 +1,5 @@
-"""What TLS and the system say, of handshakes and lookups that really fail: ours in any language, the rest quoted."""
+"""Errors of TLS and the system, from handshakes and lookups that really fail: those that we know in any language, the
+rest quoted."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def server(authority: trustme.CA, *names: str, **life: Any) -> ssl.SSLContext:
 
 
 def of_its_own(bits: int) -> tuple[ssl.SSLContext, str]:
-    """A server whose certificate nobody else has signed; and the certificate."""
+    """A server with a self-signed certificate. Returns: its context, and the certificate with its key."""
     certificate, key = self_signed(bits)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -117,7 +118,7 @@ def test_a_certificate_that_nobody_has_signed(
 def test_what_openssl_says_and_we_have_no_words_for_is_quoted(
     alone: Callable[[int], tuple[ssl.SSLContext, str]],
 ) -> None:
-    """A key that is trusted by name, and too short for anybody's comfort."""
+    """The certificate is trusted explicitly, but its key is too short for OpenSSL."""
     weak, file = alone(1024)
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.load_verify_locations(file)

@@ -1,4 +1,4 @@
-"""Notices on their way: real programs, a real HTTP server, slow, failing and silent ones."""
+"""Notices are delivered: to real programs and a real HTTP server, also slow, failing and silent ones."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def log() -> Iterator[io.StringIO]:
 
 
 class Receiver:
-    """An HTTP server that answers what it is told to."""
+    """An HTTP server that gives the answers that a test sets."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
-        """Of the next answers; then 204."""
+        """The statuses of the next answers; all later ones are 204."""
         self.received: list[dict[str, str]] = []
         self.came = asyncio.Event()
         self.hanging: asyncio.Event | None = None
@@ -113,7 +113,7 @@ async def test_a_program_finds_what_happened_in_its_environment(tmp_path: Path, 
     code = "import os, sys; open(sys.argv[1], 'w').write(os.environ['MAIL_BRIDGE_URL']); print('CANARY-free words')"
     config = NotifyConfig(command=(sys.executable, "-c", code, str(tmp_path / "told")))
     hooks = Hooks(lambda: config, run_program, ManualClock())
-    hooks.take(needed())  # before it runs, nothing is kept
+    hooks.take(needed())  # nothing is kept before the hooks run
     async with running(hooks):
         hooks.take(needed())
         said = await until_logged(log, "hook.done")
@@ -130,7 +130,7 @@ async def test_a_program_that_fails_is_one_line_and_the_next_is_told_all_the_sam
         hooks.take(needed())
         said = await until_logged(log, "it ended with code 4")
         assert said.count("hook.failed") == 1
-        config = NotifyConfig(command=("/nowhere/at-all",))  # a reload applies
+        config = NotifyConfig(command=("/nowhere/at-all",))  # as after a reload
         hooks.take(needed())
         await until_logged(log, "/nowhere/at-all cannot be started")
 
@@ -164,7 +164,8 @@ async def test_a_webhook_that_is_in_trouble_is_tried_once_more(log: io.StringIO)
 async def test_a_webhook_that_finds_no_descriptor_is_tried_once_more(
     log: io.StringIO, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The first one for what it is made of, which is loaded only then; the next for the authorities it believes."""
+    """The first webhook lacks one for its own module, which is loaded only then; the next, for the file of authorities
+    that it trusts."""
     clock, ca_file = ManualClock(), tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(ca_file)
     async with receiving() as receiver:
@@ -218,7 +219,7 @@ async def test_a_name_server_that_hangs_holds_nobody_up(monkeypatch: pytest.Monk
 async def test_who_waits_for_a_name_server_leaves_the_loops_own_threads_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A changed configuration is read in one of them, and a stop waits for all."""
+    """The loop's own threads read changed configurations, and a stop waits for all of them."""
     loop = asyncio.get_running_loop()
     answer, asked, real = threading.Event(), asyncio.Event(), socket.getaddrinfo
 
@@ -288,7 +289,7 @@ async def test_many_at_once_are_queued_a_few_run_and_what_is_too_much_is_counted
 
 
 async def test_that_an_account_is_refused_is_told_at_most_every_ten_minutes() -> None:
-    """A mail server may say yes and no by turns."""
+    """A mail server may accept and refuse logins in turn."""
     clock = ManualClock()
     async with receiving() as receiver:
         hooks = Hooks(lambda: webhook(receiver.url), run_program, clock)
@@ -312,8 +313,8 @@ async def test_that_an_account_is_refused_is_told_at_most_every_ten_minutes() ->
 
 
 async def test_an_account_that_is_refused_for_another_reason_is_told_of_that_too() -> None:
-    """Where IMAP and SMTP AUTH are both off, a mail program meets both within a second, and whoever has switched one on
-    hears of nothing more: of a refusal that goes on there is no second notice."""
+    """If IMAP and SMTP AUTH are both off, a mail program is refused by both within a second. Otherwise an administrator
+    who has switched one on would never hear of the other, because a refusal that goes on has no second notice."""
     imap_off = Diagnosis.of("mail.protocol_off", "NO", protocol="IMAP", mailbox="alice@example.com")
     smtp_off = Diagnosis.of("mail.smtp_off_tenant", "535", mailbox="alice@example.com")
     async with receiving() as receiver:

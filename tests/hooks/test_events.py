@@ -1,4 +1,4 @@
-"""Which notices are for scripts, and what these are told."""
+"""Which notices are passed to scripts, and what a script is told about each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log file: kept below a size, found again by name, and shared by several processes."""
+"""A log file: its size is limited, it is opened again by its name, and several processes share it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ def test_only_so_many_older_files_are_kept(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_who_is_not_to_rename_the_file_lets_it_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a worker: of several who rename it at once each would move away what the others have just begun."""
+    """Such as a worker: if several processes renamed the file at once, each would move away the one that another had
+    just begun."""
     monkeypatch.setattr(module, "LARGEST", 1)
     path = tmp_path / "log"
     with log_file(path, renames=False) as log:
@@ -102,7 +103,7 @@ def _lowest_free() -> int:
 def test_a_file_that_cannot_be_renamed_grows_on_and_the_older_ones_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on Windows, while somebody reads it."""
+    """As on Windows, while another program reads it."""
     monkeypatch.setattr(module, "LARGEST", 10)
     path = tmp_path / "log"
     (tmp_path / "log.1").write_text("older\n")
@@ -122,7 +123,7 @@ def test_a_file_that_cannot_be_renamed_grows_on_and_the_older_ones_stay(
 def test_while_somebody_reads_an_older_file_none_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """As on Windows, which renames no file that is open, and puts none in its place."""
+    """As on Windows, which neither renames nor replaces an open file."""
     monkeypatch.setattr(module, "LARGEST", 1)
     path, held = tmp_path / "log", tmp_path / f"log.{number}"
     replace = os.replace
@@ -249,7 +250,7 @@ def test_a_directory_that_goes_away_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_opened_says_so_at_once(tmp_path: Path) -> None:
-    with pytest.raises(OSError):  # noqa: PT011  which one, the system decides
+    with pytest.raises(OSError):  # noqa: PT011  its errno differs between systems
         log_file(tmp_path)
 
 
@@ -275,7 +276,7 @@ def test_of_several_processes_none_loses_a_line(tmp_path: Path) -> None:
 
 
 def test_it_is_a_text_stream_like_any_other(tmp_path: Path) -> None:
-    """It may stand in for standard error."""
+    """So it can take the place of standard error."""
     with log_file(tmp_path / "log") as log:
         assert isinstance(log, io.TextIOWrapper)
         assert not log.isatty()
@@ -285,7 +286,7 @@ def test_it_is_a_text_stream_like_any_other(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names in Windows' directories")
 def test_a_pipe_that_nobody_reads_is_an_error_and_one_that_is_read_gets_all(tmp_path: Path) -> None:
-    """To wait for a reader would hold up everybody's mail."""
+    """Waiting for a reader would hold up everybody's mail."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OSError, match="No such device"):

@@ -1,4 +1,4 @@
-"""Named events with fields; libraries never below INFO; the scrubber as a last resort."""
+"""Named events with fields; libraries never log below INFO; the scrubber is the last resort."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bridge.ui.cli.main import _in_plain_letters
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     before = logging.getLogger().handlers[:], logging.getLogger().level
-    monkeypatch.setattr(logs, "_ours", logs._ours)  # else other tests would write by the number of a closed pipe
+    monkeypatch.setattr(logs, "_ours", logs._ours)  # otherwise other tests would write to a closed pipe's descriptor
     yield io.StringIO()
     logging.getLogger().handlers[:] = before[0]
     logging.getLogger().setLevel(before[1])
@@ -44,7 +44,7 @@ def test_an_event_is_one_json_line_with_its_fields(stream: io.StringIO) -> None:
 
 
 def test_each_line_tells_how_far_its_time_is_from_utc(stream: io.StringIO) -> None:
-    """What gathers logs takes a time that does not say for UTC."""
+    """Log collectors take a time without an offset for UTC."""
     logs.configure("info", "json", stream)
     logs.event("session.done")
     assert datetime.fromisoformat(json.loads(stream.getvalue())["timestamp"]).utcoffset() is not None
@@ -87,7 +87,7 @@ class Terminal(io.StringIO):
 def test_a_terminal_is_shown_colours_unless_somebody_wants_none(
     wish: str | None, is_colored: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As no-color.org has it; a console window of Windows that cannot show them wants none."""
+    """NO_COLOR as no-color.org defines it; a Windows console that cannot show colours is treated as if it were set."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     if wish is not None:
         monkeypatch.setenv("NO_COLOR", wish)
@@ -98,7 +98,7 @@ def test_a_terminal_is_shown_colours_unless_somebody_wants_none(
 
 
 OLD_LETTERS = ["ascii", "cp437", "cp850", "cp932", "latin-1"]
-"""Of a pipe between two programs of a Windows console, and of a locale without UTF-8."""
+"""Encodings of pipes between programs in a Windows console, and of locales without UTF-8."""
 
 
 @pytest.mark.usefixtures("stream")
@@ -113,7 +113,7 @@ def test_a_json_line_is_json_whatever_letters_the_stream_has(encoding: str) -> N
 @pytest.mark.usefixtures("stream")
 @pytest.mark.parametrize("encoding", OLD_LETTERS)
 def test_no_letter_that_the_stream_lacks_ends_a_field_before_its_end(encoding: str) -> None:
-    """Of our sentences for people ’ becomes ' there; in a log somebody else may have typed it."""
+    """In our sentences for people, ’ becomes ' on such a stream. In a log, the ’ may be in a stranger's user name."""
     codecs.register_error("plain", _in_plain_letters)
     written = io.BytesIO()
     logs.configure("info", "text", io.TextIOWrapper(written, encoding, "plain"))
@@ -146,7 +146,7 @@ def test_a_stream_that_is_gone_costs_nothing_but_the_line(
         logs.configure("info", "text", None if kind == "none" else gone)
         logs.event("session.open", conn="imap-1")
         logs.fault("session.bug", error=ValueError("x"))
-        open_files.pop_all()  # what could not be written is written again by close(), and fails again
+        open_files.pop_all()  # close() writes again what could not be written, and fails again: see below
     with contextlib.suppress(OSError):
         gone.close()
 
@@ -170,7 +170,7 @@ def test_a_stream_that_nobody_reads_costs_lines_and_says_so_when_it_is_read_agai
     reading, writing = os.pipe()
     with open(reading, encoding="utf-8") as reader, open(writing, "w", encoding="utf-8") as full:
         logs.configure("info", style, full)
-        for number in range(200):  # 400 KB: no pipe is as large
+        for number in range(200):  # 400 KB, more than any pipe holds
             logs.event("long", number=number, text="é " * 1000)
         logging.getLogger("library").warning("lost as well")
         begun = _read_all(reading)
@@ -192,9 +192,10 @@ def test_a_stream_that_nobody_reads_costs_lines_and_says_so_when_it_is_read_agai
 @pytest.mark.parametrize("letter", ["x", "é", "😀"])
 @pytest.mark.parametrize("step", [37, 89, 131, 173, 211, 257, 307, 359])
 def test_a_terminal_that_nobody_reads_costs_lines_too(letter: str, step: int) -> None:
-    """As that of an SSH session whose network has gone; one that Ctrl-S holds says at once that it takes nothing.
+    """Such as that of an SSH session whose network has gone. (A terminal that Ctrl-S has stopped says at once that it
+    takes nothing.)
 
-    What is left in it when it is full hangs on the lengths of all lines before.
+    How much room is left in a terminal when it is nearly full depends on the lengths of all lines before.
     """
     ours, theirs = os.openpty()
 
@@ -202,15 +203,15 @@ def test_a_terminal_that_nobody_reads_costs_lines_too(letter: str, step: int) ->
         for number in range(500):
             logs.event("line", text=letter * (step * number % 400))
 
-    terminal = open(theirs, "w", encoding="utf-8")  # noqa: SIM115  its close may fail, and nothing else of this
+    terminal = open(theirs, "w", encoding="utf-8")  # noqa: SIM115  only its close() may fail
     logs.configure("info", "text", terminal)
     writing = threading.Thread(target=write, daemon=True)
     writing.start()
     writing.join(30)
     is_held_up = writing.is_alive()
-    os.close(ours)  # else it would not be freed
+    os.close(ours)  # frees the thread if it is held up
     writing.join()
-    with contextlib.suppress(OSError):  # of a line that was on its way there is no end any more
+    with contextlib.suppress(OSError):  # the rest of an unfinished line cannot be written any more
         terminal.close()
     assert not is_held_up
 
@@ -220,7 +221,7 @@ def test_a_terminal_that_nobody_reads_costs_lines_too(letter: str, step: int) ->
 def test_a_journal_is_told_how_loud_each_line_is(
     stream: io.StringIO, style: logs.Style, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And nobody else, though a desktop's programs all inherit the name of some stream of a journal's."""
+    """Only a journal is told: all programs of a desktop inherit JOURNAL_STREAM, which may name another stream."""
     read, write = os.pipe()
     with open(read) as reader, open(write, "w", buffering=1) as writer:
         found = os.fstat(write)
@@ -247,7 +248,7 @@ def test_a_long_text_of_a_library_is_not_mixed_with_lines_of_ours() -> None:
     ours: list[threading.Thread] = []
 
     class Slow(io.StringIO):
-        """Meanwhile another thread has a line, too."""
+        """Lets another thread log a line while the first one is being written."""
 
         def write(self, text: str) -> int:
             written = super().write(text)
@@ -265,7 +266,7 @@ def test_a_long_text_of_a_library_is_not_mixed_with_lines_of_ours() -> None:
 
 
 def _read_all(descriptor: int) -> str:
-    """What is in the pipe now."""
+    """Returns: what is in the pipe now."""
     found = b""
     while select.select([descriptor], [], [], 0)[0]:
         found += os.read(descriptor, 65536)
@@ -274,7 +275,7 @@ def _read_all(descriptor: int) -> str:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the number of a file is another thing than a socket's")
 def test_a_stream_of_a_high_number_is_written_to() -> None:
-    """select(2) has no room for it: whoever started us had a thousand files open."""
+    """The parent process may have had a thousand files open; select(2) does not accept such a descriptor."""
     import fcntl
     import resource
 
@@ -392,7 +393,7 @@ def test_a_text_with_spaces_or_lines_stays_one_field_of_one_line(stream: io.Stri
 @pytest.mark.parametrize("letter", ["e", "é"])
 @pytest.mark.parametrize("sign", ["\x1b", "\x7f", "\x85", "\x9b", "\u200b", "\u2028", "\u202e", "\u2066", "\ufeff"])
 def test_a_text_does_nothing_to_the_terminal_that_shows_it(stream: io.StringIO, sign: str, letter: str) -> None:
-    """Anybody may log in with any user name; U+009B is what ESC and a bracket are."""
+    """Anybody may try to log in with any user name. U+009B means the same as ESC and a bracket."""
     name = f"{letter}{sign}31mx"
     logs.configure("info", "text", stream)
     logs.event("login.refused", username=name)
@@ -413,13 +414,14 @@ def test_a_text_does_nothing_to_the_terminal_that_shows_it(stream: io.StringIO, 
     ],
 )
 def test_what_was_replaced_can_be_told_by_its_name(text: str, left: str) -> None:
-    """Whoever reads the log has to find out what went wrong with what."""
+    """A reader of the log must be able to see which value was replaced."""
     assert scrubber.scrubbed(text) == left
 
 
 @pytest.mark.parametrize("between", [" ", "\t ", "  \n"])
 def test_a_text_of_spaces_is_looked_through_once(between: str) -> None:
-    """Anybody may log in by such a name. Once more from each space takes minutes, in which nobody has a turn."""
+    """Anybody may try to log in with such a name. A search that began again at each space would take minutes, and hold
+    up the loop all the while."""
     text = f"code{between * 40_000}x"
     assert scrubber.scrubbed(text) == text
 
@@ -444,6 +446,6 @@ def test_every_text_that_is_not_of_our_making_is_looked_at(field: str) -> None:
 
 @pytest.mark.parametrize("shortest", ["code=123456", "1//01234567"])
 def test_the_shortest_text_that_may_be_a_secret_is_looked_at(shortest: str) -> None:
-    """Shorter ones are not searched, since nothing would be found: half the time of a log line."""
+    """Shorter texts are not searched, because nothing would be found: that saves half the time of a log line."""
     assert scrubber.scrub({"field": shortest})["field"].endswith("…")
     assert scrubber.scrubbed(shortest[:-1]) == shortest[:-1]

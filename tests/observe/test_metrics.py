@@ -1,4 +1,4 @@
-"""Numbers for whoever watches the bridge."""
+"""Numbers for programs that monitor the bridge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINE = re.compile(
 
 
 def values(page: str) -> dict[str, int]:
-    """Of each sample."""
+    """The value of each sample."""
     samples = [line.rpartition(" ") for line in page.splitlines() if not line.startswith("#")]
     return {sample: int(value) for sample, _, value in samples}
 

@@ -1,4 +1,4 @@
-"""A helper with a bug is begun again; it ends nobody else."""
+"""A helper task that fails with a bug is started again, and does not end any other."""
 
 from __future__ import annotations
 
