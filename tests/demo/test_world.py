@@ -1,4 +1,4 @@
-"""The demo's servers, by real clients of the standard library."""
+"""The demo's servers, used by the standard library's real mail clients."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def challenge() -> str:
 
 
 class Signer:
-    """Does the person's part at the demo provider."""
+    """Signs in at the demo provider, in the place of a person."""
 
     def __init__(self, world: DemoWorld) -> None:
         self.config: dict[str, Any] = yaml.safe_load(world.yaml)
@@ -82,7 +82,7 @@ def xoauth2(token: str, address: str = "alice@example.com") -> str:
 async def test_a_virus_scanner_that_reads_the_servers_pair_is_in_nobodys_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows removes no file that is open: it goes with the directory, once it can."""
+    """Windows removes no open file: this one is removed with its directory, as soon as that is possible."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     load = ssl.SSLContext.load_cert_chain
     with contextlib.ExitStack() as scanner:
@@ -167,7 +167,7 @@ async def test_a_mail_program_finds_its_way_about_by_imap() -> None:
             _, text = imap.fetch("1", "(BODY[TEXT])")
             assert isinstance(text[0], tuple)
             assert text[0][1] == b"This message came over XOAUTH2, to a program that can only do LOGIN.\r\n"
-            assert b"\\Seen" in (imap.fetch("1", "(FLAGS)")[1][0] or b"")  # not peeked at: read
+            assert b"\\Seen" in (imap.fetch("1", "(FLAGS)")[1][0] or b"")  # BODY without .PEEK sets it
             assert b"\\Flagged" in (imap.uid("STORE", "1", "+FLAGS", "(\\Flagged)")[1][0] or b"")
             assert b"\\Flagged" not in (imap.store("1", "-FLAGS", "(\\Flagged)")[1][0] or b"")
             assert imap.fetch("nonsense", "(FLAGS)")[1] == [None]
@@ -238,7 +238,7 @@ async def test_a_mail_program_finds_its_way_about_by_pop3() -> None:
             count, size = pop.stat()
             assert count == 1
             assert pop.list()[1] == [f"1 {size}".encode()]
-            assert pop.list(1) == f"+OK 1 {size}".encode()  # type: ignore[comparison-overlap]  # of one message it is a line
+            assert pop.list(1) == f"+OK 1 {size}".encode()  # type: ignore[comparison-overlap]  # a line
             assert pop.uidl()[1] == [b"1 1"]
             headers, body = pop.top(1, 0)[1], pop.top(1, 1)[1]
             assert headers[-1] == b""
@@ -268,7 +268,7 @@ async def test_mail_goes_to_the_demos_own_addresses_only() -> None:
                 assert smtp.docmd("DATA")[0] == 503
                 assert smtp.rcpt("bob@example.com")[0] == 250
                 assert smtp.rset()[0] == 250
-                assert smtp.docmd("DATA")[0] == 503  # forgotten with the rest
+                assert smtp.docmd("DATA")[0] == 503  # RSET has cleared the recipients
                 assert smtp.docmd("VRFY", "bob")[0] == 502
                 assert smtp.noop()[0] == 250
 

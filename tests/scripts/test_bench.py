@@ -1,4 +1,4 @@
-"""The benchmark measures: the smallest sizes, mail-bridge alone; whatever the figures are."""
+"""The benchmark runs and measures: with the smallest sizes, and with mail-bridge alone, whatever the figures are."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_every_row_is_measured_and_every_byte_compared() -> None:
     assert {"fetch", "send", "wan", "trip", "trips", "small-imap", "small-pop3", "mixed", "slow", "stalled"} <= rows
     assert {"login-imap", "login-pop3", "login-smtp", "idle-100", "cold", "morning", "start", "help"} <= rows
     for each in found:
-        if each["unit"] not in ("MiB", "%"):  # memory may not have grown, and an idle process may have rested
+        if each["unit"] not in ("MiB", "%"):  # these may be 0: no growth of memory, no work of an idle process
             assert min(each["figures"]["mail-bridge"]) > 0, each
     requests = [each["figures"]["mail-bridge"] for each in found if each["row"] == "cold"]
     assert requests == [[1], [1]], "one token request for each account, however many log in"

@@ -1,4 +1,4 @@
-"""What the workers' benchmark is loaded with notices what goes wrong, or its figures would be of something else."""
+"""`load`, which the workers' benchmark uses, notices errors: otherwise the figures would measure something else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="built with cc, 
 
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, from a compiler that forgives nothing."""
+    """The program, compiled with every warning as an error."""
     needs("gcc", "libc6-dev", "libssl-dev")
     program = tmp_path_factory.mktemp("load") / "load"
     strict = ["-O2", "-Wall", "-Wextra", "-Werror"]
@@ -36,7 +36,8 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def bridge(*answers: bytes) -> Iterator[str]:
-    """Not ours: greets, answers one line after the other with these, and hangs up. Yields: what `load` is to read."""
+    """A fake bridge that greets, answers each line with the next of `answers`, and hangs up. Yields: the input for
+    `load`."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -45,7 +46,7 @@ def bridge(*answers: bytes) -> Iterator[str]:
                     client, _ = listening.accept()
                 except OSError:
                     return
-                with suppress(OSError), client, client.makefile("rb") as lines:  # it may have seen enough
+                with suppress(OSError), client, client.makefile("rb") as lines:  # `load` may hang up
                     client.sendall(b"* OK ready\r\n")
                     for answer in answers:
                         lines.readline()
@@ -105,7 +106,7 @@ def test_half_a_download_fails(load: Path, tmp_path: Path) -> None:
 
 
 def test_another_spelling_each_time(load: Path) -> None:
-    """Of a name that means the same, so that no worker has seen it."""
+    """Each login spells the same user name differently, so that no worker has seen it before."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         told = f"{listening.getsockname()[1]} a-password\n"
         words = ("login", "imap", "alice@example.com", "20", "1", "0", "7")
@@ -127,6 +128,6 @@ def test_another_spelling_each_time(load: Path) -> None:
 
 
 def test_without_a_bridge_nothing_is_measured(load: Path) -> None:
-    """Bridges and passwords come by standard input: arguments are anybody's to read."""
+    """Bridges and passwords are read from standard input, because any user can see a process's arguments."""
     done = run(load, *LOGIN, told="")
     assert (done.returncode, done.stderr) == (1, "load: no bridge\n")

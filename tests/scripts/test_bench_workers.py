@@ -1,4 +1,4 @@
-"""Several workers hold several times as many sessions, on the running program; and the workers' benchmark measures."""
+"""With several workers the running program holds several times as many sessions; and the workers' benchmark works."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 ROOM = (1024 - 16) // 2
-"""Sessions for which a worker's descriptors are enough: two for each, without those that it keeps for itself."""
+"""Sessions that a worker has descriptors for: two for each session, after those that it keeps for itself."""
 
 
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
@@ -25,9 +25,9 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(600)
 def test_so_many_workers_hold_so_many_times_as_many_sessions() -> None:
-    """With 1,024 open files for each process, of which one process alone can hold no more than 511."""
+    """Each process may open 1,024 files, so a single one can hold no more than 511 sessions."""
     needs("gcc", "libc6-dev", "libssl-dev")
-    workers = 3  # the benchmark itself has 2 and 4
+    workers = 3  # the benchmark itself measures 2 and 4
     done = bench("--held", str(workers))
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == workers * ROOM

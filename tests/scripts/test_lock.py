@@ -1,4 +1,4 @@
-"""What is installed is locked by hash, and a lock that no longer fits pyproject.toml is found."""
+"""Everything that is installed is locked by hash, and a lock that no longer matches pyproject.toml is found."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_the_locks_are_those_of_pyproject(script: Any) -> None:
 
 
 def test_no_requests_is_let_in_that_trusts_whom_it_likes() -> None:
-    """2.32.0 to 2.32.2 put a TLS context of their own in the place of ours: `ca_file` was for nothing. pip leaves such
-    a one where it is."""
+    """requests 2.32.0 to 2.32.2 replace our TLS context by one of their own, so that `ca_file` has no effect. pip would
+    not replace such a version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (oldest,) = (line.partition(">=")[2] for line in project["dependencies"] if line.startswith("requests>="))
     assert tuple(map(int, oldest.split("."))) >= (2, 32, 3)
@@ -41,18 +41,18 @@ def test_no_requests_is_let_in_that_trusts_whom_it_likes() -> None:
 @pytest.mark.parametrize(
     ("name", "least"),
     [
-        ("aiohappyeyeballs", (2, 5)),  # aiohttp 3.14 takes none that is older
-        ("click", (8, 4)),  # before, "(not shown)" stands there while the terminal still shows what is typed
-        ("msal", (1, 35, 1)),  # 1.35.0 takes the sign-in hosts of China, France, Germany and Singapore for nobody's
-        # 3.2.12 does not say that a host cannot be looked up, 3.2.3 that an option of the URL is wrong.
+        ("aiohappyeyeballs", (2, 5)),  # aiohttp 3.14 requires it
+        ("click", (8, 4)),  # older ones print "(not shown)" while the terminal still shows what is typed
+        ("msal", (1, 35, 1)),  # 1.35.0 does not know the sign-in hosts of China, France, Germany and Singapore
+        # 3.2.12 does not say that a host cannot be looked up, and 3.2.3 not that an option of the URL is wrong.
         ("psycopg[binary]", (3, 2, 13)),
-        ("platformdirs", (4, 12)),  # before, a user without a home has everything in "~", below the current directory
-        ("pytest-asyncio", (1, 4)),  # 1.3 knows no loop factories: tests/host, relay, ui/web, workers are not collected
-        ("trustme", (1, 2)),  # 1.1 makes no certificate that begins at a time that is chosen: test_http, test_network
+        ("platformdirs", (4, 12)),  # older ones take "~", in the current directory, for the home of a user without one
+        ("pytest-asyncio", (1, 4)),  # 1.3 has no loop factories: tests/host, relay, ui/web, workers are not collected
+        ("trustme", (1, 2)),  # 1.1 cannot set the time from which a certificate is valid: test_http, test_network
     ],
 )
 def test_nothing_is_let_in_that_does_not_do_what_is_promised(name: str, least: tuple[int, ...]) -> None:
-    """Beside the one before it one of these fails: test_init, test_microsoft_clouds, test_paths, test_postgresql."""
+    """With an older version one of these fails: test_init, test_microsoft_clouds, test_paths, test_postgresql."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["postgresql"], *extras["dev"]]
@@ -81,7 +81,7 @@ def test_only_a_changed_requirement_makes_a_lock_stale(
 
 
 def test_each_script_installs_a_set_that_is_locked(script: Any) -> None:
-    """One that is not would end in a traceback, on a machine where nothing is installed yet."""
+    """A script with another set would end in a traceback on a machine where nothing is installed yet."""
     known = {"*DEVELOPMENT", "'lock'", "*['tray'] if {'tray', '--tray'} & set(arguments) else []"}
     for path in (ROOT / "scripts").rglob("*.py"):
         calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
@@ -108,13 +108,13 @@ def test_small_locks_have_the_versions_of_the_large_one(script: Any) -> None:
 
 @pytest.fixture
 def as_locked(script: Any) -> tuple[str, ...]:
-    """How scripts/environment.py has pip install a lock."""
+    """The arguments with which scripts/environment.py has pip install a lock."""
     locked: tuple[str, ...] = importlib.import_module("environment").AS_LOCKED
     return locked
 
 
 def test_an_archive_with_another_hash_is_not_installed(script: Any, as_locked: tuple[str, ...], tmp_path: Path) -> None:
-    """pip, as scripts/environment.py calls it, with one hash of the lock spoilt."""
+    """pip as scripts/environment.py calls it, with one hash of the lock made wrong."""
     lines = script.lock_file(()).read_text(encoding="utf-8").splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("aiosmtpd=="))
     spoilt = tmp_path / "spoilt.txt"
@@ -129,7 +129,7 @@ def test_an_archive_with_another_hash_is_not_installed(script: Any, as_locked: t
 
 
 def test_what_builds_mail_bridge_is_locked_too(script: Any) -> None:
-    """pip would fetch the newest setuptools for it, and run that."""
+    """Otherwise pip would download the newest setuptools for the build, and run it."""
     for extras in script.LOCKED:
         assert re.search(r"^setuptools==", script.lock_file(extras).read_text(encoding="utf-8"), re.MULTILINE), extras
 
@@ -138,7 +138,7 @@ def test_what_builds_mail_bridge_is_locked_too(script: Any) -> None:
 def test_nothing_is_installed_that_has_no_hash(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What scripts/environment.py asks of pip: the lock, and this project without looking for anything."""
+    """scripts/environment.py has pip install the lock, and then this project without downloading anything more."""
     environment = importlib.import_module("environment")
     interpreter = tmp_path / "bin" / "python"
     interpreter.parent.mkdir()
@@ -154,7 +154,8 @@ def test_nothing_is_installed_that_has_no_hash(
 
 
 def test_a_newer_release_does_not_stop_an_installation(as_locked: tuple[str, ...], tmp_path: Path) -> None:
-    """Of a package that another requires with an extra: `coverage[toml]>=7` beside a locked coverage."""
+    """A release of a package that another one requires with an extra, such as `coverage[toml]>=7` beside a locked
+    coverage."""
     wheel(tmp_path, "part", "2")
     hashes = {"part": wheel(tmp_path, "part", "1"), "tool": wheel(tmp_path, "tool", "1", requires="part[extra]>=1")}
     lock = tmp_path / "lock.txt"
@@ -183,6 +184,6 @@ def wheel(directory: Path, name: str, version: str, *, requires: str = "") -> st
 
 
 def test_a_lock_leaves_nothing_out() -> None:
-    """What is installed without pip's resolver has everything that it requires."""
+    """The lock is installed without pip's resolver, and yet every package has all that it requires."""
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

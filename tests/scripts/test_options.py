@@ -1,4 +1,4 @@
-"""What is said of a script before it does anything: by --help, and of a word that it does not know."""
+"""What each script prints before it does anything: for --help, and for an argument that it does not know."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 PASS_ON = ["test.py", "wine.py"]
-"""Give what they do not know to pytest."""
+"""Scripts that pass unknown arguments on to pytest."""
 TAKE_NOTHING_ELSE = ["icons.py", "lock.py", "screenshots.py", "translate.py", "tree.py"]
 
 

@@ -1,5 +1,5 @@
-"""README's first command, in a copy whose interpreter is a stand-in: nothing is installed, and what it is asked for is
-printed."""
+"""README's first command, in a copy whose interpreter is a stand-in: nothing is installed, and the stand-in prints its
+arguments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def run(copy: Path, stand_in: str, **environment: str) -> tuple[int, str]:
-    """The exit code, and all that was said."""
+    """Run it with this shell script as the environment's interpreter. Returns: exit code, and everything printed."""
     interpreter = copy / ".venv" / "bin" / "python"
     interpreter.parent.mkdir(parents=True, exist_ok=True)
     interpreter.write_text(f"#!/bin/sh\n{stand_in}\n")
@@ -37,7 +37,7 @@ def run(copy: Path, stand_in: str, **environment: str) -> tuple[int, str]:
 
 
 def start(copy: Path, **environment: str) -> tuple[int, str]:
-    """The same with whatever environment there is."""
+    """The same with the virtual environment as it is, or none."""
     done = subprocess.run(
         [sys.executable, str(copy / "scripts" / "run.py")],
         env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1", **environment},
@@ -82,7 +82,7 @@ def test_an_installation_that_fails_is_told_in_french_too(copy: Path) -> None:
 def test_an_environment_that_was_moved_is_made_anew_and_one_behind_a_link_is_not(
     tmp_path: Path, copy: Path, is_linked: bool
 ) -> None:
-    """A home from /home to /srv: what was installed names its interpreter where that was."""
+    """Such as a home directory that moved from /home to /srv: installed programs name their interpreter's old path."""
     before, home = tmp_path / "before", tmp_path / "moved to"
     before.mkdir()
     for part in copy.iterdir():
@@ -90,19 +90,19 @@ def test_an_environment_that_was_moved_is_made_anew_and_one_behind_a_link_is_not
             part.rename(before / part.name)
     venv.create(before / ".venv", with_pip=False, system_site_packages=True)
     for link in (before / ".venv" / "bin").glob("python*"):
-        link.unlink()  # else the stand-in would be written into what it leads to
+        link.unlink()  # otherwise the stand-in would overwrite the file that the link leads to
     assert "making a virtual" not in run(before, LACKS_CONFIGURATION)[1]
     before.rename(home)
     if is_linked:
         before.symlink_to(home)
     said = start(home, PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1")[1]
     assert ("making a virtual environment" in said) is not is_linked, said
-    # As README asks for it on Debian: the icon's menu is GTK's, which is the system's.
+    # README asks for it on Debian, because the icon's menu needs GTK, which only the system's packages have.
     assert "include-system-site-packages = true" in (home / ".venv" / "pyvenv.cfg").read_text("utf-8")
 
 
 def test_an_environment_that_is_kept_elsewhere_behind_a_link_is_not_made_anew(tmp_path: Path, copy: Path) -> None:
-    """On another disk than the rest. Python's venv makes none where a link is, and says so by a traceback."""
+    """It is on another disk. Python's venv makes no environment where a link is, and fails with a traceback."""
     venv.create(copy / ".venv", with_pip=False)
     for link in (copy / ".venv" / "bin").glob("python*"):
         link.unlink()  # as above
@@ -131,7 +131,7 @@ def test_an_environment_that_is_kept_elsewhere_behind_a_link_is_not_made_anew(tm
 def test_where_a_package_is_not_built_any_more_the_way_out_is_told(
     copy: Path, tmp_path: Path, system: str, machine: str, language: str, remedy: str
 ) -> None:
-    """cryptography has left Windows on ARM and in 32 bits, and Macs with Intel's processors."""
+    """cryptography no longer has wheels for Windows on ARM, 32-bit Windows and Macs with Intel processors."""
     (tmp_path / "sitecustomize.py").write_text(
         "import platform, sysconfig\n"
         f"sysconfig.get_platform, platform.machine = (lambda: {system!r}), (lambda: {machine!r})\n"
@@ -145,14 +145,15 @@ def test_where_a_package_is_not_built_any_more_the_way_out_is_told(
 
 @pytest.mark.parametrize("what", ["pip", "interpreter"])
 def test_what_was_left_half_made_or_by_an_older_python_is_made_anew(copy: Path, what: str) -> None:
-    """Debian without python3-venv leaves it without pip; so does an upgrade of the system's Python."""
+    """On Debian without python3-venv the environment is left without pip; so it is after an upgrade of the system's
+    Python."""
     old = copy / ".venv"
     venv.create(old, with_pip=False)
     (old / "lib" / "python3.9").mkdir()
     if what == "interpreter":
         (old / "bin" / "python").unlink()
         (old / "bin" / "python").symlink_to("/of/a/python/that/was/removed")
-    code, said = start(copy, PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1")  # there is a pip, and nothing for it
+    code, said = start(copy, PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1")  # pip works, and finds no packages
     assert code == 1
     assert said.startswith("making a virtual environment in .venv/ …\ninstalling mail-bridge and what it needs …\n")
     assert "No matching distribution" in said
@@ -170,7 +171,7 @@ def test_a_python_that_cannot_make_an_environment_leaves_none(
     copy: Path, tmp_path: Path, language: str, sentence: str
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['ensurepip'] = None\n")
-    # Without apt-get, which root would be served by.
+    # PATH is empty so that there is no apt-get, with which root would have the missing part installed.
     code, said = start(copy, PATH="", LANG=f"{language}_XX.UTF-8", PYTHONPATH=str(tmp_path))
     assert code == 1
     assert said.endswith(sentence.format(package=f"python3.{sys.version_info.minor}-venv"))
@@ -184,7 +185,8 @@ def test_a_python_that_cannot_make_an_environment_leaves_none(
 def test_the_python_of_the_microsoft_store_makes_no_environment_and_says_why(
     copy: Path, tmp_path: Path, language: str, words: str
 ) -> None:
-    """Whoever types `python` on a fresh Windows is led to it. One that has been made with it goes on."""
+    """`python` on a fresh Windows leads people to that Python. An environment that was already made with it goes on
+    working."""
     base = r"C:\Program Files\WindowsApps\PythonSoftwareFoundation.Python.3.13_3.13.2544.0_x64__qbz5n2kfra8p0"
     (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.base_prefix = {base!r}\n")
     environment = {"LANG": f"{language}_XX.UTF-8", "PYTHONPATH": str(tmp_path)}
@@ -213,7 +215,7 @@ exec(os.environ["LOOK"])
 
 
 def test_a_services_configuration_that_a_user_may_not_look_at_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal server's, in a directory that is closed to its users as the guide says."""
+    """As on a terminal server, where the directory is closed to the users as the guide says."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     look = str(runpy.run_path(str(ROOT / "scripts" / "run.py"))["FIND_CONFIG"])
     with tempfile.TemporaryDirectory(prefix="closed-") as closed:

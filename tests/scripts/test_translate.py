@@ -1,4 +1,4 @@
-"""The check of the catalogues finds what it is for."""
+"""The check of the catalogues finds the mistakes that it is meant to find."""
 
 from __future__ import annotations
 
