@@ -84,7 +84,7 @@ class House:
         while not work.done():
             await asyncio.sleep(0)
             self.clock.advance(0.5)
-            await asyncio.sleep(0)  # what that wakes may run last
+            await asyncio.sleep(0)  # the task that this wakes may finish
         return work.result()
 
     async def refused(self, password: str, username: str = ADDRESS, caller: Caller | None = None) -> BridgeError:

@@ -1,4 +1,4 @@
-"""config.example.yaml is a manual that is never wrong."""
+"""config.example.yaml is also the manual, so everything in it must be right."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_every_link_within_the_documentation_leads_somewhere(page: Path) -> None
 
 
 def chapters(page: str) -> list[str]:
-    """The parts of a page below its headings of the second level."""
+    """The parts of a page, each with its second-level heading."""
     return re.split(r"^## ", page, flags=re.MULTILINE)[1:]
 
 

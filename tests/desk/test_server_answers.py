@@ -203,7 +203,7 @@ def test_what_went_elsewhere_says_nothing_of_where_it_would_go_now(world: World)
     world.answers.note_login(moved, SMTP, None, 1.0)
     assert [check.is_ok for check in world.answers.of(moved)] == [True]
     assert world.trouble == ""
-    world.login(IMAP, refused(), seconds=30)  # it was under way there when the account was moved
+    world.login(IMAP, refused(), seconds=30)  # a login that was under way at the old server during the move
     assert ([check.is_ok for check in world.answers.of(moved)], world.trouble) == ([True], "")
     world.login(IMAP, refused(), seconds=0)
     assert world.trouble == "imap", "it was moved back"

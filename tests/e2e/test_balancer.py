@@ -1,4 +1,4 @@
-"""A real HAProxy in front, as before several nodes or a farm: it tells by the PROXY protocol who has connected."""
+"""A real HAProxy before the bridge, as for several nodes or a farm: the PROXY protocol says who has connected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.servers.haproxy import Behind, HAProxy, haproxy
 pytestmark = pytest.mark.servers
 
 CLIENT = "127.0.0.77"
-"""Where the mail programs connect from; HAProxy itself comes from 127.0.0.1."""
+"""The address from which mail programs connect; HAProxy itself connects from 127.0.0.1."""
 VERSIONS = {"v1": "send-proxy", "v2": "send-proxy-v2"}
 
 
@@ -66,7 +66,7 @@ def test_its_health_checks_with_a_header_of_its_own_pass_tls_and_all(bridge: Bri
 
 
 def test_a_health_check_leaves_no_line_in_the_log_of_an_ordinary_day(bridge: Bridge, balancer: HAProxy) -> None:
-    """HAProxy's come every two seconds: of each port and each balancer 86,000 lines a day."""
+    """HAProxy checks every two seconds: that would be 86,000 lines a day for each port and each balancer."""
 
     def checks() -> set[str]:
         found = re.finditer(r"session\.introduced balancer=(\S+) client=\1 (conn=\S+)", bridge.log)
@@ -133,7 +133,7 @@ def test_a_header_works_in_pieces_and_its_line_is_never_taken_for_mail(bridge: B
         client = smtplib.SMTP(timeout=30, local_hostname="client.example.com")
         client.sock = sock
         assert client.getreply()[0] == 220
-        client._host = "localhost"  # type: ignore[attr-defined]  # what connect() would have noted, for SNI
+        client._host = "localhost"  # type: ignore[attr-defined]  # connect() would have set it, for SNI
         client.starttls(context=authority.client_context())
         assert client.ehlo()[0] == 250
         client.quit()
@@ -154,7 +154,7 @@ def test_a_header_where_none_is_configured_is_no_header_but_named(world: World, 
 
 
 def heard(sock: socket.socket) -> bytes:
-    """All that is said until the connection ends, by FIN or by RST."""
+    """Everything received until the connection ends, by FIN or by RST."""
     received = b""
     try:
         while data := sock.recv(4096):

@@ -1,4 +1,4 @@
-"""Servers that accept and never speak, at every stage, and servers that are not who they should be."""
+"""Servers that accept a connection and fall silent, at every stage, and impostors of mail servers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def relay_of(scene: Chaos, login: Login, protocol: str) -> FaultyRelay:
 
 
 def octets_of_a_login(relay: FaultyRelay, login: Login, protocol: str) -> int:
-    """That the server says until it has taken the token."""
+    """How many octets the server sends until it has accepted the token."""
     line = Line(login, protocol)
     try:
         LOGINS[protocol](line, login)
@@ -54,8 +54,8 @@ def octets_of_a_login(relay: FaultyRelay, login: Login, protocol: str) -> int:
 
 
 def test_a_server_that_falls_silent_at_any_stage_of_a_login_is_a_later(scene: Chaos) -> None:
-    """Before the first octet (TLS, or the greeting), in the handshake, in the dialogue, one octet before its answer to
-    the token: by implicit TLS and by STARTTLS, all at the same time."""
+    """Silent before the first octet (of TLS or of the greeting), in the handshake, in the dialogue, or one octet before
+    the end of its answer to the token: with implicit TLS and with STARTTLS, all at the same time."""
     with ThreadPoolExecutor(24) as pool:
         told = []
         for login in scene.logins:
@@ -69,11 +69,11 @@ def test_a_server_that_falls_silent_at_any_stage_of_a_login_is_a_later(scene: Ch
         for protocol, at, said in told:
             assert said.result().startswith(LATER[protocol]), (protocol, at)
 
-    def logged() -> list[str]:  # it may come after the answer
+    def logged() -> list[str]:  # the line may come after the answer
         return re.findall(r"did not complete the login in (15|45) s", scene.bridge.log)
 
     scene.bridge.wait_until(lambda: len(logged()) == 24, "24 logins given up")
-    assert logged().count("45") >= 6  # which had shown the token, and left the server time to think
+    assert logged().count("45") >= 6  # these had sent the token, after which the server gets more time
 
 
 def test_a_server_that_falls_silent_in_a_session_holds_nothing_back_once_the_mail_program_has_left(

@@ -1,4 +1,4 @@
-"""Files that the configuration names and that somebody breaks after the start: told in the reader's language."""
+"""Files that the configuration names and that break after the start: reported in the reader's language."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ca_file(authorization_server: AuthorizationServer, tmp_path: Path) -> Path:
 
 
 def bridge_of(provider: Section, directory: Path, **changes: object) -> Bridge:
-    """In French; its mail server is not there."""
+    """A bridge in French whose mail server does not exist."""
     (closed,) = free_ports(1)
     whole = {**provider, "imap": {"host": "localhost", "port": closed, "tls": "implicit"}, **changes}
     accounts = [{"address": ALICE, "provider": "office"}]
@@ -38,7 +38,7 @@ def certified(server: AuthorizationServer, directory: Path, **changes: object) -
 
 
 def told(bridge: Bridge, language: str) -> str:
-    """By the command that asks for a new token, and by the status afterwards."""
+    """The output of the command that asks for a new token, and of `status` afterwards."""
     bridge.config["language"] = language
     return bridge.run("accounts", "check", ALICE, code=1) + bridge.run("status")
 

@@ -1,4 +1,4 @@
-"""The person's part, by a real Chromium: the bridge's page, the provider's page, and back."""
+"""What a person does, in a real Chromium: the bridge's page, the provider's page, and back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def page(chromium: Browser) -> Iterator[Page]:
 
 
 def sign_in(page: Page, bridge: Bridge, address: str, person: str, answer: str = "accept") -> None:
-    """From the bridge's page to the provider's, choose, and come back."""
+    """Go from the bridge's page to the provider's, choose a person, and come back."""
     page.goto(f"http://localhost:{bridge.console_port}/sign-in/{address}")
     assert address in page.inner_text("main")
     page.click("main button[type=submit]")
@@ -48,7 +48,7 @@ def sign_in(page: Page, bridge: Bridge, address: str, person: str, answer: str =
 
 
 def administrators_link(bridge: Bridge) -> str:
-    """As its own commands find it."""
+    """The administrator's link, from the file in which the bridge's own commands find its token."""
     published = next(bridge.directory.glob("data/mail-bridge/run/*/control.json"))
     token = json.loads(published.read_text())["token"]
     return f"http://localhost:{bridge.console_port}/admin/{token}"
@@ -77,7 +77,8 @@ def test_the_wrong_person_is_told_whom_to_choose_and_may_try_again(fresh: Bridge
 
 
 def first_configuration(world: World, directory: Path) -> Bridge:
-    """By the questions of `init`; then with what only the tests have: ports, an authority, mail servers, a script."""
+    """A configuration from the questions of `init`, plus what only the tests have: ports, an authority, mail servers, a
+    script."""
     bridge = world.bridge(directory)
     office = world.providers()["office365"]
     urls, secret = [office["authorization_url"], office["token_url"]], office["client_secret"]
@@ -108,7 +109,8 @@ def first_configuration(world: World, directory: Path) -> Bridge:
 
 
 def link_of_a_refusal(bridge: Bridge, *, notices: int) -> str:
-    """The CRM is refused by each protocol, with the page where somebody signs in; of which so many were told so far."""
+    """The CRM is refused by each protocol, with the link to the sign-in page; the script has had so many notices of it
+    so far. Returns: the link."""
     answers = replies(bridge.login(ALICE))
     assert answers.keys() == {"imap", "pop3", "smtp"}
     links = re.findall(r"http://localhost:\d+/sign-in/[^\s)\]']+", " ".join(answers.values()))
@@ -127,7 +129,7 @@ def link_of_a_refusal(bridge: Bridge, *, notices: int) -> str:
 
 
 def mail_flows(bridge: Bridge, password: str) -> None:
-    """The CRM sends a message to itself, and reads it by IMAP and by POP3."""
+    """The CRM sends a message to its own mailbox, and reads it by IMAP and by POP3."""
     login = bridge.login(ALICE, password)
     subject = f"story {uuid.uuid4()}"
     message = f"From: {ALICE}\r\nTo: {ALICE}\r\nSubject: {subject}\r\n\r\nHello\r\n".encode()
@@ -137,7 +139,7 @@ def mail_flows(bridge: Bridge, password: str) -> None:
 
 
 def rotated(page: Page, bridge: Bridge) -> tuple[str, str]:
-    """The administrator looks at the local password and makes a new one; neither stays in the browser's history."""
+    """The administrator views the local password and makes a new one; neither stays in the browser's history."""
     page.goto(administrators_link(bridge))
     assert "/admin/" not in page.url
     page.click(f"a:text-is('{ALICE}')")
@@ -155,7 +157,7 @@ def rotated(page: Page, bridge: Bridge) -> tuple[str, str]:
 
 
 def state_shown(accounts: Page) -> str:
-    """The word for the only account of the list."""
+    """The state that the list shows for its only account."""
     return accounts.inner_text("ul.accounts .state").partition(",")[0]
 
 
@@ -165,13 +167,13 @@ def test_the_whole_story_of_a_mailbox(world: World, chromium: Browser, tmp_path:
     bridge = first_configuration(world, tmp_path)
     context = chromium.new_context(ignore_https_errors=True, java_script_enabled=with_script)
     context.set_default_timeout(60_000)
-    with running(bridge), ever_expired(world):  # a token is good for one login: the next one asks the provider again
+    with running(bridge), ever_expired(world):  # a token works for one login only: the next one asks the provider again
         page = context.new_page()
         assert link_of_a_refusal(bridge, notices=1) == f"http://localhost:{bridge.console_port}/sign-in/{ALICE}"
 
         sign_in(page, bridge, ALICE, BOB)
         assert page.inner_text("h1").strip() == "Somebody else has signed in"
-        link_of_a_refusal(bridge, notices=1)  # of the same, and nobody is told twice within some minutes
+        link_of_a_refusal(bridge, notices=1)  # still one: the script is not told twice within some minutes
 
         sign_in(page, bridge, ALICE, ALICE)
         assert page.inner_text("h1").strip() == "You are signed in"
@@ -179,7 +181,7 @@ def test_the_whole_story_of_a_mailbox(world: World, chromium: Browser, tmp_path:
         mail_flows(bridge, bridge.password(ALICE))
 
         old, new = rotated(page, bridge)
-        for password in (old, new):  # the old one for a week longer
+        for password in (old, new):  # the old one works for another week
             mail_flows(bridge, password)
 
         accounts = context.new_page()
@@ -189,7 +191,7 @@ def test_the_whole_story_of_a_mailbox(world: World, chromium: Browser, tmp_path:
         link = link_of_a_refusal(bridge, notices=2)
         if not with_script:
             accounts.reload()
-        accounts.wait_for_selector(".dot.sign-in")  # where there are scripts, the page has found out by itself
+        accounts.wait_for_selector(".dot.sign-in")  # with scripts the page updates itself
         assert state_shown(accounts) == "Sign-in needed"
 
         page.goto(link)
@@ -235,7 +237,7 @@ def test_the_console_has_no_error_of_its_own_content_policy(fresh: Bridge, chrom
 
 
 def test_a_web_page_says_nothing_to_a_mail_port(bridge: Bridge, chromium: Browser) -> None:
-    """Its form goes there as a program of whoever looks at it, which is all that `os_user` asks for."""
+    """The browser sends the page's form as a program of the user who views it, and `os_user` checks nothing else."""
     login, first = bridge.login(ALICE), bridge.log.count("session.ready")
     context = chromium.new_context()
     for number, port in enumerate((login.imap, login.pop3, login.smtp), 1):

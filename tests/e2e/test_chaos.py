@@ -1,6 +1,6 @@
-"""Random faults, drawn from a seed that is printed: `--chaos-seed N` plays them again, `N:ROUND` one round of them.
+"""Random faults, drawn from a seed that is printed: `--chaos-seed N` repeats them, `N:ROUND` repeats one round.
 
-MAIL_BRIDGE_CHAOS_ROUNDS says how many. What must hold after each is in tests/e2e/settled.py.
+MAIL_BRIDGE_CHAOS_ROUNDS sets the number of rounds. What must hold after each one is in tests/e2e/settled.py.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(3600)]
 
 ROUNDS = int(os.environ.get("MAIL_BRIDGE_CHAOS_ROUNDS", "8"))
 MIDDLE = 100_000
-"""Octets of a connection: behind the login, before the end of the message."""
+"""Octets of a connection: a point after the login and before the end of the message."""
 ROUNDS_BETWEEN_COUNTS = 20
-"""After so many the mailboxes are compared with what was sent, and emptied."""
+"""After so many rounds the mailboxes are compared with what was sent, and emptied."""
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two workers"])
@@ -38,7 +38,7 @@ def scene(request: pytest.FixtureRequest, world: World, tmp_path_factory: pytest
 
 @pytest.fixture(scope="module")
 def heavy(scene: Chaos) -> dict[str, Shelf]:
-    """More than all sockets on the way can hold: a server that is killed has not said everything."""
+    """A message larger than all socket buffers on the way, so that a server that is killed has not sent all of it."""
     message = letter("heavy", 8_000_000, random.Random(8))
     return {login.username: Shelf("heavy", message).put(scene.world, login.username) for login in scene.logins}
 

@@ -1,4 +1,4 @@
-"""A machine whose clock is wrong, or is set while the bridge runs (libfaketime: the wall clock alone)."""
+"""A machine whose clock is wrong, or is set while the bridge runs (libfaketime changes only the wall clock)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.servers
 HOUR = 3600
 
 Set = Callable[[int], None]
-"""Seconds that the bridge's clock is ahead of the world's, from now on."""
+"""Sets the bridge's clock so many seconds ahead of the real one, from now on."""
 
 
 @pytest.fixture
 def stepped(world: World, tmp_path: Path) -> tuple[Bridge, Set]:
-    """A bridge that has not been started, and its clock."""
+    """A bridge that is not started yet, and a function that sets its clock."""
     needs("libfaketime")
     file = tmp_path / "clock"
     bridge = world.bridge(tmp_path)
@@ -86,7 +86,7 @@ def test_with_a_clock_an_hour_off_people_sign_in_and_mail_flows(
 
 @pytest.fixture
 def apart(world: World, stepped: tuple[Bridge, Set], tmp_path: Path) -> Iterator[tuple[Bridge, Bridge, Set]]:
-    """Two bridges on one database, neither started; and the clock of the first."""
+    """Two bridges on one database, neither started yet, and a function that sets the first one's clock."""
     one, set_clock = stepped
     with postgresql.running() as database:
         one.config["store"] = {"url": database.new_database().reveal(), "key_file": str(tmp_path / "key")}
@@ -101,10 +101,10 @@ def apart(world: World, stepped: tuple[Bridge, Set], tmp_path: Path) -> Iterator
 def test_two_bridges_whose_clocks_are_an_hour_apart_ask_once_each_and_wait_for_a_lease_no_longer(
     world: World, apart: tuple[Bridge, Bridge, Set], ahead: int
 ) -> None:
-    """A lease goes by the database's clock; a token by that of who has got it."""
+    """A lease uses the database's clock; a token's expiry uses the clock of the bridge that received it."""
     one, two, set_clock = apart
     set_clock(ahead)
-    world.provider.rotates = False  # what the killed one has asked with is good all the same
+    world.provider.rotates = False  # the refresh token that the killed bridge has used stays valid
     try:
         with running(two), running(one):
             with ever_expired(world):
@@ -128,8 +128,8 @@ def test_two_bridges_whose_clocks_are_an_hour_apart_ask_once_each_and_wait_for_a
 def test_a_token_that_the_mail_server_refuses_is_replaced_once_and_the_login_succeeds(
     world: World, stepped: tuple[Bridge, Set]
 ) -> None:
-    """Good for an hour by its own word, and revoked. Within its first minute it would be believed: another one would
-    fare no better."""
+    """The token should live for an hour, but is revoked. In its first minute it would not be replaced, because a new
+    one would be refused too."""
     bridge, set_clock = stepped
     with running(bridge):
         for address in (ALICE, BOB):
@@ -147,7 +147,7 @@ def test_a_token_that_the_mail_server_refuses_is_replaced_once_and_the_login_suc
 def test_a_machine_that_wakes_up_hours_later_refreshes_once_and_lets_go_of_what_died_meanwhile(
     world: World, stepped: tuple[Bridge, Set]
 ) -> None:
-    """SIGSTOP and SIGCONT; meanwhile the clock has gone on, the tokens have ended and the servers have hung up."""
+    """SIGSTOP, then SIGCONT; meanwhile the clock goes on, the tokens expire and the servers hang up."""
     bridge, set_clock = stepped
     with observed(bridge), running(bridge):
         for address in (ALICE, BOB):
@@ -174,7 +174,7 @@ def test_a_machine_that_wakes_up_hours_later_refreshes_once_and_lets_go_of_what_
 def test_an_idle_that_speaks_every_29_minutes_goes_on_and_a_forgotten_session_ends(
     world: World, stepped: tuple[Bridge, Set]
 ) -> None:
-    """RFC 2177. The bridge's monotonic clock is set too: the minutes pass for it alone, not for the mail server."""
+    """RFC 2177. The bridge's monotonic clock is set too: the minutes pass for the bridge, not for the mail server."""
     bridge, set_clock = stepped
     del bridge.environment["FAKETIME_DONT_FAKE_MONOTONIC"]
     now = 0
@@ -185,10 +185,10 @@ def test_an_idle_that_speaks_every_29_minutes_goes_on_and_a_forgotten_session_en
             now += 60
             set_clock(now)
             if now % 240 == 0:
-                assert imap_says(other).startswith("1 OK")  # its loop looks at the clock when something happens
+                assert imap_says(other).startswith("1 OK")  # its event loop reads the clock when something happens
 
     with observed(bridge), running(bridge):
-        world.provider.lifetime = 24 * HOUR  # no refresh is under way when its time limit passes in no time
+        world.provider.lifetime = 24 * HOUR  # no refresh may be under way, since its time limit would pass at once
         for address in (ALICE, BOB):
             bridge.sign_in(world.provider, address)
         world.provider.lifetime = HOUR

@@ -1,4 +1,4 @@
-"""The console, and a colleague on the same machine who has a program of their own instead of a browser."""
+"""The console, and a colleague on the same machine who uses their own program instead of a browser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def colleague() -> Iterator[OsUser]:
 def ask(
     user: OsUser | None, bridge: Bridge, path: str, fields: dict[str, str] | None = None, **headers: str
 ) -> tuple[int, str, str]:
-    """One request by a program of this user, or of the one who runs the tests. Returns: status, page, cookie."""
+    """One request by a program of this user; None is the user who runs the tests. Returns: status, page, cookie."""
     with closing(HTTPConnection("localhost", bridge.console_port, timeout=60)) as connection:
         if user is not None:
             connection.sock = user.connect(bridge.console_port)
@@ -48,7 +48,7 @@ def ask(
 
 
 def press(user: OsUser | None, bridge: Bridge, address: str) -> tuple[int, str, str]:
-    """This user presses the button. Returns: as ask()."""
+    """This user presses the sign-in button. Returns: the same as ask()."""
     _, page, cookie = ask(user, bridge, f"/sign-in/{address}")
     field = re.search(r'name="form" value="([0-9a-f]+)"', page)
     assert field is not None, page
@@ -56,7 +56,7 @@ def press(user: OsUser | None, bridge: Bridge, address: str) -> tuple[int, str, 
 
 
 def begun(user: OsUser | None, bridge: Bridge, address: str) -> str:
-    """The same. Returns: the provider's page."""
+    """Press the sign-in button. Returns: the URL of the provider's page."""
     leaving = press(user, bridge, address)[1]
     link = re.search(r'http-equiv="refresh" content="0; url=([^"]+)"', leaving)
     assert link is not None, leaving
@@ -68,7 +68,7 @@ def state_in(url: str) -> str:
 
 
 def where(user: OsUser | None, bridge: Bridge, answer: dict[str, str]) -> str:
-    """The browser comes back from the provider. Returns: the page with the result."""
+    """The browser comes back from the provider. Returns: the path of the page with the result."""
     with closing(HTTPConnection("localhost", bridge.console_port, timeout=60)) as connection:
         if user is not None:
             connection.sock = user.connect(bridge.console_port)
@@ -88,7 +88,7 @@ def test_a_colleague_cannot_end_my_sign_in(fresh: Bridge, world: World, colleagu
     stranger = begun(colleague, fresh, ALICE)
     status, page = fresh.redirect(world.provider.consent(mine, ALICE))
     assert (status, "You are signed in" in page) == (200, True), page
-    # With it theirs is over, without a word.
+    # That also ends the colleague's sign-in, silently.
     late = {"state": state_in(stranger), "error": "access_denied"}
     assert ask(colleague, fresh, f"/?{urlencode(late)}")[0] == 404
 
@@ -104,7 +104,7 @@ def test_the_command_that_waits_is_not_ended_by_a_colleague(fresh: Bridge, world
 
 
 def test_a_colleague_cannot_keep_my_icon_quiet(fresh: Bridge, colleague: OsUser) -> None:
-    """It tells nobody of an account whose sign-in is under way."""
+    """The icon says nothing about an account whose sign-in is under way."""
 
     def is_pending() -> bool:
         _, answer, _ = ask(None, fresh, "/mine", X_Mail_Bridge="tray")
@@ -124,7 +124,8 @@ def admin_token(bridge: Bridge) -> str:
 
 
 def test_the_administrators_cookie_is_of_no_use_to_a_colleague(fresh: Bridge, colleague: OsUser) -> None:
-    """Their own page on another port of localhost is sent it, if the administrator's browser opens that page."""
+    """The administrator's browser sends the cookie to a colleague's page on another port of localhost if it opens that
+    page."""
     status, _, cookie = ask(None, fresh, f"/admin/{admin_token(fresh)}")
     assert status == 303
     path = f"/accounts/{ALICE}"
@@ -142,8 +143,8 @@ def test_the_administrators_cookie_is_of_no_use_to_a_colleague(fresh: Bridge, co
 def test_a_form_that_a_colleague_was_shown_is_of_no_use_in_the_administrators_browser(
     fresh: Bridge, colleague: OsUser
 ) -> None:
-    """Their page on another port of localhost gives the browser its cookie; an old browser does not say whose form it
-    sends."""
+    """A colleague's page on another port of localhost can set the form's cookie in the browser, and an old browser does
+    not say from which page it sends a form."""
     _, _, session = ask(None, fresh, f"/admin/{admin_token(fresh)}")
     path = f"/accounts/{ALICE}"
     for user, expected in ((colleague, 403), (None, 200)):
@@ -169,7 +170,7 @@ def test_a_ticket_that_a_colleague_reads_in_the_list_of_processes_opens_nothing(
 def test_a_colleagues_failures_are_bounded_and_cost_nobody_else_theirs(
     fresh: Bridge, world: World, colleague: OsUser
 ) -> None:
-    """Each asks the provider, is told to the administrator, and leaves a page."""
+    """Each failure costs a request to the provider, a notice to the administrator, and a page that is kept."""
     mine = where(None, fresh, world.provider.consent(begun(None, fresh, ALICE), ALICE))
     for _ in range(SHARE):
         hostile = {"state": state_in(begun(colleague, fresh, BOB)), "error": "access_denied"}

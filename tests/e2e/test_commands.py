@@ -1,4 +1,4 @@
-"""The commands, beside a running bridge and without one."""
+"""The commands, with a running bridge and without one."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_forget_revokes_and_removes(fresh: Bridge, world: World) -> None:
     before = [request["kind"] for request in world.provider.requests].count("revoke")
     fresh.run("accounts", "forget", ALICE, "--yes")
     assert [request["kind"] for request in world.provider.requests].count("revoke") - before == 1
-    assert "must sign in" in replies(fresh.login(ALICE, password))["imap"]  # and the password stays
+    assert "must sign in" in replies(fresh.login(ALICE, password))["imap"]  # the local password stays valid
     assert fresh.password(ALICE) == password
 
 

@@ -1,4 +1,4 @@
-"""The mail libraries that CRMs are written with: .NET's SmtpClient (Mono's), and JavaMail."""
+"""The mail libraries that CRMs use: .NET's SmtpClient (Mono's), and JavaMail."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ else {
 
 @pytest.fixture(scope="module")
 def bridge(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """Each protocol in plain text and, at the next port, with STARTTLS; nothing is said of a certificate."""
+    """Each protocol in plain text and, on another port, with STARTTLS; the configuration names no certificate."""
     bridge = world.bridge(tmp_path_factory.mktemp("libraries"))
     for protocol, extra in zip(PROTOCOLS, free_ports(3), strict=True):
         bridge.config["listeners"][protocol] = [
@@ -102,7 +102,7 @@ def ports(bridge: Bridge, which: int) -> list[str]:
 
 
 def must_sign_in(bridge: Bridge) -> str:
-    """The sentence, whole."""
+    """The whole sentence that the bridge answers."""
     return f"Open http://localhost:{bridge.console_port}/sign-in/{CAROL} ({CAROL} must sign in)"
 
 
@@ -122,7 +122,7 @@ def dotnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sent_by_dotnet(
     program: Path, bridge: Bridge, address: str, subject: str, password: str, which: int = 0
 ) -> list[str]:
-    """What it says of two messages, sent by one SmtpClient."""
+    """What the program prints about two messages, sent by one SmtpClient."""
     command = ["mono", str(program), ports(bridge, which)[2], address, subject]
     return run(command, stdin=f"{password}\n".encode()).decode().splitlines()
 
@@ -139,7 +139,7 @@ def test_dotnet_sends_what_is_read(bridge: Bridge, dotnet: Path, address: str) -
 
 
 def test_dotnet_says_who_must_sign_in_and_where(bridge: Bridge, dotnet: Path) -> None:
-    """454: no program takes its password for wrong."""
+    """The code is 454, on which no program takes its password for wrong."""
     said = sent_by_dotnet(dotnet, bridge, CAROL, "never", bridge.password(CAROL))
     assert said == [f"454 454 4.7.0 {must_sign_in(bridge)}"] * 2
 
@@ -161,7 +161,7 @@ def test_dotnet_without_its_enablessl_is_told_of_in_the_log(bridge: Bridge, dotn
 
 @pytest.fixture(scope="module")
 def java(bridge: Bridge, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command. It trusts what an administrator imports with keytool, and nothing else."""
+    """The command. It trusts only what an administrator imports with keytool."""
     needs("default-jre-headless", "libmail-java", "bsh")
     directory = tmp_path_factory.mktemp("java")
     script, authority, trusted = directory / "crm.bsh", directory / "authority.crt", directory / "trusted"
@@ -182,7 +182,7 @@ def done_by_java(java: list[str], bridge: Bridge, address: str, is_tls: bool, su
 
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_java_sends_waits_for_it_with_idle_and_reads(bridge: Bridge, java: list[str], is_tls: bool) -> None:
-    """Several folders, and IDLE, which it asks for among the capabilities after the login."""
+    """It opens several folders and uses IDLE, which it looks for in the capabilities after the login."""
     done = done_by_java(java, bridge, BOB, is_tls, f"from Java {is_tls}", bridge.password(BOB))
     assert done == [f"from Java {is_tls}", "2", "true"]
 

@@ -1,4 +1,4 @@
-"""A store in PostgreSQL: away while the bridge starts, as on the morning after a power cut; and in place of a file."""
+"""A store in PostgreSQL: not up yet when the bridge starts, as after a power cut; and in place of a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ pytestmark = pytest.mark.servers
 
 
 def test_a_database_server_that_starts_after_the_bridge_is_waited_for(world: World, tmp_path: Path) -> None:
-    """systemd would not start it again: that is for troubles which waiting does not mend."""
+    """The bridge must wait and not exit: systemd would not restart it, because exit code 2 is for what waiting cannot
+    mend."""
     with postgresql.running() as server:
         bridge = world.bridge(tmp_path)
         bridge.config["store"]["url"] = server.new_database().reveal()

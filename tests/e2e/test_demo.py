@@ -1,4 +1,4 @@
-"""`run --demo`: what a newcomer meets, by the very lines that it prints."""
+"""`run --demo`: what a newcomer gets, tested with the very commands that it prints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Demo:
                 break
 
     def lines(self) -> list[str]:
-        """The commands to try, joined where they go over two lines."""
+        """The commands to try; those that span two lines are joined."""
         return re.findall(r"^ +((?:printf|curl).*)$", self.guide.replace("\\\n", ""), re.MULTILINE)
 
     def sign_in(self, page: str, address: str) -> None:
@@ -47,7 +47,7 @@ class Demo:
         body = urllib.parse.urlencode(fields).encode()
         answer = opener.open(urllib.parse.urljoin(page, action[1].replace("&amp;", "&")), body)
         text = answer.read().decode()
-        if "/authorize" not in answer.url:  # a page with a link, since a form's redirect may not leave the console
+        if "/authorize" not in answer.url:  # a page with a link, because a form must not redirect out of the console
             link = re.search(r'href="([^"]+/authorize[^"]+)"', text)
             assert link is not None, text
             answer = opener.open(link[1].replace("&amp;", "&"))
@@ -79,7 +79,7 @@ def running(home: Path, *starter: str) -> Iterator[Demo]:
             try:
                 assert process.wait(15) == 0
             finally:
-                process.kill()  # or its end is waited for without a limit
+                process.kill()  # otherwise leaving the context would wait for its end without a limit
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_the_printed_lines_work_as_printed(demo: Demo) -> None:
 
 
 def test_what_it_names_for_real_mail_can_be_called_as_it_stands(demo: Demo, tmp_path: Path) -> None:
-    """Whoever has only run the README's first command has no `mail-bridge` in PATH."""
+    """A newcomer who has only run the README's first command has no `mail-bridge` in PATH."""
     (command,) = re.findall(r"For real mail: (.*) init$", demo.guide, re.MULTILINE)
     done = subprocess.run(
         ["sh", "-c", f"{command} --version"],
@@ -126,7 +126,7 @@ def test_what_it_names_for_real_mail_can_be_called_as_it_stands(demo: Demo, tmp_
 
 
 def test_it_ends_with_its_terminal_and_leaves_nothing(tmp_path: Path) -> None:
-    """Whoever closes the window has ended it, and the next one finds its ports free."""
+    """Closing the window ends the demo, and the next demo finds its ports free."""
     needs("setsid")
     temporary, errors = tmp_path / "tmp", tmp_path / "errors"
     temporary.mkdir()
@@ -156,7 +156,7 @@ def test_it_ends_with_its_terminal_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_it_ends_without_a_word_to_whoever_has_read_enough(tmp_path: Path) -> None:
-    """As by `run --demo | head`: at its exit Python 3.14 tries once more what could not be written."""
+    """As with `run --demo | head`: at exit, Python 3.14 tries again to write what could not be written."""
     buffered = {name: value for name, value in environment(tmp_path).items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
         [sys.executable, "-m", "bridge", "run", "--demo"],

@@ -1,4 +1,4 @@
-"""`check --online` on the running program and without it: what is wrong is named, what was not tried is not ok."""
+"""`check --online` with and without a running bridge: it names what is wrong, and what was not tried is not "ok"."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Rows = list[dict[str, Any]]
 
 
 def of(rows: Rows, check: str, subject: str = "") -> dict[str, Any]:
-    """The one row about this."""
+    """The only row of this check and subject."""
     (row,) = [row for row in rows if row["check"] == check and subject in row["subject"]]
     return row
 
@@ -49,14 +49,14 @@ def test_beside_a_running_bridge_everything_is_tried_and_nobody_is_asked(bridge:
     carol = of(rows, "token", CAROL)
     assert (carol["outcome"], carol["turn"]) == ("failed", "user")
     assert world.provider.count("refresh_token") == asked + 2
-    assert world.provider.count("authorization_code") == codes  # none is invented for whoever has renewed a token
+    assert world.provider.count("authorization_code") == codes  # with a renewed token, no made-up code is tried
     assert bridge.log.count("sign_in.needed") == noted
 
 
 def test_of_a_whole_domain_everybody_who_has_signed_in_is_tried_and_nobody_yet_is_said(
     world: World, tmp_path: Path
 ) -> None:
-    """The configuration of a terminal server: one line for all."""
+    """The configuration of a terminal server: one line for all users."""
     bridge = world.bridge(tmp_path)
     bridge.config["accounts"] = [
         {"address": "*@example.com", "provider": "gmail"},
@@ -120,7 +120,7 @@ def test_a_redirect_uri_that_the_provider_does_not_know_is_named_before_anybody_
 
 
 def test_a_token_that_dovecot_does_not_read_is_told_as_too_long(world: World, fresh: Bridge) -> None:
-    """It hangs up without a word; Postfix reads a longer line."""
+    """Dovecot hangs up without an answer; Postfix accepts longer lines."""
     world.provider.padding = 6200
     try:
         fresh.sign_in(world.provider, ALICE)
@@ -187,7 +187,7 @@ def test_an_unknown_tenant_is_named(world: World, tmp_path: Path) -> None:
 
 
 def provider(port: int, ca_file: Path | None, host: str = "localhost") -> Section:
-    """Where something answers that should not be trusted, or nothing at all."""
+    """A provider at a port where something untrustworthy answers, or nothing at all."""
     section = {
         "kind": "oauth2",
         "client_id": "c",
@@ -278,20 +278,20 @@ def test_the_report_can_be_forwarded(fresh: Bridge, world: World, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["config.yaml", "key"])
 def test_a_report_is_written_over_an_earlier_one_and_nothing_else(world: World, tmp_path: Path, name: str) -> None:
-    """Whoever takes the option for what the report is about loses no configuration by that, nor everybody's sign-in."""
+    """Someone who takes the option for the report's input must not lose their configuration or everybody's sign-in."""
     bridge = world.bridge(tmp_path)
     with running(bridge):
         before = (tmp_path / name).read_bytes()
         said = bridge.run("check", "--report", name, code=2)
         assert f"{name} is there already, and something else: name another file" in said
         assert (tmp_path / name).read_bytes() == before
-    (tmp_path / "empty").touch()  # as mktemp makes it
+    (tmp_path / "empty").touch()  # as mktemp creates one
     for _ in range(2):
         bridge.run("check", "--report", "empty")
 
 
 def test_a_report_takes_no_devices_place(tmp_path: Path) -> None:
-    """As /dev/stdout is one, or a link to one: called by root, it was a file from then on, to all programs."""
+    """/dev/stdout is a device or a link to one: if root runs the command, it must not become a file for everybody."""
     if os.name == "nt":
         pytest.skip("devices have no names in Windows' directories")
     bridge = Bridge(tmp_path, {"providers": {"it": {"kind": "google", "client_secret": "CANARY"}}})

@@ -1,7 +1,7 @@
 """One system call fails, as it may on a bad day: no descriptor left, no memory, a disk or a network home in trouble.
 
-strace has it fail in the running program. Which one that is, is told by its name and by the file, not by how many there
-have been before: what else the program does changes with it.
+strace makes it fail in the running program. A test names the call and, where it can, the file, because a count of
+earlier calls would change with everything else that the program does.
 """
 
 from __future__ import annotations
@@ -48,20 +48,21 @@ client_secret = CANARY-secret
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """Calls that fail."""
+    """System calls that fail."""
 
     calls: tuple[str, ...]
-    """`connect EPERM 1..3`: the first three of each thread end so."""
+    """`connect EPERM 1..3`: the first three calls in each thread fail with EPERM."""
     file: str = ""
-    """Those alone that have to do with this one, of the bridge's directory."""
+    """If set, only calls on this file in the bridge's directory fail."""
     in_all_threads: bool = False
-    """Without a file, too."""
+    """Calls fail in all threads, even without `file`."""
 
     def __str__(self) -> str:
         return ", ".join([*self.calls, self.file]).removesuffix(", ")
 
     def strace(self, directory: Path) -> list[str]:
-        """In all threads where it is about a file, else in the loop's own alone. What they were is in a file there."""
+        """The strace command: for all threads with a file or `in_all_threads`, otherwise only for the event loop's. It
+        writes the traced calls to the file `trace` in that directory."""
         words = ["-f", "-P", str(directory / self.file)] if self.file else ["-f"] * self.in_all_threads
         parts = [call.split() for call in self.calls]
         words += ["-e", "trace=" + ",".join(call for call, *_ in parts)]
@@ -70,12 +71,12 @@ class Failing:
         return ["strace", *words, "-o", str(directory / "trace")]
 
     def have_failed(self, directory: Path) -> bool:
-        """At least one of them, by now."""
+        """True if at least one of the calls has failed by now."""
         return "(INJECTED)" in (directory / "trace").read_text()
 
     @contextmanager
     def inside(self, bridge: Bridge) -> Iterator[None]:
-        """Of the program that runs."""
+        """Attach to the running program; its calls fail while the context is open."""
         command = [*self.strace(bridge.directory), "-p", str(bridge.pid)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             assert strace.stderr is not None
@@ -88,7 +89,7 @@ class Failing:
 
 
 def told(login: Login, protocol: str) -> str:
-    """What a login is told, soon; empty where its connection was ended."""
+    """The answer to a login, within 20 seconds; empty if the connection was ended."""
     try:
         return answer(login, protocol, 20)
     except ConnectionError:
@@ -96,7 +97,7 @@ def told(login: Login, protocol: str) -> str:
 
 
 def signed_in_at(world: World, directory: Path) -> Bridge:
-    """A bridge that does not run, and in which Alice has signed in; her provider's CA file is in its directory."""
+    """A bridge in which Alice has signed in, stopped again; its directory has the providers' CA file."""
     needs("strace")
     bridge = world.bridge(directory)
     ca_file = directory / "ca.pem"
@@ -111,7 +112,7 @@ def signed_in_at(world: World, directory: Path) -> Bridge:
 
 @pytest.fixture(scope="module")
 def settled(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settled]:
-    """A running one, its console loaded: whichever test comes first, that is no part of what it leaves."""
+    """A running bridge whose console is already loaded, so that the first test does not seem to leave that behind."""
     bridge = signed_in_at(world, tmp_path_factory.mktemp("running"))
     with observed(bridge), running(bridge):
         bridge.get("/")
@@ -120,7 +121,7 @@ def settled(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def signed_in(world: World, tmp_path_factory: pytest.TempPathFactory) -> Bridge:
-    """One that is started again and again."""
+    """A bridge that tests start again and again."""
     return signed_in_at(world, tmp_path_factory.mktemp("starting"))
 
 
@@ -129,7 +130,7 @@ def signed_in(world: World, tmp_path_factory: pytest.TempPathFactory) -> Bridge:
     [
         Failing(("accept4 EMFILE 1",)),
         Failing(("accept4 ECONNABORTED 1",)),
-        Failing(("accept4 EMFILE 1", "epoll_ctl ENOMEM 2..3")),  # a port that looks for clients again
+        Failing(("accept4 EMFILE 1", "epoll_ctl ENOMEM 2..3")),  # when a port starts to accept clients again
         Failing(("epoll_ctl ENOSPC 3",)),
         Failing(("epoll_ctl ENOSPC 4",)),
         Failing(("epoll_ctl ENOSPC 1..9",)),
@@ -139,7 +140,7 @@ def signed_in(world: World, tmp_path_factory: pytest.TempPathFactory) -> Bridge:
     ids=str,
 )
 def test_a_login_is_answered_and_nothing_is_left(settled: Settled, failing: Failing) -> None:
-    """Yes, later, or the end of its connection; and then the next one is as ever."""
+    """The answer is yes, later, or the end of the connection; the next login works as always."""
     (login,) = settled.logins
     with failing.inside(settled.bridge):
         said = {protocol: told(login, protocol) for protocol in PROTOCOLS}
@@ -149,7 +150,7 @@ def test_a_login_is_answered_and_nothing_is_left(settled: Settled, failing: Fail
 
 
 def test_a_visitor_of_the_console_whom_the_kernel_does_not_watch_is_sent_away(settled: Settled) -> None:
-    """At fs.epoll.max_user_watches: nothing of what he asks would ever be heard."""
+    """At the limit fs.epoll.max_user_watches nothing that the visitor sends would ever be read."""
     bridge = settled.bridge
     before = len(bridge.log)
     with Failing(("epoll_ctl ENOSPC 1+",)).inside(bridge), pytest.raises(ConnectionError):
@@ -164,17 +165,18 @@ def test_a_visitor_of_the_console_whom_the_kernel_does_not_watch_is_sent_away(se
     "failing",
     [
         Failing(("openat EMFILE 1",), "key"),
-        Failing(("openat EMFILE 2",), "store.sqlite"),  # SQLite's own; it goes on reading
+        Failing(("openat EMFILE 2",), "store.sqlite"),  # SQLite's own call, after which it goes on reading
         Failing(("openat EIO 1",), "store.sqlite-wal"),
         Failing(("newfstatat ESTALE 1",), "store.sqlite"),
-        Failing(("pread64 EIO 4",), "store.sqlite"),  # behind the head, where it is taken for damage
+        Failing(("pread64 EIO 4",), "store.sqlite"),  # after the file's header, where an error looks like damage
         Failing(("pread64 EIO 4..5", "read EIO 1..3"), "store.sqlite"),
         Failing(("fcntl ENOLCK 1",), "store.sqlite"),
     ],
     ids=str,
 )
 def test_a_start_outlives_what_may_pass(signed_in: Bridge, failing: Failing) -> None:
-    """A service manager takes 2 for what somebody must change first, and who reads "damaged" begins anew."""
+    """A service manager takes exit code 2 for something that must be changed first, and an administrator who reads
+    "damaged" would start with a new store."""
     before = len(signed_in.log)
     signed_in.launcher = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf"]
     with running(signed_in):
@@ -186,7 +188,7 @@ def test_a_start_outlives_what_may_pass(signed_in: Bridge, failing: Failing) -> 
 
 
 def test_what_a_sandbox_refuses_and_nobody_needs_keeps_no_bridge_from_its_start(signed_in: Bridge) -> None:
-    """Limits, core dumps, processors."""
+    """Calls about limits, core dumps and the number of processors."""
     failing = Failing(("prlimit64 EPERM 1+", "prctl EPERM 1+", "sched_getaffinity EPERM 1+"))
     before = len(signed_in.log)
     signed_in.launcher = [*failing.strace(signed_in.directory), "-D"]
@@ -194,12 +196,12 @@ def test_what_a_sandbox_refuses_and_nobody_needs_keeps_no_bridge_from_its_start(
         said = {protocol: told(signed_in.login(ALICE), protocol) for protocol in PROTOCOLS}
     assert all(text.startswith(YES[protocol]) for protocol, text in said.items()), said
     injected = [line for line in (signed_in.directory / "trace").read_text().splitlines() if "(INJECTED)" in line]
-    assert {"prlimit64", "prctl"} <= {line.partition("(")[0] for line in injected}  # ours, in any version
+    assert {"prlimit64", "prctl"} <= {line.partition("(")[0] for line in injected}  # our own calls, with any Python
     assert "Traceback" not in signed_in.log[before:]
 
 
 def test_a_configuration_that_is_not_read_just_now_is_nobodys_mistake(signed_in: Bridge) -> None:
-    """1: a service manager tries again."""
+    """The exit code is 1, on which a service manager tries again."""
     failing = Failing(("openat EMFILE 1+",), "config.yaml")
     command = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf", *signed_in.command("run")]
     done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
@@ -214,7 +216,7 @@ def test_a_configuration_that_is_not_read_just_now_is_nobodys_mistake(signed_in:
 def test_a_usual_configuration_that_is_not_looked_at_just_now_is_not_none(
     signed_in: Bridge, tmp_path: Path, command: str, error: str
 ) -> None:
-    """Of 2, "there is no configuration yet", a service manager makes that nothing is started again."""
+    """Exit code 2, "there is no configuration yet", would keep a service manager from starting the bridge again."""
     usual = tmp_path / "mail-bridge" / "config.yaml"
     usual.parent.mkdir()
     usual.write_bytes((signed_in.directory / "config.yaml").read_bytes())
@@ -230,7 +232,7 @@ def test_a_usual_configuration_that_is_not_looked_at_just_now_is_not_none(
 @pytest.mark.parametrize(
     "failing",
     [
-        Failing(("socketpair EMFILE 1",)),  # the loop's own
+        Failing(("socketpair EMFILE 1",)),  # the event loop's own pair
         Failing(("epoll_ctl ENOSPC 1",)),
         Failing(("epoll_ctl ENOSPC 2",)),  # the console's
         Failing(("clone3 EAGAIN 1+", "clone EAGAIN 1+")),
@@ -240,7 +242,7 @@ def test_a_usual_configuration_that_is_not_looked_at_just_now_is_not_none(
 def test_a_start_that_lacks_what_the_system_may_have_again_ends_in_a_sentence(
     signed_in: Bridge, failing: Failing
 ) -> None:
-    """With 1: a service manager tries again."""
+    """The exit code is 1, on which a service manager tries again."""
     command = [*failing.strace(signed_in.directory), "-D", "-f", "--seccomp-bpf", *signed_in.command("run")]
     done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
     assert failing.have_failed(signed_in.directory)
@@ -278,7 +280,7 @@ def test_the_first_set_up_that_lacks_something_ends_in_a_sentence(
 def test_what_a_configuration_names_and_is_not_read_just_now_is_nobodys_mistake_either(
     signed_in: Bridge, command: str
 ) -> None:
-    """1: nothing has to be corrected, though the file is told with its line."""
+    """The exit code is 1, because nothing has to be corrected, although the message names the file and the line."""
     failing, where = Failing(("openat EMFILE 1+",), "ca.pem"), signed_in.directory
     asked = [*failing.strace(where), "-D", "--seccomp-bpf", *signed_in.command(*command.split())]
     done = subprocess.run(asked, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
@@ -291,8 +293,8 @@ def test_what_a_configuration_names_and_is_not_read_just_now_is_nobodys_mistake_
 def test_a_first_configuration_that_is_not_read_just_now_is_told_as_written(
     signed_in: Bridge, tmp_path: Path, written: str
 ) -> None:
-    """Who heard of the want alone would answer all questions again."""
-    failing = Failing(("openat EMFILE 2",), str(tmp_path / written))  # with the first it takes its place
+    """A person who read only about the missing descriptor would answer all questions again."""
+    failing = Failing(("openat EMFILE 2",), str(tmp_path / written))  # the first one reserves its name
     answers = ["1", "1234.apps.googleusercontent.com", "CANARY-secret", "no", "1", ALICE, "", "", "yes"]
     output = tmp_path / "first.yaml"
     command = [*failing.strace(signed_in.directory), "-D", *signed_in.command("init", "--output", str(output))]
@@ -311,7 +313,7 @@ def test_a_first_configuration_that_is_not_read_just_now_is_told_as_written(
 def test_a_list_of_mailboxes_that_is_not_read_just_now_is_asked_for_again(
     signed_in: Bridge, tmp_path: Path, failing: Failing
 ) -> None:
-    """Behind all the other answers, a secret among them."""
+    """It comes after all the other answers, one of them a secret, which must not be lost."""
     where = signed_in.directory
     (where / "list.csv").write_text("address\nalice@example.com\n")
     provider = ["1", "1234.apps.googleusercontent.com", "CANARY-secret", "no"]
@@ -341,7 +343,7 @@ def test_a_list_of_mailboxes_that_is_not_read_just_now_is_asked_for_again(
     ids=str,
 )
 def test_a_demo_that_lacks_something_ends_in_a_sentence(signed_in: Bridge, failing: Failing) -> None:
-    """Its certificates have no room on the disk, its ports or its servers no descriptor."""
+    """The disk has no room for its certificates, or there is no descriptor for its ports or servers."""
     command = [*failing.strace(signed_in.directory), "-D", "-f", "--seccomp-bpf", *signed_in.command("run", "--demo")]
     done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
     assert failing.have_failed(signed_in.directory)
@@ -351,7 +353,7 @@ def test_a_demo_that_lacks_something_ends_in_a_sentence(signed_in: Bridge, faili
 
 
 def test_without_a_thread_a_reload_is_refused_in_words_and_a_stop_is_a_stop(signed_in: Bridge) -> None:
-    """At the limit of its service (TasksMax), or of the machine."""
+    """At the thread limit of the service (TasksMax) or of the machine."""
     failing, before = Failing(("clone3 EAGAIN 1+", "clone EAGAIN 1+")), len(signed_in.log)
     signed_in.launcher = []
     with running(signed_in), failing.inside(signed_in):
@@ -363,7 +365,7 @@ def test_without_a_thread_a_reload_is_refused_in_words_and_a_stop_is_a_stop(sign
 
 
 def test_who_must_sign_in_is_told_so_without_a_descriptor(signed_in: Bridge) -> None:
-    """The program that asks has a name in the log and on the page, and here none."""
+    """Normally the log and the page name the program that asks; without a descriptor they do without its name."""
     before = len(signed_in.log)
     signed_in.launcher = []
     with running(signed_in):
@@ -375,7 +377,8 @@ def test_who_must_sign_in_is_told_so_without_a_descriptor(signed_in: Bridge) -> 
 
 
 def test_a_disk_that_fails_and_is_read_only_then_is_a_sentence(signed_in: Bridge) -> None:
-    """As ext4 is, with errors=remount-ro: what cannot be removed either is not what is told."""
+    """Like ext4 with errors=remount-ro: the message is about the write, not about the draft that cannot be removed
+    either."""
     failing = Failing(("fsync EIO 1", "unlink EROFS 1+"))
     (signed_in.directory / "emailproxy.config").write_text(OTHER_BRIDGES)
     command = signed_in.command("import", "emailproxy.config", "--output", "imported.yaml")
@@ -390,7 +393,8 @@ def test_a_disk_that_fails_and_is_read_only_then_is_a_sentence(signed_in: Bridge
 
 
 def test_a_bridge_that_can_leave_no_word_on_such_a_disk_serves_mail_all_the_same(signed_in: Bridge) -> None:
-    """What cannot be removed either would end the start: a disk that is read-only does not come and go."""
+    """The draft cannot be removed either, and that error would end the start, because a read-only disk does not recover
+    by itself."""
     failing = Failing(("fsync EIO 1", "unlink EROFS 1"))
     before = len(signed_in.log)
     signed_in.launcher = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf"]
@@ -402,7 +406,7 @@ def test_a_bridge_that_can_leave_no_word_on_such_a_disk_serves_mail_all_the_same
 
 
 def test_a_place_that_could_not_be_taken_is_free_the_next_time(signed_in: Bridge) -> None:
-    """A network home may have its say only when a file is closed."""
+    """A network home may report an error only when a file is closed."""
     failing, where = Failing(("close EIO 1",), "taken.yaml"), signed_in.directory
     (where / "emailproxy.config").write_text(OTHER_BRIDGES)
     arguments = ("import", "emailproxy.config", "--output", "taken.yaml")
@@ -420,7 +424,7 @@ def test_a_place_that_could_not_be_taken_is_free_the_next_time(signed_in: Bridge
     "failing",
     [
         Failing(("newfstatat EIO 3",), "replaced.yaml"),
-        # Python 3.14 looks at a file that it opens once less.
+        # Python 3.14 calls stat once less on a file that it opens.
         Failing((f"newfstatat EIO {3 if sys.version_info < (3, 14) else 2}",), "emailproxy.config"),
     ],
     ids=str,
@@ -444,7 +448,7 @@ def test_an_import_that_cannot_say_whether_it_would_replace_its_own_source_is_to
 
 
 def test_a_command_that_finds_no_descriptor_for_a_part_of_its_own_says_so(signed_in: Bridge) -> None:
-    """Python looks for it in a directory, which it cannot open."""
+    """Python searches for the module in a directory that it cannot open."""
     failing = Failing(("openat EMFILE 1",), str(PARTS / "control"))
     command = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf", *signed_in.command("status")]
     done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
@@ -455,7 +459,7 @@ def test_a_command_that_finds_no_descriptor_for_a_part_of_its_own_says_so(signed
 
 @pytest.mark.parametrize("failing", [Failing(("socket EMFILE 1+",)), Failing(("openat EMFILE 1+",), NAME)], ids=str)
 def test_who_has_no_descriptor_to_ask_a_bridge_with_does_not_call_it_dead(settled: Settled, failing: Failing) -> None:
-    """And opens no store beside it."""
+    """The command does not open the store beside the running bridge either."""
     bridge = settled.bridge
     (word, *_) = (bridge.directory / "data").rglob(NAME)
     failing = dataclasses.replace(failing, file=failing.file and str(word))
@@ -467,8 +471,8 @@ def test_who_has_no_descriptor_to_ask_a_bridge_with_does_not_call_it_dead(settle
 
 
 def test_what_is_loaded_with_the_first_who_wants_it_is_wanted_again(world: World, tmp_path: Path) -> None:
-    """Without a descriptor for a provider's library the mail program is told later, and `status` goes without
-    warnings."""
+    """Without a descriptor to load a provider's library, the mail program is told `later`, and `status` still answers,
+    without warnings."""
     bridge = world.bridge(tmp_path)
     with running(bridge):
         world.provider.lifetime = 0  # so that the next process asks for a token

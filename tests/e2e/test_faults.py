@@ -1,4 +1,4 @@
-"""Bad days: what the mail program is told, what is kept, and that nothing is lost."""
+"""Bad days: what the mail program is told, what is stored, and that nothing is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_peer_02_a_wrong_password_means_no_and_nothing_else(bridge: Bridge, worl
     told = bridge.log.count("sign_in.needed")
     found = replies(bridge.login(ALICE, "wrong-CANARY"))
     assert_replies(found, "[AUTHENTICATIONFAILED]", "[AUTH]", "535 5.7.8")
-    assert replies(bridge.login(CAROL, "wrong-CANARY")) == found  # not even whether somebody must sign in
+    assert replies(bridge.login(CAROL, "wrong-CANARY")) == found  # it does not reveal that she must sign in
     assert len(world.provider.requests) == asked
     assert bridge.log.count("sign_in.needed") == told
     assert replies(bridge.login(ALICE))["imap"] == "OK"
@@ -53,7 +53,7 @@ def test_a_provider_that_is_down_costs_no_token(fresh: Bridge, world: World) -> 
     finally:
         world.provider.lifetime = 3600
     fresh.stop()
-    fresh.start()  # else the failure is remembered for five seconds
+    fresh.start()  # otherwise the failure would be remembered for five seconds
     assert replies(login)["imap"] == "OK"
 
 
@@ -76,7 +76,7 @@ def test_a_rotated_grant_survives_a_restart(fresh: Bridge, world: World) -> None
         fresh.sign_in(world.provider, BOB)
         login = fresh.login(BOB)
         before = world.provider.count("refresh_token")
-        for times in (1, 2, 3):  # each with the refresh token that the one before was given: an old one is refused
+        for times in (1, 2, 3):  # each refresh uses the token from the previous one; an old token is refused
             assert "OK" in replies(login)["imap"]
             assert world.provider.count("refresh_token") - before >= times
             fresh.stop()
@@ -138,7 +138,7 @@ def test_trap_27_a_port_in_use_is_named_and_nothing_is_started(world: World, tmp
     bridge = world.bridge(tmp_path)
     address = bridge.config["console"] if where == "console" else bridge.config["listeners"][where]
     with socket.create_server(("127.0.0.1", int(address.rsplit(":", 1)[1]))):
-        said = bridge.run("run", code=1)  # a service manager tries again: it may be free a second later
+        said = bridge.run("run", code=1)  # with 1 a service manager tries again: the port may be free a second later
     assert address in said
     assert where in said
     assert "in use" in said

@@ -1,4 +1,4 @@
-"""From no configuration at all to a mail program that logs in, by a real Chromium."""
+"""From no configuration at all to a mail program that logs in, with a real Chromium."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ except ImportError:  # pragma: no cover
     absent("playwright")
 
 LIMIT = 50_000
-"""Bytes of any page."""
+"""The most bytes that a page may have."""
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def fill_accounts(page: Page, text: str, ports: list[int]) -> None:
 
 
 def to_summary(page: Page, run: FirstRun, world: World, accounts: str = ALICE) -> list[int]:
-    """All answers, good ones. Returns: the ports for mail programs."""
+    """Give good answers up to the summary page. Returns: the ports for mail programs."""
     ports = free_ports(3)
     choose_other(page, run)
     fill_provider(page, world)
@@ -102,7 +102,7 @@ def login_at(ports: list[int], password: str) -> Login:
 
 
 def wanted(world: World, run: FirstRun) -> dict[str, Any]:
-    """A configuration that the bridge can start with, as somebody writes it meanwhile."""
+    """A configuration with which the bridge can start, as somebody might write it meanwhile."""
     return {
         "providers": {"gmail": world.providers()["gmail"] | {"redirect_uri": f"{run.base}/"}},
         "accounts": [{"address": ALICE, "provider": "gmail"}],
@@ -116,7 +116,7 @@ def wanted(world: World, run: FirstRun) -> dict[str, Any]:
 
 
 def put(configuration: dict[str, Any], place: Path) -> None:
-    """Whole at once: it is looked for all the time."""
+    """Put the whole file in place at once, because the program looks for it all the time."""
     staged = place.with_suffix(".new")
     staged.write_text(yaml.safe_dump(configuration))
     staged.chmod(0o600)
@@ -127,7 +127,8 @@ def put(configuration: dict[str, Any], place: Path) -> None:
 def test_from_nothing_to_a_mail_program_that_logs_in(
     run: FirstRun, world: World, chromium: Browser, script: bool
 ) -> None:
-    """Wrong answers on the way; the same process goes on as the bridge, and the browser stays the administrator's."""
+    """With wrong answers on the way. The same process goes on as the bridge, and the browser keeps the administrator's
+    session."""
     context, page = opened(chromium, script=script)
     choose_other(page, run)
     fill(page, answers(world) | {"token_url": "http://mail.example.com/token", "smtp": "nowhere"})
@@ -209,7 +210,7 @@ def test_every_step_is_accessible_and_small(run: FirstRun, world: World, chromiu
     look(page)
     page.check("input[value=OTHER]")
     next_step(page)
-    next_step(page)  # nothing is answered
+    next_step(page)  # without any answer
     assert page.locator("[aria-invalid]").count() > 4
     look(page)
     fill_provider(page, world)
@@ -283,12 +284,12 @@ def test_it_ends_with_its_terminal_also_after_a_configuration_that_cannot_be_use
 
 
 def test_a_browser_that_is_waited_for_until_it_is_closed_holds_nothing_up(world: World, tmp_path: Path) -> None:
-    """As Python's webbrowser waits for one that it does not know, and for one in the terminal."""
+    """Python's webbrowser waits for a browser that it does not know, and for one in the terminal."""
     browser, closed = tmp_path / "browser", tmp_path / "closed"
     browser.write_text(f"#!/bin/sh\nread line < '{closed}'\n")
     browser.chmod(0o755)
     os.mkfifo(closed)
-    with first_run(tmp_path, browser=browser) as run, closed.open("r+b", buffering=0):  # its end closes the browser
+    with first_run(tmp_path, browser=browser) as run, closed.open("r+b", buffering=0):  # closing it ends the browser
         assert run.process is not None
         world.provider.allow_redirect(f"{run.base}/")
         run.config.parent.mkdir()
@@ -323,12 +324,12 @@ def test_a_stranger_gets_nothing(run: FirstRun) -> None:
 
 
 def test_a_configuration_that_appears_meanwhile_is_used(run: FirstRun, world: World, chromium: Browser) -> None:
-    """Somebody has run `init` at the terminal while two browsers were asked: nothing is overwritten."""
+    """Somebody has run `init` in a terminal while two browsers were open: nothing is overwritten."""
     context, page = opened(chromium)
     ports = to_summary(page, run, world)
     other, second = opened(chromium)
     second.goto(run.link)
-    assert ALICE in second.inner_text("pre")  # the same answers: they belong to the set-up, not to the browser
+    assert ALICE in second.inner_text("pre")  # the answers belong to the set-up, not to one browser
     written = yaml.safe_load(page.inner_text("pre")) | {"language": "en"}
     section = written["providers"]["mail"]
     section["client_secret"] = secret(world)
@@ -347,7 +348,7 @@ def test_a_configuration_that_appears_meanwhile_is_used(run: FirstRun, world: Wo
 
 
 def test_what_a_colleague_puts_into_the_current_directory_meanwhile_is_not_used(run: FirstRun, world: World) -> None:
-    """As at a start: it can name a program to be run."""
+    """The same rule as at a start, because a configuration can name a program to run."""
     here = run.home / "config.yaml"
     put(wanted(world, run), here.with_name("theirs.yaml"))
     os.chown(here.with_name("theirs.yaml"), 4242, 4242)
@@ -360,7 +361,7 @@ def test_what_a_colleague_puts_into_the_current_directory_meanwhile_is_not_used(
 
 
 def test_the_log_goes_to_the_file_that_the_configuration_names(run: FirstRun, world: World) -> None:
-    """From when the bridge runs; a file that cannot be written is said where everything was until then."""
+    """From the moment the bridge runs; that the file cannot be written is logged where everything was logged before."""
     logging = wanted(world, run) | {"log": {"file": str(run.home / "logs" / "mail-bridge.log")}}
     (run.home / "logs").touch()
     run.config.parent.mkdir()
@@ -387,7 +388,8 @@ SERVER = Path(__file__).parents[2] / "bridge" / "ui" / "web" / "server.py"
 def test_what_is_not_loaded_for_want_of_a_descriptor_is_loaded_the_next_time(
     world: World, tmp_path: Path, files: tuple[str, ...]
 ) -> None:
-    """What the bridge is made of is loaded with the configuration; who had written it on the pages had no answer."""
+    """The bridge's modules are loaded once there is a configuration; a person who had written it in the browser got no
+    answer."""
     needs("strace")
     failing = ["--trace=openat", f"--inject=openat:error=EMFILE:when=1..{len(files)}", "-o", str(tmp_path / "trace")]
     paths = [word for file in files for word in ("-P", file)]
@@ -403,7 +405,7 @@ def test_what_is_not_loaded_for_want_of_a_descriptor_is_loaded_the_next_time(
 def test_an_order_to_start_while_it_starts_by_itself_is_answered(
     run: FirstRun, world: World, chromium: Browser
 ) -> None:
-    """The configuration is a pipe, so that the start waits for the test in the middle."""
+    """The configuration is a FIFO, so that the start waits in the middle until the test writes."""
     context, page = opened(chromium)
     to_summary(page, run, world)
     written = yaml.safe_load(page.inner_text("pre"))
@@ -413,14 +415,14 @@ def test_an_order_to_start_while_it_starts_by_itself_is_answered(
     following.write_text(yaml.safe_dump(written))
     following.chmod(0o600)
     os.mkfifo(run.config, 0o600)
-    with run.config.open("w") as pipe:  # now it is being read: the program has found it by itself
+    with run.config.open("w") as pipe:  # returns once the program, which has found the file, reads it
         page.click("text=Write it and start")
         assert "There is a configuration now" in page.inner_text("[role=alert]")
         order = run.post("/setup/start", context.cookies(), form=page.input_value("input[name=form]"))
-        run.ask("/")  # answered behind the order's arrival
-        following.rename(run.config)  # it is read a second time
+        run.ask("/")  # answered after the order has arrived
+        following.rename(run.config)  # the configuration is read a second time
         yaml.safe_dump(written, pipe)
-    # Not by the browser, which would ask once more, unseen, when its connection was cut.
+    # Not sent by the browser, which would silently retry if its connection were cut.
     with closing(order), order.getresponse() as answer:
         assert (answer.status, answer.headers["Location"]) == (303, "/welcome")
     page.goto(f"{run.base}/welcome")

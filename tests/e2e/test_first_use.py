@@ -1,4 +1,4 @@
-"""local_password: first-use, with a colleague who comes first: the whole story on the running program."""
+"""`local_password: first-use` when a colleague comes first: the whole story with the running program."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def bridge(world: World, tmp_path: Path) -> Iterator[Bridge]:
 
 
 def must_sign_in(bridge: Bridge, protocol: str, address: str) -> str:
-    """What a mail program hears."""
+    """The answer that a mail program gets."""
     page = f"http://localhost:{bridge.console_port}/sign-in/{address}"
     return f"{LATER[protocol]} Open {page} ({address} must sign in)"
 
 
 def signed_in(bridge: Bridge, world: World, address: str) -> tuple[Visitor, str]:
-    """The person's browser: the page that asks, the provider, and back. Returns: it, and where it has come to."""
+    """The person signs in: the bridge's page, the provider, and back. Returns: the browser, and the page it shows."""
     visitor = bridge.browser()
     leaving = visitor.press(f"/sign-in/{address}")
     link = re.search(r'href="(https://[^"]+)"', leaving)
@@ -78,7 +78,7 @@ def test_the_own_programs_password_is_kept_without_a_question(bridge: Bridge, wo
 
 def test_a_colleague_who_comes_first_gets_nothing(bridge: Bridge, world: World, colleague: OsUser) -> None:
     assert log_in(colleague, bridge, "imap", CAROL, TRAP).startswith(must_sign_in(bridge, "imap", CAROL))
-    # Carol signs in before her own program has tried: the page names the stranger, and keeps nothing by itself.
+    # Carol signs in before her own program has tried: the page names the colleague's, and keeps no password by itself.
     visitor, done = signed_in(bridge, world, CAROL)
     assert "Which mail program is yours?" in done
     assert re.search(rf"run by the user {colleague.name}, [^<]*\s*<em>\(not run by you\)</em>", done), done
@@ -86,7 +86,7 @@ def test_a_colleague_who_comes_first_gets_nothing(bridge: Bridge, world: World, 
     assert not is_accepted(log_in(colleague, bridge, "imap", CAROL, TRAP))
     (status,) = [one for one in bridge.json("accounts", "list") if one["address"] == CAROL]
     assert (status["state"], status["diagnosis"]["key"]) == ("sign-in", "sign_in.password")
-    # Her own tries now; both are on the same page, and she says which is hers.
+    # Now her own program tries; the same page shows both, and she chooses hers.
     assert log_in(None, bridge, "pop3", CAROL, OWN).startswith(must_sign_in(bridge, "pop3", CAROL))
     page = visitor.reload()
     choices = dict(re.findall(r'name="wish" value="([\w-]+)" required> ([^<]*)', page))
@@ -103,7 +103,7 @@ def test_a_colleague_who_comes_first_gets_nothing(bridge: Bridge, world: World, 
 
 
 def test_nobody_else_answers_the_question(bridge: Bridge, world: World, colleague: OsUser) -> None:
-    """The page's name is known to the browser that has brought the sign-in, and its form to that browser alone."""
+    """Only the browser that has brought the sign-in knows the page's name and its form."""
     log_in(colleague, bridge, "imap", ALICE, TRAP)
     visitor, page = signed_in(bridge, world, ALICE)
     name = re.search(r'name="wish" value="([\w-]+)"', page)

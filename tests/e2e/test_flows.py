@@ -1,4 +1,4 @@
-"""Every other way to a token, on the running program: real libraries, real mail servers, mail in the end."""
+"""Every other grant that yields a token, with the running program: real libraries, real mail servers, real mail."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def servers(world: World, name: str) -> Section:
 
 
 def bridge_with(world: World, directory: Path, provider: Section, address: str) -> Bridge:
-    """One provider, one account."""
+    """A bridge with one provider and one account."""
     bridge = Bridge(directory, configuration(directory, {"it": provider}, [{"address": address, "provider": "it"}]))
     world.provider.allow_redirect(f"http://localhost:{bridge.console_port}/")
     return bridge
@@ -148,7 +148,7 @@ GRANT = {"it-bob": "client_credentials", "it-alice": "urn:ietf:params:oauth:gran
 
 
 def of(bridge: Bridge) -> tuple[str, str]:
-    """Its account, and the grant type by which its tokens come."""
+    """The bridge's account, and the grant type that yields its tokens."""
     address = str(bridge.config["accounts"][0]["address"])
     return address, GRANT[f"it-{address.partition('@')[0]}"]
 
@@ -180,7 +180,7 @@ def test_a_token_that_has_expired_is_replaced_once(world: World, unattended: Bri
 
 
 def test_a_registration_that_is_refused_prompts_nobody(world: World, unattended: Bridge) -> None:
-    """The administrator's turn: the mail program is told to come again, and nobody is sent to a sign-in page."""
+    """The administrator has to act: the mail program is told `later`, and nobody is sent to a sign-in page."""
     address, _ = of(unattended)
     apps, delegated = world.provider.apps, world.provider.service_accounts
     world.provider.apps, world.provider.service_accounts = {}, {}
@@ -191,7 +191,7 @@ def test_a_registration_that_is_refused_prompts_nobody(world: World, unattended:
         assert "sign_in.needed" not in unattended.log
         assert "administrator" in unattended.json("accounts", "list")[0]["detail"]
     world.provider.apps, world.provider.service_accounts = apps, delegated
-    with running(unattended):  # a provider that has refused our registration is left alone for a minute
+    with running(unattended):  # a new start, since a provider that refused our registration is left alone for a minute
         mail_flows(unattended, address)
 
 

@@ -1,4 +1,4 @@
-"""Notices for scripts, of the running program: a real script, a real URL."""
+"""Notices that the running program sends: to a real script, and to a real URL."""
 
 from __future__ import annotations
 

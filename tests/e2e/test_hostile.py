@@ -1,6 +1,6 @@
-"""10,000 hostile dialogues with the running program, and a mail client beside them that never notices.
+"""10,000 hostile dialogues with the running program, while a mail client must not notice anything.
 
-`MAIL_BRIDGE_DIALOGUES=100000 MAIL_BRIDGE_SEED=7 pytest -s tests/e2e/test_hostile.py` for more, and other ones.
+`MAIL_BRIDGE_DIALOGUES=100000 MAIL_BRIDGE_SEED=7 pytest -s tests/e2e/test_hostile.py` for more dialogues, and others.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ ROOT = Path(__file__).parents[2]
 DIALOGUES = int(os.environ.get("MAIL_BRIDGE_DIALOGUES", "10000"))
 SEED = int(os.environ.get("MAIL_BRIDGE_SEED", "0"))
 HALF_OPEN = 190
-"""Lines that never end, all the while; with those above fewer than half of the places, from where on shares count."""
+"""Connections with an unfinished line, all the time. With those above they take fewer than half of the places; beyond
+half, each user only gets a share."""
 PATIENCE = 30.0
-"""Seconds of a mail client; what takes longer is a failure, whatever it is."""
+"""Seconds that a mail client waits; anything slower is a failure."""
 GROWTH = 16 * 1024 * 1024
-"""Octets of memory: 7 MiB for 10,000 dialogues, and for as many with the console alone. Some of it is garbage that
-waits to be collected."""
+"""Octets by which memory may grow. Measured: 7 MiB for 10,000 dialogues, and as much for 10,000 with the console only,
+some of it garbage that waits to be collected."""
 LONGEST = 96 * 1024 * 1024
-"""Octets of memory for all that one user may say at once, on as many connections as he gets."""
+"""Octets of memory for everything that one user may send at once, on all connections that the user gets."""
 VALUE = r"""('[^']*'|"[^"]*"|\S+)"""
-"""In a line of the log: quoted if there is a blank in it, and in double quotes if there is a single one as well."""
+"""A value in a line of the log: quoted if it has a blank, and in double quotes if it also has a single quote."""
 BUGS = ("Traceback", "session.bug", "request_failed", "Task exception", "never retrieved", "invalid state")
 
 
@@ -80,7 +81,7 @@ class Witness:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """All the while, in a thread; raises what it met."""
+        """Log in again and again in a thread while the context is open; raises the first failure at its end."""
         over = threading.Event()
 
         def watch() -> None:
@@ -139,7 +140,7 @@ def test_ten_thousand_hostile_dialogues_disturb_nobody(
     before, during, after = Witness(login), Witness(login), Witness(login)
     for _ in range(20):
         before.once()
-    fresh.get(f"/sign-in/{ALICE}")  # what pages need is loaded with the first one
+    fresh.get(f"/sign-in/{ALICE}")  # the first page loads what pages need
     base = fresh.reset_peak()
     started = time.monotonic()
     with half_open(ports, HALF_OPEN), during.watching():
@@ -159,16 +160,16 @@ def test_ten_thousand_hostile_dialogues_disturb_nobody(
     assert growth < GROWTH
     for word in BUGS:
         assert word not in fresh.log
-    # A dialogue of any order may give the password where the name belongs (`LOGIN {17}`); names are told.
+    # A shuffled dialogue may send the password where the name belongs (`LOGIN {17}`), and names are logged.
     assert "CANARY" not in re.sub(rf"username={VALUE}", "", fresh.log)
     assert fresh.json("status")["accounts"][0]["state"] == "ready"
 
 
 def test_visitors_of_the_console_by_the_thousand_leave_nothing_behind(fresh: Bridge, ports: dict[str, int]) -> None:
-    """As fast as they can connect, and hang up: nothing holds them up, as a wrong password would."""
-    fresh.get("/")  # the console is loaded with the first visitor
+    """They connect and hang up as fast as they can, since nothing delays them as a wrong password would."""
+    fresh.get("/")  # the first visitor loads the console
     base = fresh.reset_peak()
-    attack({"console": ports["console"]}, 4 * DIALOGUES)  # of which a quarter are the console's
+    attack({"console": ports["console"]}, 4 * DIALOGUES)  # a quarter of these are for the console
     assert fresh.peak() - base < GROWTH
     assert fresh.get("/")[0] == 200
     assert not any(word in fresh.log for word in BUGS)
@@ -211,13 +212,13 @@ ENDLESS = {
         b"POST / HTTP/1.1\r\nHost: CONSOLE\r\nContent-Type: FORM\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n",
     ),
 }
-"""How a line, a literal or a body without end begins. A body is read for the console's own name and a form alone."""
+"""How an endless line, literal or body begins. The console reads a body only for its own host name and a form."""
 MOST = {"imap": 16 * 2**20, "pop3": 16 * 2**20, "smtp": 16 * 2**20, "console": 4 * 2**30}
-"""Octets that a client may get rid of: what the kernel holds for both sides, and of a body what comes in one second."""
+"""The most octets that a client can send: both sides' socket buffers, and of a body as much as comes in one second."""
 
 
 def test_a_line_a_literal_or_a_body_without_end_is_cut_off(fresh: Bridge, ports: dict[str, int]) -> None:
-    fresh.get("/")  # the console is loaded with the first visitor
+    fresh.get("/")  # the first visitor loads the console
     own = f"localhost:{ports['console']}".encode()
     for port, beginnings in ENDLESS.items():
         for begun in beginnings:

@@ -1,7 +1,7 @@
 """SIGKILL at a random moment, under load: no grant is lost, no message is lost, doubled or partial, the store is whole.
 
-The provider keeps the last refresh token good, as Microsoft and Google do; what one that does not costs is in
-tests/tokens/test_killed.py, at every step of a refresh.
+The provider keeps the previous refresh token valid, as Microsoft and Google do. tests/tokens/test_killed.py shows, for
+each step of a refresh, what happens with a provider that does not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def test_a_kill_at_any_moment_loses_nothing(world: World, tmp_path: Path, pytest
     scene = Chaos(world, bridge, {})
     world.provider.rotates = False
     try:
-        with ever_expired(world):  # each login is a refresh: half of the moments are in one
+        with ever_expired(world):  # each login needs a refresh, so half of the kills hit one
             with running(bridge):
                 scene.sign_in()
             for number in range(KILLS):
@@ -79,6 +79,6 @@ def work(scene: Chaos, over: threading.Event, tag: str) -> list[End]:
             errands.appending(login, scene.post, message, subject),
             errands.submitting(login, scene.post, message, subject),
         ]
-        with contextlib.suppress(ConnectionError):  # nobody is there any more
+        with contextlib.suppress(ConnectionError):  # the bridge is gone
             ends.append(chance.choice(chosen).run())
     return ends

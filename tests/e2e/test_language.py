@@ -1,4 +1,4 @@
-"""The program in French: its commands, across processes and across a restart."""
+"""The program in French: its commands, in several processes and after a restart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDED = "Il a été mis fin à la connexion (mot de passe changé ou sessions r�
 
 @pytest.fixture
 def bridge(authorization_server: AuthorizationServer, tmp_path: Path) -> Bridge:
-    """Its provider is real, and its mail server not there."""
+    """A bridge whose provider is real and whose mail server does not exist."""
     authorization_server.people.add(ALICE)
     authorization_server.lifetime = 0  # each use of a token needs a refresh
     (closed,) = free_ports(1)
@@ -59,7 +59,8 @@ def test_a_person_is_told_in_french_what_has_happened(
 @pytest.mark.skipif(os.name != "posix", reason="a shell stands for the browser")
 @pytest.mark.parametrize("wish", [{}, {"LANGUAGE": "de:en"}], ids=["none", "its own"])
 def test_the_browser_speaks_what_the_system_speaks(bridge: Bridge, wish: dict[str, str]) -> None:
-    """Chromium and GTK go by LANGUAGE before all else, and a bridge speaks two languages of many."""
+    """Chromium and GTK prefer LANGUAGE to everything else, so the bridge, which knows only two languages, must not set
+    it for the browser."""
     seen, browser = bridge.directory / "seen", bridge.directory / "browser"
     browser.write_text(f"#!/bin/sh\necho \"${{LANGUAGE-none}}\" > '{seen}'\n")
     browser.chmod(0o755)
@@ -97,7 +98,7 @@ def test_help_and_mistakes_at_the_command_line_are_told_in_french(bridge: Bridge
 
 @pytest.mark.parametrize("group", [(), ("accounts",), ("service",)])
 def test_what_commands_do_is_told_in_one_form(bridge: Bridge, group: tuple[str, ...]) -> None:
-    """In French by infinitives, as it is where one list stands beside the other."""
+    """In French all of them begin with an infinitive, since one list of commands stands below the other."""
     listed = bridge.run(*group, "--help").partition("\nCommandes\u00a0:\n")[2]
     words = re.findall(r"^  [a-z]+ {2,}(?:Se )?(\w+)", listed, re.MULTILINE)
     verbs = [word for word in words if word != "Une"]  # "one line for each account"
@@ -217,7 +218,7 @@ def test_the_demo_is_shown_in_french(tmp_path: Path) -> None:
             rest = demo.stdout.read()
             assert demo.wait(30) == 0
         finally:
-            demo.kill()  # or its end is waited for, whatever has failed
+            demo.kill()  # otherwise a failed test would wait for its end
     assert rest.endswith("La démonstration est terminée\u00a0; il n’en reste rien.\n")
     assert not re.search(r"\b(the|mailbox|password)\b", guide)
 

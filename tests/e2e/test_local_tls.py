@@ -1,4 +1,4 @@
-"""TLS between mail program and bridge, on one port implicit, on another by STARTTLS."""
+"""TLS between mail program and bridge: implicit on one port, by STARTTLS on another."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_renewed_certificate_is_used_at_a_reload_and_its_end_is_told_of(
 
 
 def test_files_on_a_drive_that_is_away_hold_up_nobody(world: World, authority: Authority, tmp_path: Path) -> None:
-    """A certificate and a CA file that do not answer any more: logins go on with what was read before; it is said."""
+    """A certificate and a CA file stop answering: logins go on with what was read before, and the bridge reports it."""
     bridge = world.bridge(tmp_path)
     certificate, key = authority.write_pair(tmp_path)
     address = bridge.config["listeners"]["imap"]

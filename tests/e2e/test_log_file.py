@@ -1,4 +1,4 @@
-"""`log: {file: …}`: the log of a program that has no window, nor anybody who keeps what it says there."""
+"""`log: {file: …}`: the log of a program that has no terminal, and whose standard error nobody keeps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS = 30
 
 @contextlib.contextmanager
 def logging(bridge: Bridge, file: Path) -> Iterator[subprocess.Popen[str]]:
-    """The program, which logs there; what it writes to standard error is read at the end."""
+    """Run the program, which logs to `file`; its standard error is read at the end."""
     bridge.write_config()
     process = subprocess.Popen(
         bridge.command("run"), stderr=subprocess.PIPE, text=True, env=bridge.environ, cwd=bridge.directory
@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_written_ends_the_start_with_a_sentence(world: Wor
 @pytest.mark.skipif(sys.platform != "linux", reason="where the file is, by XDG; /proc")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_without_standard_error_there_is_a_file_where_logs_go(world: World, tmp_path: Path, workers: int) -> None:
-    """As for pythonw on Windows, which start at login uses; and no socket gets a number that is taken for it."""
+    """Like pythonw on Windows, which start at login uses. No socket must get the number of a standard descriptor."""
     bridge = world.bridge(tmp_path)
     bridge.config["workers"] = workers
     bridge.write_config()
@@ -127,7 +127,7 @@ def test_without_standard_error_there_is_a_file_where_logs_go(world: World, tmp_
         for number in (bridge.pid, *bridge.workers):
             assert {os.readlink(f"/proc/{number}/fd/{descriptor}") for descriptor in range(3)} == {os.devnull}
         replies(bridge.login(ALICE))
-        until_in(bridge, file, "client.sent")  # the dialogue, which a worker has
+        until_in(bridge, file, "client.sent")  # logged by a worker, which has the dialogue
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0

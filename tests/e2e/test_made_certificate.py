@@ -29,7 +29,7 @@ MODES = ("implicit", "starttls")
 
 @pytest.fixture(scope="module")
 def bridge(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """Each protocol with implicit TLS and, at the next port, with STARTTLS; nothing is said of a certificate."""
+    """Each protocol with implicit TLS and, on another port, with STARTTLS; the configuration names no certificate."""
     bridge = world.bridge(tmp_path_factory.mktemp("made"))
     for protocol, extra in zip(PROTOCOLS, free_ports(3), strict=True):
         plain = str(bridge.config["listeners"][protocol])
@@ -44,7 +44,7 @@ def bridge(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
 
 @pytest.fixture(scope="module")
 def trusted(bridge: Bridge) -> Path:
-    """What a person imports."""
+    """The authority's certificate, as a person exports and imports it."""
     file = bridge.directory / "authority.crt"
     assert f"certutil -addstore Root {file.name}" in bridge.run("certificate", "--export", str(file))
     return file
@@ -101,7 +101,7 @@ def test_swaks_sends_to_a_server_that_it_has_verified(bridge: Bridge, trusted: P
 def test_php_gets_in_by_the_words_of_the_guide(
     bridge: Bridge, trusted: Path, protocol: str, mode: str, flag: str
 ) -> None:
-    """Its library speaks TLS 1.0 behind `/tls`, as it does by itself where STARTTLS is offered."""
+    """PHP's library uses TLS 1.0 with `/tls`, and also by itself if STARTTLS is offered."""
     needs("php-cli", "php-imap")
     script = f"""<?php
         putenv('SSL_CERT_FILE={trusted}');
@@ -134,7 +134,7 @@ def test_tls_1_1_and_another_name_get_nobody_in_and_the_log_says_why(
 
 
 def test_renegotiation_is_refused(bridge: Bridge, trusted: Path) -> None:
-    """openssl asks for it at a line that is only an R; not before our greeting, or that would confuse it."""
+    """openssl renegotiates at a line that is only an R. It is sent after our greeting, which could confuse openssl."""
     where = f"localhost:{port(bridge, 'imap', 'implicit')}"
     command = ["openssl", "s_client", "-connect", where, "-CAfile", str(trusted), "-tls1_2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
@@ -151,7 +151,8 @@ def test_renegotiation_is_refused(bridge: Bridge, trusted: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_client_that_only_ever_wants_new_keys_is_cut_off(bridge: Bridge, trusted: Path, mode: str) -> None:
-    """OpenSSL would take them all in one call, and nobody else be served meanwhile: see bridge/relay/records.py."""
+    """OpenSSL would process them all in one call, and nobody else would be served meanwhile: see
+    bridge/relay/records.py."""
     before = len(bridge.log)
     with (
         socket.create_connection(("localhost", port(bridge, "imap", mode))) as sock,
@@ -207,7 +208,7 @@ def test_a_login_before_starttls_is_refused(bridge: Bridge, protocol: str, said:
 def test_what_is_pipelined_behind_starttls_ends_the_connection(
     bridge: Bridge, protocol: str, said: bytes, farewell: bytes
 ) -> None:
-    """RFC 3207 section 6: else somebody on the way puts commands before the person's own."""
+    """RFC 3207 section 6: otherwise an attacker on the way could inject commands before the person's own."""
     with socket.create_connection(("localhost", port(bridge, protocol, "starttls")), timeout=30) as sock:
         lines = sock.makefile("rb")
         lines.readline()
@@ -237,7 +238,7 @@ def test_a_name_that_is_added_and_a_new_key_are_in_force_at_once(world: World, t
         before = ssl.get_server_certificate(("127.0.0.1", number))
         bridge.config["listeners"]["imap"]["names"] = ["crm.example.com"]
         bridge.write_config()
-        bridge.wait_for_log("configuration.read")  # two new keys are behind it, too
+        bridge.wait_for_log("configuration.read")  # by then two new keys have been made too
         renamed = ssl.get_server_certificate(("127.0.0.1", number))
         assert renamed != before
         bridge.run("certificate", "--new")
@@ -247,7 +248,7 @@ def test_a_name_that_is_added_and_a_new_key_are_in_force_at_once(world: World, t
 
 @pytest.mark.parametrize("failing", ["fsync:error=EIO:when=2", "fsync:error=ENOSPC:when=3"])
 def test_a_new_key_that_a_disk_does_not_take_leaves_all_as_it_was(world: World, tmp_path: Path, failing: str) -> None:
-    """Half of it would be in force the next day, when nobody thinks of it any more."""
+    """Otherwise half of the change would take effect the next day, when nobody thinks of it any more."""
     needs("strace")
     bridge = world.bridge(tmp_path)
     bridge.config["listeners"]["imap"] = {"address": bridge.config["listeners"]["imap"], "tls": "implicit"}
@@ -285,7 +286,7 @@ def test_a_certificate_is_written_over_an_earlier_one_and_nothing_else(world: Wo
     exported = (tmp_path / "a.crt").read_bytes()
     made = tmp_path / "tls" / "made.pem"
     kept = made.read_bytes()
-    for name in ("config.yaml", "tls/made.pem"):  # the latter begins with a certificate, and has a key
+    for name in ("config.yaml", "tls/made.pem"):  # the second begins with a certificate, but also holds a key
         before = (tmp_path / name).read_bytes()
         said = bridge.run("certificate", "--new", "--export", name, code=2)
         assert f"{name} is there already, and something else: name another file" in said
@@ -333,7 +334,7 @@ def test_an_exposed_port_is_reached_by_the_machines_own_address(world: World, tm
 
 
 def address_of_this_machine() -> str:
-    """One that is not loopback; a machine without a network has none."""
+    """An IPv4 address of this machine that is not loopback; skips the test on a machine without a network."""
     found = json.loads(subprocess.run(["ip", "-j", "-4", "addr"], capture_output=True, check=True).stdout)
     for interface in found:
         for one in interface["addr_info"]:
@@ -343,7 +344,7 @@ def address_of_this_machine() -> str:
 
 
 def wait_for_words(bridge: Bridge, start: int, words: str) -> None:
-    """In the log from there on."""
+    """Wait until the log has these words after position `start`."""
     bridge.wait_until(lambda: words in bridge.log[start:], words)
 
 

@@ -97,7 +97,7 @@ def test_fifty_megabytes_both_ways_are_byte_exact_in_constant_memory(
     subject = f"heavy-{address}"
     message = heavy(subject, 50_000_000)
     with imap(login):
-        pass  # what a first session loads is not what a message costs
+        pass  # the first session loads modules, which must not count as the cost of a message
     before = bridge.reset_peak()
     with smtp(login) as session:
         send_bytes(session, address, address, message)

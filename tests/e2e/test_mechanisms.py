@@ -1,4 +1,4 @@
-"""Both SASL mechanisms on Dovecot and Postfix, which know each of them by themselves (RFC 7628; XOAUTH2)."""
+"""Both SASL mechanisms on Dovecot and Postfix, which support each of them natively (RFC 7628; XOAUTH2)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_a_real_server_takes_a_good_token_and_refuses_a_wrong_one(
         opened.channel.close()
         with pytest.raises(TokenRefused) as caught:
             await upstream.open(account, token("CANARY-wrong"))
-        # Its own words, and not what it says to a dialogue that was broken off.
+        # The server's own words, and not its answer to an aborted SASL dialogue.
         assert "uthentication failed" in caught.value.text
         assert "abort" not in caught.value.text
         assert "CANARY" not in str(caught.value)

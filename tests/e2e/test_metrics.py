@@ -1,4 +1,4 @@
-"""What the program tells whoever watches it, on the real servers."""
+"""The metrics that the program serves to a monitoring system, with the real servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.servers
 
 
 def numbers(bridge: Bridge) -> dict[str, int]:
-    """All that are not 0."""
+    """All metrics that are not 0."""
     status, page = bridge.get("/metrics")
     assert status == 200
     samples = re.findall(r"(?m)^mail_bridge_(\S+) (\d+)$", page)
@@ -89,7 +89,7 @@ def test_a_refresh_is_counted_by_what_has_come_of_it(world: World, tmp_path: Pat
 
 def test_while_the_store_is_away_the_numbers_are_told(world: World, tmp_path: Path) -> None:
     with running(world.bridge(tmp_path)) as bridge:
-        login = bridge.login(BOB)  # of whom nothing is in memory
+        login = bridge.login(BOB)  # nothing about him is in memory
         with gone(tmp_path / "store.sqlite"):
             said = imap_says(login)
             assert "NO [UNAVAILABLE]" in said
@@ -98,5 +98,5 @@ def test_while_the_store_is_away_the_numbers_are_told(world: World, tmp_path: Pa
 
 
 def grown(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
-    """By how much."""
+    """How much each number has changed."""
     return {name: value - before.get(name, 0) for name, value in now.items() if value != before.get(name)}

@@ -1,4 +1,4 @@
-"""What goes wrong on the way to a mail server and to a provider: told in the reader's language, logged in English."""
+"""Network errors on the way to a mail server or a provider: reported in the reader's language, logged in English."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def plain(sock: socket.socket) -> None:
 
 
 def leaves(sock: socket.socket) -> None:
-    """It hears the handshake's first words, and ends the connection."""
+    """A server that reads the first message of the handshake and ends the connection."""
     sock.recv(4096)
 
 
 @contextmanager
 def unused_port() -> Iterator[int]:
-    """Bound and not listening: nobody else can take it."""
+    """A port that is bound but not listening, so that nobody else can take it."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
@@ -43,13 +43,13 @@ def address(case: str) -> str:
 
 
 def bridge_of(directory: Path, providers: dict[str, Section]) -> Bridge:
-    """With an account for each provider, whose app needs nobody to sign in."""
+    """A bridge with one account for each provider; their apps need no sign-in."""
     accounts = [{"address": address(case), "provider": case} for case in providers]
     return Bridge(directory, configuration(directory, providers, accounts))
 
 
 def told(bridge: Bridge, language: str, cases: list[str]) -> dict[str, str]:
-    """By the command that tries the mail servers, with a new token if one is needed."""
+    """The output of the command that tries the mail servers, with a new token if one is needed."""
     bridge.config["language"] = language
     return {case: bridge.run("accounts", "check", address(case), code=1) for case in cases}
 
@@ -89,7 +89,7 @@ ENGLISH = ("cannot", "certificate", "version", "connection", "eof", "[Errno", "k
 
 @pytest.fixture
 def ports(authorization_server: AuthorizationServer, tmp_path: Path) -> Iterator[dict[str, int]]:
-    """Where what each case is about listens."""
+    """By case: the port where its server listens."""
     trusted = authorization_server.authority
     yesterday = datetime.now(UTC) - timedelta(days=1)
     (tmp_path / "stranger").mkdir()
@@ -135,7 +135,7 @@ PROVIDER = {
     "closed": ("localhost refuses the connection.", "localhost refuse la connexion."),
     "busy": (
         "127.0.0.1 is in trouble or busy (HTTP 503); it asks to wait 600 seconds.",
-        # The second where the host may be asked again, but for its wish: after five seconds.
+        # The second sentence appears after five seconds, when only the host's own request keeps the bridge from asking.
         "127.0.0.1 est en difficulté ou surchargé (HTTP 503) ; il demande d’attendre 600 secondes."
         "|127.0.0.1 a demandé qu’on le laisse tranquille un moment : il sera de nouveau interrogé dans ",
     ),
@@ -167,7 +167,7 @@ def test_a_provider_that_does_not_answer_as_it_should(
         for case, answer in answers.items():
             context = trusted.server_context(not_after=yesterday if case == "expired" else None)
             urls[case] = stack.enter_context(raw.serving(answer, str(trusted.ca_file), context)).url
-        urls["busy"] = urls["busy"].replace("localhost", "127.0.0.1")  # alone: it is the host that is left alone
+        urls["busy"] = urls["busy"].replace("localhost", "127.0.0.1")  # another host, since a busy host is left alone
         bridge = bridge_of(tmp_path, {case: app(url, trusted) for case, url in urls.items()})
         with running(bridge):
             english, french = told(bridge, "en", list(PROVIDER)), told(bridge, "fr", list(PROVIDER))

@@ -1,4 +1,4 @@
-"""What programs say that follow no standard to the letter, from the greeting to a command behind the login."""
+"""Dialogues of programs that do not follow the standards to the letter, from the greeting to what follows the login."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.servers.packages import needs
 pytestmark = pytest.mark.servers
 
 Dialogue = list[tuple[str, str]]
-"""What is sent, as it is, and how the answer's last line begins. {user}, {word}: as typed; {u64}, {w64}, {plain}: in
-base64; {user#}, {word#}: their octets in number."""
+"""What is sent, unchanged, and how the answer's last line begins. {user}, {word}: as typed; {u64}, {w64}, {plain}: in
+base64; {user#}, {word#}: their number of octets."""
 
 SEND_AND_LEAVE: Dialogue = [
     ("MAIL FROM: <{user}>\r\n", "250"),
@@ -145,7 +145,7 @@ def filled(said: str, words: dict[str, str]) -> bytes:
 
 
 def hear(answers: BinaryIO, answer: bytes) -> None:
-    """Up to the line that begins like this."""
+    """Read up to the line that begins with `answer`."""
     heard: list[bytes] = []
     while not heard or not heard[-1].startswith(answer):
         try:
@@ -157,9 +157,9 @@ def hear(answers: BinaryIO, answer: bytes) -> None:
 
 @pytest.mark.parametrize("protocol", ["imap", "pop3"])
 def test_php_opens_a_mailbox_and_has_nothing_to_complain_of(bridge: Bridge, world: World, protocol: str) -> None:
-    """What its library warns of in a login that went well is a fatal error to some CRMs, and to others a failure."""
+    """If PHP's library warns about a successful login, some CRMs treat that as a fatal error, others as a failure."""
     needs("php-cli", "php-imap")
-    world.dovecot.deliver(ALICE, awkward("for php"))  # an empty mailbox is a complaint, too
+    world.dovecot.deliver(ALICE, awkward("for php"))  # the library also complains about an empty mailbox
     login = bridge.login(ALICE)
     script = f"""<?php
         $where = '{{localhost:{getattr(login, protocol)}/{protocol}}}INBOX';
@@ -172,7 +172,7 @@ def test_php_opens_a_mailbox_and_has_nothing_to_complain_of(bridge: Bridge, worl
 
 @pytest.mark.parametrize("protocol", ["imap", "pop3"])
 def test_php_shows_the_whole_link_to_the_page_where_somebody_must_sign_in(bridge: Bridge, protocol: str) -> None:
-    """Its library shows 80 characters of an answer."""
+    """PHP's library shows only 80 characters of an answer."""
     needs("php-cli", "php-imap")
     login = bridge.login(CAROL)
     script = f"""<?php
@@ -184,7 +184,8 @@ def test_php_shows_the_whole_link_to_the_page_where_somebody_must_sign_in(bridge
 
 
 def test_pythons_library_knows_before_the_login_what_every_server_has_behind_it(bridge: Bridge) -> None:
-    """It does not look again. Nothing is known of a server before somebody has logged in to it."""
+    """imaplib does not ask again after the login. The bridge knows nothing about a server before somebody has logged in
+    to it."""
     for address in (ALICE, BOB):
         login = bridge.login(address)
         with imaplib.IMAP4("localhost", login.imap, timeout=30) as session:

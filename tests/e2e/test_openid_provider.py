@@ -1,5 +1,5 @@
-"""A provider that others have written: what docs/providers.md says of a server of your own is enough to sign in there,
-and its refresh tokens, which end with everything that came of them when one is shown twice, are shown once."""
+"""A provider that others have written: what docs/providers.md says about a server of your own is enough to sign in, and
+each refresh token is presented only once, because a second time would revoke it and everything derived from it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ except ImportError:  # pragma: no cover
 
 PAGE = (Path(__file__).parents[2] / "docs" / "providers.md").read_text("utf-8")
 AT_ONCE = 8
-"""Logins of one account."""
+"""Logins of one account at the same time."""
 
 
 @contextmanager
 def world_of(directory: Path, authority: Authority, *, tells_email: bool) -> Iterator[tuple[Bridge, OpenIDProvider]]:
-    """A bridge as the page says, with what only the tests have: an authority, ports, one mail server."""
+    """A bridge configured as that page says, plus what only the tests have: an authority, ports, one mail server."""
     _, _, section = PAGE.partition("\n## A server of your own, in the browser\n")
     block = re.search(r"^```yaml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert block is not None
@@ -57,7 +57,7 @@ def world_of(directory: Path, authority: Authority, *, tells_email: bool) -> Ite
 
 
 def signed_in(bridge: Bridge, browser: Browser, address: str, person: str, *, declines: bool = False) -> str:
-    """From the bridge's page through the provider's two, and back. Returns: what is on the page then."""
+    """From the bridge's page through the provider's two pages, and back. Returns: the text of the last page."""
     context = browser.new_context(ignore_https_errors=True, java_script_enabled=False)
     page = context.new_page()
     page.set_default_timeout(60_000)
@@ -75,7 +75,7 @@ def signed_in(bridge: Bridge, browser: Browser, address: str, person: str, *, de
 
 
 def logins(bridge: Bridge, count: int = AT_ONCE) -> set[str]:
-    """The answers to so many at once."""
+    """The answers to so many logins at once."""
     login = bridge.login(ALICE)
 
     def log_in(_: int) -> str:
@@ -92,7 +92,8 @@ def logins(bridge: Bridge, count: int = AT_ONCE) -> set[str]:
 def test_a_sign_in_lives_on_by_refresh_tokens_each_shown_once_until_it_is_given_up(
     tmp_path: Path, authority: Authority, chromium: Browser
 ) -> None:
-    """By the book: the id_token has no address (OpenID Connect Core section 5.4), so the mailbox tells who it is."""
+    """As the standard has it: the id_token has no address (OpenID Connect Core section 5.4), so the login to the
+    mailbox proves who has signed in."""
     with world_of(tmp_path, authority, tells_email=False) as (bridge, idp):
         with idp.stale():
             assert f"{ALICE} is signed in" in signed_in(bridge, chromium, ALICE, ALICE)

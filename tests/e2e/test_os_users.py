@@ -1,4 +1,4 @@
-"""Two users of one machine: what is one's own business, and what the other cannot spoil."""
+"""Two users of one machine: what is private to each of them, and what one cannot spoil for the other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def colleague() -> Iterator[OsUser]:
 
 @pytest.fixture(scope="module")
 def shared(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """Alice's mailbox is for the user that runs the tests, Bob's for everybody on the machine."""
+    """A bridge where Alice's mailbox is for the user that runs the tests, and Bob's for everybody on the machine."""
     bridge = world.bridge(tmp_path_factory.mktemp("shared"))
     bridge.config["accounts"][0]["os_user"] = "root"
     with running(bridge):
@@ -63,7 +63,7 @@ def test_a_leaked_password_is_of_no_use_to_a_colleague(shared: Bridge, colleague
 
 def test_a_mail_program_of_the_colleague_is_refused_too(shared: Bridge, colleague: OsUser) -> None:
     login = shared.login(ALICE)
-    send = ["--mail-from", BOB, "--mail-rcpt", BOB, "--upload-file", "/etc/hosts"]  # what everybody may read
+    send = ["--mail-from", BOB, "--mail-rcpt", BOB, "--upload-file", "/etc/hosts"]  # a file that everybody may read
     for url, more in (
         (f"imap://127.0.0.1:{login.imap}/", []),
         (f"pop3://127.0.0.1:{login.pop3}/", []),
@@ -86,7 +86,7 @@ def standing_still(bridge: Bridge) -> Iterator[None]:
 
 
 def test_who_says_the_password_and_hangs_up_is_not_taken_for_root(shared: Bridge, colleague: OsUser) -> None:
-    """A closed socket counts as root's in the kernel's table, and SMTP takes a whole mail in one piece."""
+    """In the kernel's table a closed socket counts as root's, and with SMTP a whole mail can be sent in one piece."""
     plain = base64.b64encode(f"\0{ALICE}\0{shared.password(ALICE)}".encode()).decode()
     before = shared.log.count("os_user: ")
     for _ in range(3):
@@ -103,8 +103,8 @@ def test_who_says_the_password_and_hangs_up_is_not_taken_for_root(shared: Bridge
     sock = colleague.connect(port(shared, "imap"))
     unknown = "os_user: it cannot be known whose program this is"
     before_imap = shared.log.count(unknown)
-    sock.recv(1000)  # all of the greeting, and nothing precedes the login's answer: this end resets nothing
-    with standing_still(shared):  # or it might ask while the socket is still open
+    sock.recv(1000)  # the whole greeting, so that close() sends a FIN and no reset
+    with standing_still(shared):  # otherwise the bridge might ask while the socket is still open
         sock.sendall(login)
         sock.close()
     shared.wait_until(lambda: shared.log.count(unknown) > before_imap, "the refusal")
@@ -117,7 +117,7 @@ def test_who_says_the_password_and_hangs_up_is_not_taken_for_root(shared: Bridge
 
 
 def test_a_program_that_forwards_ports_is_its_own_users_program(shared: Bridge, colleague: OsUser) -> None:
-    """Such as `ssh -L`: whoever uses it is not seen."""
+    """For instance `ssh -L`: the bridge cannot see who uses it."""
     password, where = shared.password(ALICE), port(shared, "imap")
     for forwarder, user, is_let_in in ((colleague, None, False), (None, colleague, True)):
         with ExitStack() as stack:
@@ -133,7 +133,7 @@ def test_a_program_that_forwards_ports_is_its_own_users_program(shared: Bridge, 
 
 
 def pass_on(source: socket.socket, sink: socket.socket) -> None:
-    """Until one side ends."""
+    """Pass everything on until `source` ends."""
     with suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)
@@ -144,10 +144,10 @@ def pass_on(source: socket.socket, sink: socket.socket) -> None:
 
 
 def guess_until_it_is_enough(bridge: Bridge, colleague: OsUser) -> None:
-    """Bob's password, by the colleague's programs."""
+    """The colleague's programs guess Bob's password until the bridge lets them guess no more."""
     with ExitStack() as stack:
         for number in range(GUESSES):
-            # Whoever guesses does not wait for the answer: the missing "yes" tells as much.
+            # An attacker need not wait for the answer, because the missing "yes" says enough.
             guess = stack.enter_context(closing(Dialogue(colleague.connect(port(bridge, "imap")), "imap")))
             guess.ask(BOB, f"CANARY-guess-{number}")
         number = 0
@@ -159,14 +159,14 @@ def guess_until_it_is_enough(bridge: Bridge, colleague: OsUser) -> None:
 
 def test_the_guesses_of_one_user_are_bounded_and_nobody_elses(shared: Bridge, colleague: OsUser) -> None:
     assert is_accepted(log_in(colleague, shared, "imap", BOB, CHOSEN))
-    shared.run("accounts", "password", BOB, "--set-from-stdin", stdin=NEW)  # the other one works on for a week
+    shared.run("accounts", "password", BOB, "--set-from-stdin", stdin=NEW)  # the old one still works for a week
     guess_until_it_is_enough(shared, colleague)
-    # The right one could be a guess now, and is told nothing else.
+    # The right password could be a guess now, so it gets the same answer.
     assert log_in(colleague, shared, "imap", BOB, NEW) == TOO_MANY
     assert is_accepted(log_in(colleague, shared, "imap", BOB, CHOSEN)), "who has shown it before knows it"
     for protocol in PROTOCOLS:
         assert is_accepted(log_in(None, shared, protocol, BOB, NEW)), "another user's guesses are not mine"
-    # A random one cannot be guessed: it is never held back.
+    # A random password cannot be guessed, so it is never held back.
     random = shared.run("accounts", "password", BOB, "--rotate").strip()
     for protocol in PROTOCOLS:
         assert is_accepted(log_in(colleague, shared, protocol, BOB, random))
@@ -174,7 +174,7 @@ def test_the_guesses_of_one_user_are_bounded_and_nobody_elses(shared: Bridge, co
 
 
 def test_one_wrong_password_all_night_does_not_slow_the_right_one(shared: Bridge) -> None:
-    """Of the same account and OS user: more wrong ones wait for their answer than may."""
+    """Both are for the same account and OS user, and more wrong logins come than may wait for their answers."""
     with ExitStack() as stack:
         crm = [
             stack.enter_context(closing(Dialogue(socket.create_connection(("127.0.0.1", where), timeout=90), "imap")))
@@ -192,7 +192,7 @@ def test_one_wrong_password_all_night_does_not_slow_the_right_one(shared: Bridge
 
 
 def test_who_connects_without_end_keeps_nobody_else_waiting(shared: Bridge, colleague: OsUser) -> None:
-    """The kernel has one queue for all who come by a port; a flood of those who have gone already fills it."""
+    """The kernel has one accept queue per port, and a flood of connections that are already closed fills it."""
     where, flood = port(shared, "imap"), 200
     before = shared.log.count("session.open")
     with standing_still(shared):
@@ -213,14 +213,14 @@ def test_one_user_cannot_take_all_places(shared: Bridge, colleague: OsUser) -> N
         for _ in range(UNAUTHENTICATED_CONNECTIONS):
             sock = stack.enter_context(colleague.connect(where))
             held += sock.recv(512).startswith(b"+OK")
-        # Wrong logins of the tests before may still wait for their answers, and hold their places.
+        # Wrong logins of earlier tests may still wait for their answers and hold places.
         assert UNAUTHENTICATED_CONNECTIONS // 2 - 50 <= held <= UNAUTHENTICATED_CONNECTIONS // 2 + SHARE
         assert f"{SHARE} more of user {colleague.uid}" in shared.log
         for protocol in PROTOCOLS:
             assert is_accepted(log_in(None, shared, protocol, ALICE, shared.password(ALICE)))
 
     def is_let_in() -> bool:
-        with suppress(ConnectionError):  # sent away before it has said anything
+        with suppress(ConnectionError):  # the bridge may close the connection before the client has sent anything
             return is_accepted(log_in(colleague, shared, "pop3", BOB, CHOSEN))
         return False
 
@@ -229,7 +229,7 @@ def test_one_user_cannot_take_all_places(shared: Bridge, colleague: OsUser) -> N
 
 @pytest.mark.parametrize("way", ["loopback", "network"])
 def test_one_user_cannot_take_all_places_of_the_console(shared: Bridge, colleague: OsUser, way: str) -> None:
-    """Nor the descriptors that mail programs need; from whichever address of this machine."""
+    """Nor the descriptors that mail programs need, whichever address of this machine the user connects from."""
     where, held = shared.console_port, 0
     source = network_address() if way == "network" else ""
     ask = f"GET /style.css HTTP/1.1\r\nHost: localhost:{where}\r\n\r\n".encode()

@@ -1,4 +1,4 @@
-"""A provider that is away, while a CRM goes on trying: nothing is lost, and it is not made worse."""
+"""A provider that is down while a CRM keeps trying: nothing is lost, and the bridge does not make the outage worse."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ pytestmark = pytest.mark.servers
 LATER = {"imap": "[UNAVAILABLE]", "pop3": "[SYS/TEMP]", "smtp": "454 4.7.0"}
 YES = {"imap": "OK", "pop3": "+OK", "smtp": "235 "}
 RECOVERY = RETRY_AFTER + 5
-"""Seconds until mail flows again, on a machine that has other things to do."""
+"""Seconds until mail flows again, on a busy machine."""
 
 
 @dataclass
 class Outage:
-    """What a CRM was told, and what the provider was asked, from here on."""
+    """Counts, from its creation on, the CRM's logins and the requests to the provider."""
 
     server: AuthorizationServer
     login: Login
@@ -67,7 +67,7 @@ class Outage:
 
     @property
     def times(self) -> list[float]:
-        """Of the requests, seconds since the epoch."""
+        """When the requests came, in seconds since the epoch."""
         asked = [float(one["time"]) for one in list(self.server.requests) if one["kind"] == "token"]
         return asked[self.asked_before :]
 
@@ -77,7 +77,7 @@ class Outage:
 
 @pytest.fixture
 def stale(world: World, tmp_path: Path) -> Iterator[Bridge]:
-    """Bob has signed in, and his token has ended. The outage leaves nothing behind."""
+    """A bridge where Bob has signed in and his token has expired; checks at the end that nothing is left behind."""
     bridge = world.bridge(tmp_path)
     with ever_expired(world), observed(bridge), running(bridge):
         bridge.sign_in(world.provider, BOB)
@@ -108,7 +108,8 @@ def test_an_outage_is_told_costs_nothing_and_is_over_when_it_is_over(
 def test_an_answer_that_comes_long_after_the_mail_program_was_told_to_come_again_is_not_lost(
     stale: Bridge, world: World
 ) -> None:
-    """The provider rotates strictly: whoever hangs up on it would have to send a person to sign in."""
+    """The provider rotates strictly: if the bridge hung up, the new refresh token would be lost, and the person would
+    have to sign in again."""
     outage = Outage(world.provider, stale.login(BOB))
     with world.provider.failing("token", Fault.SLOW):
         began = time.monotonic()
@@ -133,7 +134,8 @@ def test_a_provider_that_asks_for_quiet_is_left_in_quiet(stale: Bridge, world: W
     world.provider.lifetime = 3600
     recovered = outage.is_over(within=8 + RECOVERY)
     times = outage.times
-    # Over or not: it was asked for. The server's clock tells when the answer began, not when it arrived.
+    # The bridge waits even if the outage is over, because it was asked to. The server's times are those at which it
+    # received the requests, not those at which its answers arrived.
     assert all(later - earlier >= 8 for earlier, later in pairwise(times))
     assert len(times) <= 3
     assert "sign_in.needed" not in stale.log
@@ -141,7 +143,7 @@ def test_a_provider_that_asks_for_quiet_is_left_in_quiet(stale: Bridge, world: W
 
 
 def test_dns_that_is_gone_costs_nothing(world: World, tmp_path: Path) -> None:
-    """In a mount namespace with an /etc/hosts of its own, from which the provider's name goes and comes."""
+    """Runs in a mount namespace with its own /etc/hosts, from which the provider's name disappears and comes back."""
     hosts = tmp_path / "hosts"
     everybody = "127.0.0.1 localhost\n::1 localhost\n"
     hosts.write_text(f"{everybody}127.0.0.1 login.bridge.test\n")

@@ -1,4 +1,4 @@
-"""What an administrator sees of an account whose mail server lets its mail programs in no more, on the real servers."""
+"""What an administrator sees when a mail server no longer lets an account's mail programs in, on the real servers."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def signed_in(world: World, tmp_path: Path) -> Iterator[Bridge]:
 
 
 def reload(bridge: Bridge, words: str) -> None:
-    """Write the changed configuration and wait until the program has said so."""
+    """Write the changed configuration and wait until the log has these words."""
     bridge.write_config()
     bridge.wait_for_log(words)
 
@@ -63,7 +63,7 @@ def test_an_invalid_change_changes_nothing_and_says_why(signed_in: Bridge) -> No
     signed_in.config["accounts"][1]["provider"] = good
     signed_in.config["store"]["url"] = "mysql://host/database"
     del signed_in.config["store"]["path"]
-    reload(signed_in, "store.url: no store named 'mysql'")  # and no restart is needed to find out
+    reload(signed_in, "store.url: no store named 'mysql'")  # known without a restart
     assert replies(signed_in.login(ALICE))["imap"] == "OK"
 
 
@@ -76,7 +76,7 @@ def test_sighup_reads_the_file_at_once(signed_in: Bridge) -> None:
 
 
 class Unnamed(Bridge):
-    """Started without --config, as most are: the program looks for its configuration itself."""
+    """A bridge started without --config, as most are: it looks for its configuration itself."""
 
     def command(self, *arguments: str) -> list[str]:
         return [PYTHON, "-m", "bridge", *arguments]
@@ -127,7 +127,7 @@ def test_a_port_that_is_taken_is_refused_and_the_rest_stays(signed_in: Bridge) -
 
 
 def test_a_change_that_is_not_in_force_is_told_of_wherever_the_administrator_looks(signed_in: Bridge) -> None:
-    """And not only in a log that nobody may keep."""
+    """Not only in a log, which perhaps nobody keeps."""
     listeners, told = signed_in.config["listeners"], "the change is not in force: "
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

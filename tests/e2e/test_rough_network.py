@@ -1,7 +1,7 @@
-"""A network that loses, delays and reorders packets, goes away and comes back, or never does: by IP, not by the socket.
+"""A network that loses, delays and reorders packets, and fails for a while or for good: simulated at the IP layer.
 
 The bridge and its mail programs are on one side, in a network namespace, and Alice's mail servers on the other. Bob's
-are near: he shows that others are served meanwhile.
+mail servers are on the near side: his logins show that others are served meanwhile.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from tests.servers.rough_network import FAR, FAR_6, RoughNetwork, rough_network
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 NAME = "login.bridge.test"
-"""Of Alice's mail servers; their certificate has it."""
+"""The name of Alice's mail servers, which is in their certificate."""
 GONE_SECONDS = float(os.environ.get("MAIL_BRIDGE_GONE_SECONDS", "5"))
-"""TCP tries again after 0.2 s, then after twice as long each time: behind 30 s it goes on after 51."""
+"""TCP retransmits after 0.2 s, then doubles the wait each time: after an outage of 30 s it goes on at 51 s."""
 LETTER = 150_000
 NEARLY = "127.0.0.1 localhost\n::1 localhost\n"
 PIDFD_GETFD = 438
@@ -60,7 +60,7 @@ class Rough:
         return self.scene.settled
 
     def errands(self, tag: str) -> list[Errand]:
-        """One of each kind, for Alice."""
+        """One errand of each kind, for Alice."""
         login, shelf, post = self.scene.logins[0], self.scene.shelves[ALICE], self.scene.post
         chance = random.Random(tag)
         one, two = f"{PREFIX}{tag}-append", f"{PREFIX}{tag}-data"
@@ -74,7 +74,7 @@ class Rough:
 
     @contextmanager
     def under_way(self, tag: str) -> Iterator[list[Future[End]]]:
-        """All of them at once."""
+        """Run all errands at once."""
         chosen = self.errands(tag)
         with ThreadPoolExecutor(len(chosen)) as pool:
             yield [pool.submit(errand.run) for errand in chosen]
@@ -114,7 +114,7 @@ def rough(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ro
 
 @pytest.fixture(autouse=True)
 def settled_afterwards(rough: Rough) -> Iterator[None]:
-    """On a good network again, whatever the test has done."""
+    """After each test: repair the network, and check that nothing is left behind."""
     yield
     network = rough.network
     network.loss = network.delay = network.jitter = 0.0
@@ -142,21 +142,21 @@ def test_sessions_outlive_a_network_that_is_gone_for_a_while(rough: Rough) -> No
     network.delay = 0.02
     with network.near(), rough.under_way("gone") as ends:
         before = network.counts["passed"]
-        while network.counts["passed"] < before + 200:  # they are in the middle of it
+        while network.counts["passed"] < before + 200:  # until the errands are in the middle
             threading.Event().wait(0.01)
         network.is_plugged = False
         threading.Event().wait(GONE_SECONDS)
         network.is_plugged = True
         began = time.monotonic()
         found = [end.result() for end in ends]
-    # Whoever was just dialling was told to come later; sessions went on.
+    # A login that was just connecting upstream was told `later`; sessions went on.
     assert set(found) <= {End.DONE, End.LATER}
     assert End.DONE in found
     print(f"gone for {GONE_SECONDS:g} s: {[end.value for end in found]}, {time.monotonic() - began:.1f} s later")
 
 
 def assert_a_later_that_costs_others_nothing(rough: Rough) -> None:
-    """For Alice, whose servers are not to be had; Bob logs in meanwhile."""
+    """Alice, whose servers cannot be reached, is told `later`; Bob logs in meanwhile."""
     with rough.network.near(), ThreadPoolExecutor(3) as pool:
         alice, bob = rough.scene.logins
         waiting = {protocol: pool.submit(answer, alice, protocol) for protocol in YES}
@@ -175,7 +175,8 @@ def test_a_server_that_vanishes_is_a_later_for_who_dials_and_costs_others_nothin
 def test_a_server_that_vanishes_in_a_session_is_noticed_by_keepalive_or_by_what_it_does_not_acknowledge(
     rough: Rough, is_sending: bool
 ) -> None:
-    """The minutes that this takes are looked up in the running program's own socket, and then made seconds there."""
+    """This would take minutes. The test reads the timeouts from the running program's own socket, then sets them to
+    seconds there."""
     network, bridge = rough.network, rough.scene.bridge
     with network.near(), errands_line(rough) as line:
         upstream = _socket_to(bridge.pid, FAR)
@@ -199,7 +200,7 @@ def test_a_server_that_vanishes_in_a_session_is_noticed_by_keepalive_or_by_what_
 
 @contextmanager
 def errands_line(rough: Rough) -> Iterator[errands.Line]:
-    """A session of Alice's."""
+    """An IMAP session of Alice's."""
     login = rough.scene.logins[0]
     line = errands.Line(login, "imap")
     try:
@@ -239,13 +240,13 @@ def _socket_to(pid: int, address: str, port: int | None = None) -> socket.socket
 
 def test_a_dead_ipv6_address_first_costs_a_moment(rough: Rough) -> None:
     rough.hosts.write_text(f"{NEARLY}{FAR_6} {NAME}\n{FAR} {NAME}\n")
-    threading.Event().wait(REMEMBERED_SECONDS)  # where the name was a moment ago is known for so long
+    threading.Event().wait(REMEMBERED_SECONDS)  # until the bridge forgets the name's former addresses
     rough.network.has_ipv6 = False
     before = rough.network.counts["lost6"]
     with rough.network.near():
         for protocol, yes in YES.items():
             assert answer(rough.scene.logins[0], protocol).startswith(yes)
-    assert rough.network.counts["lost6"] > before  # it was tried
+    assert rough.network.counts["lost6"] > before  # IPv6 was tried
 
 
 @pytest.mark.parametrize("is_hanging", [True, False])
@@ -253,7 +254,7 @@ def test_a_name_server_that_hangs_or_refuses_is_a_later_and_costs_others_nothing
     rough: Rough, is_hanging: bool
 ) -> None:
     rough.hosts.write_text(NEARLY)
-    threading.Event().wait(REMEMBERED_SECONDS)  # where the name was a moment ago is known for so long
-    rough.network.is_plugged = not is_hanging  # plugged, the far side has no name server and says so
+    threading.Event().wait(REMEMBERED_SECONDS)  # until the bridge forgets the name's former addresses
+    rough.network.is_plugged = not is_hanging  # if plugged, the far side has no name server and refuses
     assert_a_later_that_costs_others_nothing(rough)
     rough.scene.bridge.wait_for_log(f"{NAME}:" if is_hanging else f"the name {NAME} cannot be looked up")

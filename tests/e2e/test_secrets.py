@@ -1,6 +1,6 @@
-"""The canary: a whole life of the program, and no secret where it does not belong.
+"""The canary test: through a whole life of the program, no secret may appear where it does not belong.
 
-Every secret of these tests holds the word CANARY or is known by its text: passwords, tokens, codes, the store's key.
+Every secret of these tests contains the word CANARY or is known: passwords, tokens, codes, the store's key.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ pytestmark = pytest.mark.servers
 DUMP = """#!/bin/sh
 { tr '\\0' '\\n' < /proc/$$/environ; tr '\\0' '\\n' < /proc/$$/cmdline; } > "$DUMPS/$(basename "$0").$$"
 """
-"""A program that keeps the environment and the arguments that it was given."""
+"""A program that writes down its environment and arguments."""
 
 
 def life(bridge: Bridge, world: World) -> list[str]:
-    """All that can happen to tokens and passwords. Returns: the secrets that only this bridge knows."""
+    """Everything that can happen to tokens and passwords. Returns: the secrets that only this bridge knows."""
     passwords = []
     for address in (ALICE, BOB):
         bridge.authorize(world.provider, address)
@@ -61,7 +61,7 @@ def life(bridge: Bridge, world: World) -> list[str]:
 
 
 def own_secrets(bridge: Bridge) -> list[str]:
-    """The store's key, and the administrator's token, while it runs."""
+    """The store's key and the administrator's token of a running bridge."""
     (published,) = bridge.directory.rglob("control.json")
     return [(bridge.directory / "key").read_text().strip(), json.loads(published.read_text())["token"]]
 
@@ -78,7 +78,7 @@ def assert_clean(text: str, secrets: list[str], where: object) -> None:
     for secret in [*secrets, "CANARY"]:
         assert secret not in text, f"{secret} in {where}"
         for offset in range(3):
-            # The octets around it are unknown: only what is made of the secret alone is looked for.
+            # The octets around the secret are unknown, so look only for the characters that depend on the secret alone.
             encoded = base64.b64encode(b"\0" * offset + secret.encode()).decode().rstrip("=")[4 * bool(offset) : -1]
             assert encoded not in text, f"{secret} in base64 in {where}"
 
@@ -92,7 +92,7 @@ def test_trap_46_no_secret_is_in_any_log_or_report_at_any_level(
     bridge = world.bridge(tmp_path)
     bridge.config["log"] = {"level": "info", "format": style}
     bridge.start("--log-level", level) if level in {"debug", "info"} else bridge.start()
-    if level not in {"debug", "info"}:  # quieter than the line that says that it is up: by a reload
+    if level not in {"debug", "info"}:  # these would hide the line "bridge.up", so set the level by a reload
         bridge.config["log"]["level"] = level
         bridge.write_config()
         bridge.process.send_signal(signal.SIGHUP) if bridge.process else None
@@ -107,7 +107,7 @@ def test_trap_46_no_secret_is_in_any_log_or_report_at_any_level(
 
 
 def test_nothing_that_is_written_to_any_file_holds_a_secret_in_clear(world: World, tmp_path: Path) -> None:
-    """Of the program that serves, by the kernel: each write(2) to whatever is not a socket, temporary files too."""
+    """strace shows each write(2) of the serving program to anything but a socket, temporary files included."""
     needs("strace")
     bridge = world.bridge(tmp_path)
     trace = tmp_path.parent / f"{tmp_path.name}.trace"
@@ -119,8 +119,8 @@ def test_nothing_that_is_written_to_any_file_holds_a_secret_in_clear(world: Worl
     trace.unlink()
     written = []
     for line in trace_text.splitlines():
-        # 123 write(5</tmp/file>, "\x61\x62"..., 2) = 2; or `<unfinished ...>` where another thread came in between; of
-        # a file without a name `5</tmp/#12>(deleted)`. What has failed has been tried.
+        # 123 write(5</tmp/file>, "\x61\x62"..., 2) = 2; `<unfinished ...>` if another thread came in between; for a
+        # file without a name `5</tmp/#12>(deleted)`. Writes that failed count too.
         if (match := re.search(r"write\w*\(\d+<([^>]*)>(?:\(deleted\))?, (.*)", line)) is None:
             assert "write" not in line or "resumed>" in line, line[:200]
             continue
@@ -129,7 +129,7 @@ def test_nothing_that_is_written_to_any_file_holds_a_secret_in_clear(world: Worl
             written.append((name, _unescaped(match[2])))
     assert any("store.sqlite" in name for name, _ in written), trace_text[:2000]
     for name, text in written:
-        # Its own store key, and the word by which other commands find the bridge, go to files for the owner alone.
+        # The store's key, and the token with which commands reach the bridge, go to files that only the owner may read.
         is_for_owner = name.endswith(".new") or Path(name).name.startswith(("key", ".control.json"))
         assert_clean(text, [] if is_for_owner else secrets, name)
 
@@ -150,7 +150,7 @@ def test_peer_16_files_are_for_the_owner_alone_and_hold_no_secret_in_clear(world
 
 
 def test_programs_that_are_started_get_no_secret_by_argument_or_environment(world: World, tmp_path: Path) -> None:
-    """The administrator's own command, the browser, and whatever else is started while all of that happens."""
+    """The administrator's hook, the browser, and anything else that the bridge starts in a whole life."""
     dumps = tmp_path / "dumps"
     dumps.mkdir()
     bridge = world.bridge(tmp_path)
@@ -180,7 +180,7 @@ def test_programs_that_are_started_get_no_secret_by_argument_or_environment(worl
 
 
 def test_the_browser_of_the_first_set_up_is_started_with_a_link_that_works_once(tmp_path: Path) -> None:
-    """What a program is started with stands in the list of processes, for all users; the printed link does not."""
+    """All users can see a program's arguments in the list of processes, but not the link that is printed."""
     pipe, browser = tmp_path / "pipe", tmp_path / "browser"
     os.mkfifo(pipe)
     browser.write_text(f'#!/bin/sh\nprintf %s "$*" > {pipe}\n')
@@ -209,7 +209,7 @@ def sign_in_by_a_real_browser(bridge: Bridge, world: World, address: str) -> Non
 
 @contextmanager
 def arguments_below(directory: Path) -> Iterator[set[str]]:
-    """Each argument list that names this directory, as often as /proc can be read: our program and what it starts."""
+    """Collect each command line that names this directory, polling /proc: our program's and those of what it starts."""
     seen: set[str] = set()
     over = threading.Event()
 
@@ -245,7 +245,7 @@ def test_a_crash_leaves_no_core_of_the_running_program(world: World, tmp_path: P
 
 
 def test_nobody_but_root_looks_into_the_running_program(world: World) -> None:
-    """Not even another program of its own user; with `workers`, into none of its processes."""
+    """Not even another program of the same user; with `workers` this holds for all processes."""
     with os_user(f"mb-service-{os.getpid()}") as service, tempfile.TemporaryDirectory(prefix="mb-") as name:
         bridge = world.bridge(Path(name))
         bridge.config["workers"] = 2

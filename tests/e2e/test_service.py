@@ -1,5 +1,5 @@
-"""mail-bridge as the service of a machine that a real systemd runs: made, asked about and removed, as an administrator
-of a terminal server does it."""
+"""mail-bridge as a service under a real systemd: installed, queried and removed as the administrator of a terminal
+server does it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANSWERS = (*GOOGLE, "1", "*@contoso.com", "", "")
 DIRECTORY, STORE = "/etc/mail-bridge", "/var/lib/mail-bridge"
 CONFIG = f"{DIRECTORY}/config.yaml"
 CALLER = "1000"
-"""Who calls sudo."""
+"""The uid of the user who calls sudo."""
 
 LOGIN = """
 import imaplib, sys
@@ -42,7 +42,7 @@ def terminal_server(tmp_path: Path) -> Iterator[Machine]:
 
 
 def sudo(machine: Machine, *command: str, code: int = 0) -> str:
-    """What a command says to an administrator who has an account of their own."""
+    """The output of a command that an administrator with their own account runs with sudo."""
     return machine.run(PROGRAM, *command, code=code, SUDO_UID=CALLER)
 
 
@@ -51,17 +51,17 @@ def as_user(machine: Machine, *command: str, code: int | None = 0) -> str:
 
 
 def owners(machine: Machine) -> set[str]:
-    """Of all that belongs to the service."""
+    """The owners of all files of the service."""
     return set(machine.run("sh", "-c", f"find {DIRECTORY} $(ls -d {STORE} 2> /dev/null) -printf '%u\n'").split())
 
 
 def process(machine: Machine) -> str:
-    """The service's number; 0 while there is none."""
+    """The service's process id; 0 if it does not run."""
     return machine.run("systemctl", "show", "--property=MainPID", "--value", "mail-bridge").strip()
 
 
 def seen(machine: Machine, link: str, user: str) -> str:
-    """What a browser of this user gets for a link of the console."""
+    """The page that a browser of this user gets for a link of the console."""
     browser = ("curl", "--silent", "--show-error", "--location", "--cookie-jar", "-", link)
     return machine.run("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *browser)
 
@@ -153,7 +153,7 @@ entries = [(1, 7, -1), (2, 7, 1001), (4, 5, -1), (16, 7, -1), (32, 5, -1)]
 content = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
 os.setxattr(sys.argv[1], "system.posix_acl_access", content)
 """
-"""setfacl --modify user:1001:rwx, which not each machine has (linux/posix_acl_xattr.h)."""
+"""Does what setfacl --modify user:1001:rwx does, which not every machine has (linux/posix_acl_xattr.h)."""
 
 
 def test_what_cannot_be_or_should_not_be_is_told_and_changes_nothing(terminal_server: Machine) -> None:
@@ -209,7 +209,7 @@ def test_what_cannot_be_or_should_not_be_is_told_and_changes_nothing(terminal_se
 def test_a_program_that_root_has_installed_for_itself_alone_is_told_with_what_opens_it(
     terminal_server: Machine, closed: str, named: str
 ) -> None:
-    """By a umask of 077, as hardened machines have it for root."""
+    """As happens with umask 077, which root has on hardened machines."""
     server = terminal_server
     configure(server)
     server.run("sh", "-c", f"chmod -R go-rwx {closed}")
@@ -222,7 +222,7 @@ def test_a_program_that_root_has_installed_for_itself_alone_is_told_with_what_op
 
 
 def test_a_secret_that_cannot_be_given_to_the_service_just_now_is_told(terminal_server: Machine) -> None:
-    """Passed over, it would stay root's, and the service could not read it."""
+    """If it were skipped, it would stay root's, and the service could not read it."""
     needs("strace")
     server = terminal_server
     configure(server)
@@ -245,7 +245,7 @@ def test_root_who_calls_another_copy_of_the_program_is_told_so(terminal_server: 
 def test_a_service_that_does_not_start_says_why_and_starts_once_it_can(terminal_server: Machine) -> None:
     server = terminal_server
     configure(server, "listeners: {imap: localhost:143, pop3: off}\n")
-    server.run("sh", "-c", f"mkdir -m 700 {STORE}; touch {STORE}/left-by-root")  # as by a bridge that root has tried
+    server.run("sh", "-c", f"mkdir -m 700 {STORE}; touch {STORE}/left-by-root")  # as if root had tried a bridge
     server.run("sh", "-c", f"mount --bind {DIRECTORY} {DIRECTORY}; mount -o remount,bind,ro {DIRECTORY}")
     assert f"{DIRECTORY} cannot be changed: " in sudo(server, "service", "install", code=1)
     server.run("umount", DIRECTORY)
@@ -282,14 +282,14 @@ def test_the_mark_by_which_a_unit_is_known_as_ours_is_its_first_line() -> None:
 
 
 def failing(call: str, file: str, *command: str) -> tuple[str, ...]:
-    """The command, for which a system call about this file fails: `openat EMFILE 2` the second one."""
+    """The command, run so that a system call on this file fails: `openat EMFILE 2` makes the second openat fail."""
     name, error, times = call.split()
     inject = f"inject={name}:error={error}:when={times}"
     return ("strace", "-o", "/dev/null", "-P", file, "-e", f"trace={name}", "-e", inject, PROGRAM, *command)
 
 
 def test_a_call_that_fails_on_the_way_is_told_and_the_next_try_works(terminal_server: Machine) -> None:
-    """A disk that reports an error; a user whom useradd has made, and whom the system does not know yet."""
+    """A disk that reports an error, or a user that useradd has made but the system does not know yet."""
     needs("strace")
     server = terminal_server
     configure(server)
@@ -324,7 +324,7 @@ exec /usr/bin/systemctl "$@"
 
 
 def test_a_restart_that_never_came_to_a_start_is_told_in_its_own_words(terminal_server: Machine) -> None:
-    """The log is that of the bridge that ran before, and runs on."""
+    """The old bridge still runs, so the service's log would be about that one."""
     server = terminal_server
     configure(server)
     sudo(server, "service", "install")
@@ -339,7 +339,7 @@ DOES_NOT_RELOAD = REFUSES_TO_RESTART.replace("= restart", "= daemon-reload").rep
 
 
 def test_what_a_remove_has_done_is_told_though_systemd_does_not_hear_of_it(terminal_server: Machine) -> None:
-    """Else the next one says that there is no such file, and nobody knows why."""
+    """Otherwise the next `remove` says that there is no such file, and nobody knows why."""
     server = terminal_server
     configure(server)
     sudo(server, "service", "install")

@@ -1,4 +1,4 @@
-"""The program under a service manager: `Type=notify`, its watchdog, and what is left of one that stands still."""
+"""The program under a service manager: `Type=notify`, the watchdog, and the traces of a program that hangs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.skipif(not hasattr(socket, "AF_UN
 
 SECONDS = 60
 WATCHDOG = 0.5
-"""Seconds; a bridge that does nothing is heard twice in this time."""
+"""Seconds; an idle bridge sends two messages in this time."""
 
 
 @pytest.fixture
@@ -52,14 +52,14 @@ def test_a_whole_life_is_told(world: World, tmp_path: Path, systemd: Systemd) ->
         bridge.config["accounts"][0]["provider"] = "nobody"
         bridge.write_config()
         systemd.hears("RELOADING=1")
-        systemd.hears("READY=1")  # what cannot be used changes nothing
+        systemd.hears("READY=1")  # a configuration that cannot be used changes nothing
         bridge.process.send_signal(signal.SIGTERM)
         systemd.hears("STOPPING=1")
 
 
 def test_its_directories_and_credentials_are_named_by_their_variables(world: World, tmp_path: Path) -> None:
-    """systemd.exec(5), StateDirectory= and LoadCredential=: the program goes by the same variables itself. A credential
-    shows as one that a group may read."""
+    """systemd.exec(5), StateDirectory= and LoadCredential=: the program itself uses the same variables. A credential's
+    mode lets its group read it."""
     state, credentials = tmp_path / "state", tmp_path / "credentials"
     state.mkdir()
     credentials.mkdir()
@@ -80,11 +80,11 @@ import signal
 
 signal.signal(signal.SIGUSR1, lambda *_: open("gate").close())
 """
-"""At that signal its loop waits in the middle of something for somebody to open the other end of a FIFO."""
+"""On that signal the event loop blocks until somebody opens the other end of a FIFO."""
 
 
 def test_one_whose_loop_stands_still_is_missed(world: World, tmp_path: Path, systemd: Systemd) -> None:
-    """While its process and its threads live."""
+    """The watchdog must notice it, although the process and its other threads live."""
     bridge = under(systemd, world.bridge(tmp_path))
     (tmp_path / "sitecustomize.py").write_text(STANDS_STILL)
     bridge.environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{bridge.environ['PYTHONPATH']}"
@@ -103,7 +103,7 @@ def test_one_whose_loop_stands_still_is_missed(world: World, tmp_path: Path, sys
 
 
 def _is_there(systemd: Systemd) -> bool:
-    """False if nothing comes for twice as long as the watchdog has patience."""
+    """True if the watchdog is fed; False if nothing comes for twice the watchdog's time."""
     while systemd.has_come():
         pass
     try:
@@ -120,7 +120,7 @@ def test_the_watchdogs_signal_says_where_it_stood_and_nothing_else(world: World,
     with running(bridge):
         bridge.sign_in(world.provider, ALICE)
         assert replies(bridge.login(ALICE))["imap"] == "OK"
-        # Else a worker's line may come between the words of what the signal has written: that goes out in pieces.
+        # Otherwise a worker's line may come in the middle of the traceback, which is written in pieces.
         bridge.wait_until(lambda: bridge.log.count("session.done") == 3, "the end of each session")
         os.kill(bridge.pid if which == "bridge" else bridge.workers[0], signal.SIGABRT)
         bridge.wait_for_log("Fatal Python error: Aborted")

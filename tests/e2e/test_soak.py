@@ -1,4 +1,4 @@
-"""That `scripts/soak.py` works: some seconds of it. It is made for twenty minutes: see docs/testing.md."""
+"""Shows in a few seconds that `scripts/soak.py` works, which is made for twenty minutes: see docs/testing.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_few_seconds_of_the_soak(world: World, tmp_path: Path, capsys: pytest.
 
 
 def test_who_has_the_number_of_a_process_that_has_died_is_looked_at_all_the_same(world: World, tmp_path: Path) -> None:
-    """Of 32,768 numbers a long soak, whose workers are killed, uses one twice now and then."""
+    """There are 32,768 process ids, and a long soak, which kills workers, sometimes gets one twice."""
     bridge = world.bridge(tmp_path)
     bridge.launcher = ["sh", "-c", 'touch "$PYTHON_MAIL_BRIDGE_OBSERVER/$$"; exec "$@"', "sh"]
     with observed(bridge), running(bridge):

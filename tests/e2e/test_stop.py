@@ -1,4 +1,4 @@
-"""What mail clients hear when the program is stopped, in one process and in several."""
+"""What mail clients are told when the program is stopped, with one process and with workers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_who_has_not_logged_in_is_told_and_who_has_is_left_in_peace(world: World
         assert session.noop()[0] == "OK"
 
         waiting: list[tuple[str, socket.socket]] = []
-        for protocol in ("imap", "pop3", "smtp") * 2:  # for each worker one
+        for protocol in ("imap", "pop3", "smtp") * 2:  # one for each worker
             sock = clients.enter_context(socket.create_connection(("127.0.0.1", ports[protocol]), timeout=30))
             assert sock.recv(500)
             waiting.append((protocol, sock))

@@ -1,4 +1,4 @@
-"""A store that is locked, full, gone, read-only or damaged, and keyrings of all sorts, under the running program."""
+"""The running program with a store that is locked, full, gone, read-only or damaged, and with all sorts of keyrings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.servers
 
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """By another program, which has begun to write."""
+    """Locked by another program, which has begun to write."""
     with closing(sqlite3.connect(store, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         yield
@@ -46,7 +46,7 @@ def gone(store: Path) -> Iterator[None]:
 
 @contextmanager
 def held(store: Path) -> Iterator[None]:
-    """By another program, which lets nobody read either: one that makes a copy, say."""
+    """Locked by another program that does not even let others read, such as one that makes a copy."""
     with closing(sqlite3.connect(store, isolation_level=None)) as database:
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("BEGIN EXCLUSIVE")
@@ -56,7 +56,7 @@ def held(store: Path) -> Iterator[None]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small one of its own."""
+    """A separate small disk."""
     with small_disk(tmp_path / "disk") as directory:
         yield directory
 
@@ -83,7 +83,7 @@ def test_a_store_that_is_away_is_told_and_works_again_when_it_is_back(
         with fault(store):
             assert imap_says(login).startswith("1 NO [UNAVAILABLE] The bridge cannot open its token store just now.")
             bridge.wait_for_log(f"{store} {words}")
-            assert world.provider.count("refresh_token") == asked  # what could not be saved is not asked for
+            assert world.provider.count("refresh_token") == asked  # no refresh whose token could not be saved
         assert imap_says(login).startswith("1 OK"), bridge.log
         assert world.provider.count("refresh_token") == asked + 1
         settled.check(are_grants_kept=False)
@@ -109,7 +109,7 @@ def test_a_full_disk_with_btrfs_is_told_and_ends_no_bridge(world: World, tmp_pat
 def test_a_disk_that_fails_while_the_bridge_runs_is_told_as_read_only_and_no_token_is_used_up(
     world: World, tmp_path: Path
 ) -> None:
-    """By `errors=remount-ro`: what is open stays open, and nothing can be written to it any more."""
+    """With `errors=remount-ro`: open files stay open, but nothing can be written to them any more."""
     bridge = world.bridge(tmp_path)
     with failing_disk(tmp_path / "disk") as (disk, trigger):
         store = disk / "store.sqlite"
@@ -127,11 +127,11 @@ def test_a_disk_that_fails_while_the_bridge_runs_is_told_as_read_only_and_no_tok
 
 
 def test_a_sign_in_by_the_command_alone_waits_for_the_store(world: World, disk: Path, tmp_path: Path) -> None:
-    """No bridge runs that would save it later: with the command the sign-in would be gone."""
+    """No bridge runs that could save the sign-in later: it would be lost when the command ends."""
     bridge = world.bridge(tmp_path)
     store = disk / "store.sqlite"
     bridge.config["store"]["path"] = str(store)
-    bridge.run("accounts", "list")  # which makes the store
+    bridge.run("accounts", "list")  # this creates the store
     pages = list[str]()
     with ExitStack() as away:
 
@@ -153,7 +153,7 @@ def test_a_sign_in_by_the_command_alone_waits_for_the_store(world: World, disk: 
 def test_a_token_from_elsewhere_is_not_used_up_for_a_store_that_does_not_take_it(
     world: World, disk: Path, tmp_path: Path
 ) -> None:
-    """It may work only once."""
+    """The token may work only once."""
     bridge = world.bridge(tmp_path)
     store = disk / "store.sqlite"
     bridge.config["store"]["path"] = str(store)
@@ -182,7 +182,7 @@ def test_a_store_that_is_away_for_a_moment_at_the_start_does_not_end_it(
     words: str,
     has_all: bool,
 ) -> None:
-    """A service manager takes 2 for what somebody must change first, and would never start it again."""
+    """A service manager takes exit code 2 for something that must be changed first, and would not restart it."""
     bridge = world.bridge(tmp_path)
     if has_all:
         bridge.environment["XDG_DATA_HOME"] = str(disk / "data")
@@ -278,7 +278,7 @@ def test_trap_39_a_keyring_that_keeps_plain_text_gets_no_key(world: World, tmp_p
 
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A session bus of its own, and what programs need to find it; its keyring daemons end with it."""
+    """The environment of a separate session bus; its keyring daemons end with it."""
     needs("gnome-keyring", "dbus")
     runtime = tmp_path / "run"
     runtime.mkdir(mode=0o700)
@@ -294,7 +294,7 @@ def session(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def keyring_daemon(session: dict[str, str], *, unlocked: bool) -> None:
-    """Start it, in place of one that runs already."""
+    """Start a keyring daemon, which replaces one that is already running."""
     how = ["--replace", "--unlock"] if unlocked else ["--replace", "--daemonize"]
     subprocess.run(
         ["gnome-keyring-daemon", *how, "--components=secrets"],
@@ -331,19 +331,20 @@ def test_a_keyring_that_is_locked_at_the_start_is_waited_for_and_its_key_is_kept
             assert time.monotonic() < until, bridge.log
             threading.Event().wait(0.2)
         keyring_daemon(session, unlocked=False)
-        assert imap_says(login).startswith("1 OK")  # the key is known by now
+        assert imap_says(login).startswith("1 OK")  # the bridge already has the key
     assert "CANARY" not in bridge.log
 
 
 def damage(store: Path, key: str) -> None:
-    """One record, as a failing disk would: the others can be read."""
+    """Damage one record, as a failing disk would; the others stay readable."""
     with closing(sqlite3.connect(store)) as database, database:
         spoilt = database.execute("UPDATE bridge_records SET value = ? WHERE key = ?", (b"\1" + bytes(80), key))
         assert spoilt.rowcount == 1
 
 
 def test_where_store_and_key_are_removed_all_of_it_begins_anew(world: World, tmp_path: Path) -> None:
-    """For whoever thinks that the key was seen (docs/security.md): of the store alone, the key would stay."""
+    """For an administrator who suspects that the key was seen (docs/security.md): if only the store were removed, the
+    key would stay."""
     bridge = world.bridge(tmp_path)
     store, key_file = tmp_path / "store.sqlite", Path(bridge.config["store"]["key_file"])
     with running(bridge):

@@ -1,4 +1,4 @@
-"""What others may send to the console's port while a sign-in is pending: nothing of it changes anything."""
+"""Requests that others may send to the console's port while a sign-in is pending: none of them changes anything."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 def ask(
     bridge: Bridge, method: str, path: str, body: str | None = None, **headers: str
 ) -> tuple[int, str, http.client.HTTPMessage]:
-    """One request with these headers exactly. Returns: status, page, headers."""
+    """One request with these headers. Returns: status, page, headers."""
     connection = http.client.HTTPConnection("127.0.0.1", bridge.console_port, timeout=30)
     try:
         named = {"Host": f"localhost:{bridge.console_port}"} | {
@@ -86,7 +86,7 @@ def test_only_the_providers_answer_ends_a_pending_sign_in_and_only_once(fresh: B
 
 
 def test_another_machine_reaches_neither_the_console_nor_a_port(fresh: Bridge) -> None:
-    """At an address of this machine that others know; what is meant for them has to be said (`exposed`)."""
+    """Nothing listens at an address of this machine that others can reach: that has to be configured (`exposed`)."""
     outside = address_of_this_machine()
     ports = [int(str(where).rpartition(":")[2]) for where in fresh.config["listeners"].values()]
     for port in (fresh.console_port, *ports):
@@ -96,7 +96,7 @@ def test_another_machine_reaches_neither_the_console_nor_a_port(fresh: Bridge) -
 
 
 def test_a_form_that_another_page_sends_begins_nothing(fresh: Bridge, world: World) -> None:
-    """With the very cookie and the very field: as if that page had found a way to learn them."""
+    """The form even has the right cookie and the right field, as if that page had found a way to learn them."""
     _, page, headers = ask(fresh, "GET", f"/sign-in/{BOB}")
     field = re.search(r'name="form" value="([0-9a-f]+)"', page)
     assert field is not None
@@ -116,7 +116,7 @@ def test_a_form_that_another_page_sends_begins_nothing(fresh: Bridge, world: Wor
 
 
 def token_of(bridge: Bridge) -> str:
-    """The administrator's, as its own commands find it."""
+    """The administrator's token, from the file in which the bridge's own commands find it."""
     published = next(bridge.directory.glob("data/mail-bridge/run/*/control.json"))
     return str(json.loads(published.read_text())["token"])
 

@@ -1,4 +1,4 @@
-"""One service for a whole machine: the prompt appears with the user whose program has asked, and with nobody else."""
+"""One service for a whole machine: only the user whose program has asked sees the prompt to sign in."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ NOTHING = "mail-bridge: no program of yours waits for a sign-in"
 
 @pytest.fixture
 def service(authorization_server: AuthorizationServer, tmp_path: Path) -> Iterator[Bridge]:
-    """It runs as root, with its files where nobody else can look; the accounts are for anybody with the password."""
+    """A bridge that runs as root, with files that only root can read; its accounts are for whoever has a password."""
     provider = authorization_server.google_config() | {
-        # Nothing listens there: this is about who is asked to sign in, not about mail.
+        # Nothing listens there, because these tests are about who is asked to sign in, not about mail.
         protocol: {"host": "localhost", "port": 9, "tls": "implicit"}
         for protocol in ("imap", "pop3", "smtp")
     }
@@ -101,7 +101,7 @@ async def test_the_prompt_appears_with_the_user_whose_program_asked(
                 await on_hers.click(f"Sign in as {ALICE}")
                 await on_hers.until_visit(f"{console}/sign-in/{ALICE}")
 
-                # Bob's own program asks, too: by then his tray has had every chance to show Alice's.
+                # Then Bob's own program asks: until now his tray had every chance to show Alice's prompt.
                 password = await asyncio.to_thread(service.password, BOB)
                 await asyncio.to_thread(log_in, bob, service, "pop3", BOB, password)
                 await on_his.until_entry(f"Sign in as {BOB}")
@@ -137,7 +137,7 @@ async def test_a_restart_of_the_service_is_survived_and_the_next_login_asks_agai
 async def test_who_has_no_right_to_the_service_gets_their_own_view_until_they_have(
     service: Bridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole machine's configuration is found; whether its bridge has left word for us decides."""
+    """The tray finds the machine's configuration; what it shows depends on whether it finds the bridge's token."""
     monkeypatch.setattr("bridge.host.paths.config_candidates", lambda: [service.directory / "config.yaml"])
     monkeypatch.setattr("bridge.host.paths.machine_config_dir", lambda: service.directory)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "of another user"))
@@ -168,8 +168,8 @@ def test_a_configuration_in_a_closed_directory_is_none_of_ours() -> None:
 
 
 def test_where_nobody_may_look_is_not_told_as_nothing() -> None:
-    """As /etc/mail-bridge is where it is the service's user's alone: what helps is sudo, and no configuration of one's
-    own."""
+    """As with /etc/mail-bridge if only the service's user may enter it: the way out is sudo, not a configuration of
+    one's own."""
     with os_user(f"mb-erin-{os.getpid()}") as erin, short_directory("mb-closed-") as directory:
         (directory / "config.yaml").touch(0o600)
         directory.chmod(0o700)
@@ -178,7 +178,7 @@ def test_where_nobody_may_look_is_not_told_as_nothing() -> None:
             "PATH": "/usr/bin:/bin",
             "HOME": "/nonexistent",
             "PYTHONPATH": str(Path(__file__).parents[2]),
-            "CONFIGURATION_DIRECTORY": str(directory),  # where systemd has its services look
+            "CONFIGURATION_DIRECTORY": str(directory),  # as systemd sets it for a service
         }
         done = subprocess.run(
             [*erin.launcher(), *command], env=surroundings, cwd="/", capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Months in minutes: refreshes under load, outages, kills, and two bridges on one store."""
+"""Months of token life in minutes: refreshes under load, outages, kills, and two bridges on one store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KILLS = 2
 
 
 def assert_one_refresh_for_fifty_logins(bridge: Bridge, world: World) -> None:
-    """At once, on an expired token."""
+    """Fifty logins at once on an expired token cause one refresh."""
     with ever_expired(world):
         bridge.sign_in(world.provider, BOB)
     bridge.stop()
@@ -74,7 +74,7 @@ def test_who_is_signed_out_logs_in_no_more_and_an_open_session_goes_on(fresh: Br
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def pair(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Iterator[tuple[Bridge, Bridge]]:
-    """Two running bridges on one store, in which Bob has signed in; his token has ended."""
+    """Two running bridges on one store, in which Bob has signed in; his token has expired."""
     with ExitStack() as stack:
         one = world.bridge(tmp_path)
         if request.param == "postgresql":
@@ -129,8 +129,8 @@ def test_a_bridge_that_is_killed_in_a_refresh_holds_the_other_up_for_no_longer_t
 
 @pytest.mark.timeout(300)
 def test_a_kill_at_any_moment_of_a_refresh_loses_no_grant_and_breaks_no_record(world: World, tmp_path: Path) -> None:
-    """A provider that keeps the last refresh token good, as Microsoft does: one that ends it at once leaves a moment,
-    between its answer and our disk, that no client can close."""
+    """The provider keeps the previous refresh token valid, as Microsoft does. With one that revokes it at once, a kill
+    between its answer and our write to the disk loses the grant, whatever the client does."""
     bridge = world.bridge(tmp_path)
     chance = random.Random(20261124)
     world.provider.rotates = False
@@ -148,7 +148,7 @@ def test_a_kill_at_any_moment_of_a_refresh_loses_no_grant_and_breaks_no_record(w
                 asked = world.provider.count("refresh_token")
                 with fault, socket.create_connection(("localhost", login.imap), timeout=30) as sock:
                     sock.sendall(f"1 AUTHENTICATE PLAIN {blob}\r\n".encode())
-                    while world.provider.count("refresh_token") == asked:  # a killed one's lease runs out first
+                    while world.provider.count("refresh_token") == asked:  # the killed bridge's lease expires first
                         threading.Event().wait(0.01)
                     threading.Event().wait(chance.random() * 0.03)
                     bridge.stop_hard()

@@ -1,4 +1,4 @@
-"""The tray as people meet it: the program itself, a running bridge, a desktop's bus, clicks by a menu's words."""
+"""The tray as people use it: the program itself, a running bridge, a desktop's bus, clicks on menu entries by label."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ async def shown(desktop: Session) -> AsyncIterator[Panel]:
 
 
 def configured(server: AuthorizationServer, desktop: Session, directory: Path) -> Bridge:
-    """Two accounts, nobody signed in; known to the person's other commands."""
+    """A bridge with two accounts and nobody signed in, which this person's other commands find."""
     provider = server.google_config() | {
-        # Nothing listens there: the tray has to do with sign-ins, not with mail.
+        # Nothing listens there, because the tray is about sign-ins, not about mail.
         protocol: {"host": "localhost", "port": 9, "tls": "implicit"}
         for protocol in ("imap", "pop3", "smtp")
     }
@@ -82,14 +82,14 @@ def configured(server: AuthorizationServer, desktop: Session, directory: Path) -
 
 @contextmanager
 def serving(server: AuthorizationServer, desktop: Session, directory: Path) -> Iterator[Bridge]:
-    """The same, and it runs."""
+    """The same bridge, running."""
     with running(configured(server, desktop, directory)) as bridge:
         yield bridge
 
 
 @pytest.fixture(scope="module")
 def bridge(authority: Authority, desktop: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """Shared by tests that leave it as it is."""
+    """A running bridge, shared by tests that do not change it."""
     with serve(authority) as server, serving(server, desktop, tmp_path_factory.mktemp("bridge")) as made:
         yield made
 
@@ -100,8 +100,8 @@ def program(desktop: Session, *arguments: str, **environment: str) -> Iterator[s
     try:
         yield process
     except BaseException:
-        print(f"state before the end: {process.poll()}")  # pytest shows both with a failure
-        process.send_signal(signal.SIGABRT)  # with PYTHONFAULTHANDLER: where each of its threads is
+        print(f"state before the end: {process.poll()}")  # pytest shows this and the next print with a failure
+        process.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER makes it print the stack of each thread
         print(process.communicate(timeout=SECONDS)[1])
         raise
     finally:
@@ -160,7 +160,7 @@ async def test_the_icon_its_menu_and_its_notifications_speak_french(
         assert labels[-2:] == ["Lancer à l’ouverture de session", "Quitter"]
         assert "Ouvrir la console" in labels
         await shown.click("Quitter")
-        assert (await ended(tray))[0] == 0  # GTK complains where the system does not have that locale; we need none
+        assert (await ended(tray))[0] == 0  # error output is ignored: GTK complains if the system lacks that locale
 
 
 async def test_the_console_opens_with_a_link_that_works_once(desktop: Session, shown: Panel, bridge: Bridge) -> None:
@@ -194,7 +194,7 @@ async def test_the_local_password_is_in_the_clipboard(desktop: Session, shown: P
         notice = await shown.until_notice("Local password copied")
         password = await asyncio.to_thread(bridge.password, ALICE)
         async with asyncio.timeout(SECONDS):
-            # xclip leaves for the background before X knows that it has a text: then there is none, and not another.
+            # xclip goes to the background before it owns the X selection: until then the clipboard is empty.
             while not (pasted := await asyncio.to_thread(clipboard_of, desktop)):
                 await asyncio.sleep(0.05)
         assert pasted == password
@@ -210,13 +210,13 @@ async def test_start_at_login_writes_what_a_desktop_can_start(desktop: Session, 
 
         async def is_ticked() -> bool:
             entry = (await shown.menu()).find("Start at login")
-            return entry is not None and entry.is_ticked and file.exists()  # the toolkit ticks before the program does
+            return entry is not None and entry.is_ticked and file.exists()  # GTK ticks it before the program acts
 
         await shown.until(is_ticked, "the tick")
         await shown.click("Quit")
         assert await ended(tray) == (0, "")
 
-    desktop.run(sys.executable, "-c", LOGIN, str(file))  # as a session does with every file of that directory
+    desktop.run(sys.executable, "-c", LOGIN, str(file))  # as a session does at login with each file of that directory
     await shown.until_icon(2)
     await shown.until_entry(f"Sign in as {ALICE}")
     await shown.click("Start at login")
@@ -233,7 +233,7 @@ async def test_start_at_login_writes_what_a_desktop_can_start(desktop: Session, 
 async def test_a_desktop_reads_a_path_with_any_character_as_it_was_written(desktop: Session, shown: Panel) -> None:
     path = '/home/é/a "b" $HOME `id` 100% %u \\n \\\\x.yaml'
     file = desktop.directory / "any.desktop"
-    file.write_bytes(desktop_entry([str(desktop.directory / "browser"), path]))  # which tells us its first argument
+    file.write_bytes(desktop_entry([str(desktop.directory / "browser"), path]))  # it tells us its first argument
     desktop.run(sys.executable, "-c", LOGIN, str(file))
     assert await shown.until_visit("/home/") == path
 
@@ -262,7 +262,7 @@ async def test_a_click_on_the_notification_opens_the_page_that_it_is_about(
         await shown.until_entry("Open console")  # it has answered, so it also knows that its notification is shown
         await shown.click_notice(notice)
         await shown.until_visit(f"http://localhost:{bridge.console_port}/sign-in/{ALICE}")
-        await shown.click_notice(dataclasses.replace(notice, number=notice.number + 1))  # of another program
+        await shown.click_notice(dataclasses.replace(notice, number=notice.number + 1))  # another program's
         await shown.click("Open console")
         await shown.until_visit(f"http://localhost:{bridge.console_port}/admin/")
         assert len(shown.visits) == 2
@@ -284,7 +284,7 @@ async def test_a_desktop_that_shows_no_buttons_is_not_asked_for_any(desktop: Ses
 
 
 async def test_a_click_on_a_notification_on_the_screen_opens_the_console(desktop: Session, bridge: Bridge) -> None:
-    """Shown by Xfce's own server, which makes a button of what a click does."""
+    """Xfce's own notification server shows it, and offers the default action as a button."""
     async with panel(desktop, notifies=False) as shown:
         with notifier(desktop), program(desktop, "--config", config_of(bridge), "tray"):
             window = await until_window(desktop, "^xfce4-notifyd$")
@@ -311,7 +311,7 @@ async def test_a_second_icon_for_the_same_bridge_on_the_same_desktop_says_so_and
             await shown.until_icon(2)  # the same person, logged in twice
         first.kill()
         await asyncio.to_thread(first.wait, SECONDS)
-    with another():  # a crash leaves nothing in the way
+    with another():  # a crash leaves nothing behind that blocks the next start
         await shown.until_icon(3)
 
 
@@ -346,7 +346,7 @@ async def test_a_bridge_whose_icon_is_there_already_serves_without_a_second(
 
 
 def by_its_file(desktop: Session) -> AbstractContextManager[subprocess.Popen[str]]:
-    """The tray of the bridge that runs, which is named by the other option."""
+    """The tray of the running bridge, which is named by --control instead of --config."""
     return program(desktop, "tray", "--control", str(published(desktop)))
 
 
@@ -376,7 +376,7 @@ async def test_bridge_and_icon_in_one_process_end_together(
 async def test_where_what_shows_notifications_does_not_start_mail_is_served(
     desktop: Session, authorization_server: AuthorizationServer, tmp_path: Path
 ) -> None:
-    """Nobody shows an icon either. Before, the program stood still, without a word."""
+    """Nothing shows an icon either. An earlier version hung here silently."""
     bridge = configured(authorization_server, desktop, tmp_path)
     bridge.write_config()
     with program(desktop, "--config", config_of(bridge), "run", "--tray") as both:
@@ -399,7 +399,8 @@ async def test_where_what_shows_notifications_does_not_start_mail_is_served(
 async def test_without_a_configuration_the_icon_leads_to_the_set_up_and_stays_for_the_bridge(
     desktop: Session, shown: Panel, authorization_server: AuthorizationServer, tmp_path: Path, port: int
 ) -> None:
-    """In a network of its own: the set-up waits at the same port for everybody. What is written may name another."""
+    """Runs in its own network namespace, because the set-up uses one fixed port. The configuration that is written may
+    name another port."""
     launcher = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
     if shutil.which("unshare") is None or subprocess.run([*launcher, "true"], check=False).returncode != 0:
         absent("the right to a network namespace")
@@ -480,7 +481,7 @@ async def test_without_the_extra_one_sentence_says_how_to_get_it(desktop: Sessio
 
 
 async def test_a_click_on_the_icon_of_a_real_panel(desktop: Session, bridge: Bridge, tmp_path: Path) -> None:
-    """The older kind of panel. The screenshots are for people: in MAIL_BRIDGE_ARTIFACTS, if that is set."""
+    """With a panel of the older kind. The screenshots are for people, in MAIL_BRIDGE_ARTIFACTS if that is set."""
     artifacts = Path(os.environ.get("MAIL_BRIDGE_ARTIFACTS", tmp_path))
     artifacts.mkdir(parents=True, exist_ok=True)
     with trayer(desktop):
@@ -495,17 +496,17 @@ async def test_a_click_on_the_icon_of_a_real_panel(desktop: Session, bridge: Bri
                 desktop.run("xdotool", "key", "Down", "Return")  # the first line can only be read
                 await shown.until_visit(f"http://localhost:{bridge.console_port}/sign-in/{ALICE}")
                 tray.send_signal(signal.SIGINT)
-                code, _ = await ended(tray)  # GTK 3 itself may complain of its status icon
+                code, _ = await ended(tray)  # GTK 3 itself may print a warning about its status icon
                 assert code == 0
 
 
 def published(desktop: Session) -> Path:
-    """Where the bridge says how it is reached; the newest, since others have run here."""
+    """The file in which the bridge publishes its address; the newest one, since others have run here."""
     return max(desktop.directory.glob("data/mail-bridge/run/*/control.json"), key=lambda file: file.stat().st_mtime)
 
 
 async def until_picture(shown: Panel, wanted: Picture) -> None:
-    """What stands under the pointer may have changed before."""
+    """Wait until the icon shows this picture. Its tooltip may have changed earlier."""
 
     async def holds() -> bool:
         return await picture(shown) == wanted
@@ -514,7 +515,7 @@ async def until_picture(shown: Panel, wanted: Picture) -> None:
 
 
 async def picture(shown: Panel) -> Picture | None:
-    """What the icon's file shows: compared pixel by pixel with what was drawn. None while there is another."""
+    """The picture in the icon's file, compared pixel by pixel with the drawn ones; None if it is none of them."""
     name = await shown.property("IconName")
     if not Path(name).exists():
         return None

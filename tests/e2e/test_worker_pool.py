@@ -1,4 +1,4 @@
-"""Budgets over all workers: real worker processes and a real mail server, and services of the test's own."""
+"""Limits shared by all workers: real worker processes and a real mail server, with the bridge's services faked."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PASSWORD = Secret(b"a local password")
 
 
 class Desk:
-    """What the bridge would answer; counts how often it is asked."""
+    """Answers the workers in place of the bridge, and counts how often it is asked."""
 
     def __init__(self, world: World, connections: int | None) -> None:
         endpoint = Endpoint(
@@ -53,14 +53,14 @@ class Desk:
         self.asked = 0
         self.cap = ConnectionCap()
         self.pids: list[int] = []
-        """Of all workers that were started."""
+        """Process ids of all workers that were started."""
         self.pool: Pool | None = None
         self.listener: Listener | None = None
         self.clock = ManualClock()
         self.stopping = Stopping()
 
     def stop(self) -> None:
-        """As the bridge does it."""
+        """Stop as the bridge does."""
         assert self.listener is not None
         self.stopping.begin()
         self.listener.stop()
@@ -82,7 +82,7 @@ class Desk:
 
 
 class Curious(Desk):
-    """Looks who is there, once it may."""
+    """Asks who is at the other end, as soon as the test lets it."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world, connections=None)
@@ -105,7 +105,7 @@ def _token(value: str, age: float = 0.0) -> AccessToken:
 
 
 class Waiting(Turns):
-    """Tells when somebody waits for a turn."""
+    """Tells the test when somebody asks for a turn."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ async def test_a_mailboxs_upstream_connections_are_counted_over_all_workers(worl
     async with serving(Desk(world, connections=1), turns) as where:
         first = await asyncio.to_thread(logged_in, where)
         await turns.asked.get()
-        waiting = asyncio.get_running_loop().run_in_executor(None, logged_in, where)  # at the other worker
+        waiting = asyncio.get_running_loop().run_in_executor(None, logged_in, where)  # served by the other worker
         await turns.asked.get()
         assert not waiting.done()
         assert (await asyncio.to_thread(first.noop))[0] == "OK"
@@ -222,7 +222,7 @@ async def test_a_login_is_asked_about_again_once_the_bridge_has_told_of_its_acco
 
 
 async def test_who_is_at_the_other_end_is_looked_up_there_and_one_who_has_left_is_nobody(world: World) -> None:
-    """Whoever has his port by then would be taken for him."""
+    """Otherwise another client that has his port by then would be taken for him."""
     desk = Curious(world)
     async with serving(desk, Turns()) as where:
         for has_left in (False, True):
@@ -233,7 +233,7 @@ async def test_who_is_at_the_other_end_is_looked_up_there_and_one_who_has_left_i
                 sock.sendall(f'1 LOGIN {ALICE} "{PASSWORD.reveal().decode()}"\r\n'.encode())
                 await desk.arrived.wait()
                 if has_left:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # by RST
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() sends RST
                     sock.close()
                 desk.look.set()
                 assert await desk.seen.get() == (None if has_left else Ends(name, where))
@@ -249,7 +249,7 @@ async def test_what_hung_on_the_caller_is_asked_about_each_time(world: World) ->
 
 
 async def test_a_token_that_is_about_to_end_is_asked_for_again_each_time(world: World) -> None:
-    """The bridge gives one out with less than half of its life left while the provider cannot be reached."""
+    """While the provider cannot be reached, the bridge gives out a token with less than half of its life left."""
     desk = Desk(world, connections=None)
     desk.token = _token(desk.token.value.reveal(), age=2000)
     async with serving(desk, Turns()) as where:
@@ -285,7 +285,7 @@ async def test_what_a_killed_worker_had_is_given_back_and_its_clients_hear_the_e
         def readable() -> list[socket.socket]:
             return select.select(clients, [], [], 0)[0]
 
-        await turns_until(lambda: len(readable()) == 3)  # a process that dies closes its link before the rest
+        await turns_until(lambda: len(readable()) == 3)  # a dying process closes its link before its other descriptors
         assert [client.recv(1) for client in readable()] == [b""] * 3, "our own descriptors are closed, too"
         for client in clients:
             client.close()
@@ -293,7 +293,7 @@ async def test_what_a_killed_worker_had_is_given_back_and_its_clients_hear_the_e
 
 
 async def looks(desk: Desk, times: int, silent: int) -> None:
-    """The bridge asks its workers so often whether they are there; all but the worker `silent` answer each time."""
+    """The bridge asks its workers so many times whether they are alive; all but the worker `silent` always answer."""
     assert desk.pool is not None
     others = [worker for worker in desk.pool._workers if worker.process.pid != silent]
 
@@ -315,7 +315,7 @@ async def test_a_worker_that_stands_still_gets_no_more_clients_and_is_replaced(w
         still, other = desk.pids
         os.kill(still, signal.SIGSTOP)
         await looks(desk, 2, silent=still)
-        clients += await greeted(where, 3)  # all by the other one: nobody else could have greeted
+        clients += await greeted(where, 3)  # all by the other worker, since the stopped one cannot greet
         await looks(desk, SILENCES - 3, silent=still)
         assert "worker.stands_still" not in log.getvalue()
         await desk.clock.until_asleep(2)
@@ -335,7 +335,7 @@ async def test_a_worker_that_stood_still_for_a_while_goes_on_where_it_was(world:
     async with serving(desk, Turns()) as where:
         clients = await greeted(where, 2)
         still = desk.pids[0]
-        for _ in range(2):  # a silence that has ended does not count for the next
+        for _ in range(2):  # a silence that has ended does not count towards the next one
             os.kill(still, signal.SIGSTOP)
             await looks(desk, SILENCES - 1, silent=still)
             os.kill(still, signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""`workers: 2`: the program as several processes, on the real servers."""
+"""`workers: 2`: the program as several processes, with the real servers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def links(pid: int) -> set[str]:
 
 
 def wait_until_gone(pid: int) -> None:
-    """Whose child it is does not matter."""
+    """Wait for the end of any process, even if it is not a child of this one."""
     with contextlib.suppress(ProcessLookupError):
         watch = os.pidfd_open(pid)
         try:
@@ -79,7 +79,7 @@ def imap(login: Login) -> Iterator[imaplib.IMAP4]:
         session.login(login.username, login.password)
         yield session
     finally:
-        with contextlib.suppress(OSError):  # closed by logout(), or by the bridge
+        with contextlib.suppress(OSError):  # it was closed by logout() or by the bridge
             session.shutdown()
 
 
@@ -125,7 +125,7 @@ def test_a_grant_that_has_ended_is_told_once(world: World, tmp_path: Path) -> No
 
 def test_what_one_worker_has_seen_is_over_for_all_when_somebody_signs_out(pair: Bridge, world: World) -> None:
     login = pair.login(ALICE)
-    for _ in range(4):  # each worker has allowed it, and remembers
+    for _ in range(4):  # so that each worker has accepted and remembers the login
         assert imap_says(login).startswith("1 OK")
     pair.run("accounts", "forget", ALICE, "--yes")
     for _ in range(4):
@@ -146,7 +146,7 @@ def test_a_wrong_password_is_refused_and_a_new_one_is_known_to_both(pair: Bridge
 
 
 def test_a_password_that_somebody_else_knows_is_over_for_all_workers_at_once(pair: Bridge) -> None:
-    """Each has allowed it, and remembers for minutes."""
+    """Each worker has accepted the password, and remembers it for minutes."""
     old = pair.login(BOB)
     for _ in range(4):
         assert imap_says(old).startswith("1 OK")
@@ -187,7 +187,7 @@ def test_a_worker_that_is_killed_takes_only_its_sessions_along_and_comes_back(pa
                 session.noop()
                 alive.append(session)
         assert len(alive) == 1
-        assert_replies(replies(login), "OK", "+OK", "235")  # served by the one that is left
+        assert_replies(replies(login), "OK", "+OK", "235")  # served by the remaining worker
         while pair.log.count("worker.up") < 3:
             pair.wait_for_log("worker.up")
             threading.Event().wait(0.02)
@@ -234,7 +234,7 @@ def test_a_changed_configuration_reaches_the_workers_and_drops_nobody(pair: Brid
 
 def test_an_account_that_is_taken_out_of_the_configuration_is_unknown_to_both_at_once(pair: Bridge) -> None:
     login = pair.login(BOB)
-    for _ in range(4):  # each worker has allowed it, and remembers
+    for _ in range(4):  # so that each worker has accepted and remembers the login
         assert imap_says(login).startswith("1 OK")
     pair.config["accounts"] = [account for account in pair.config["accounts"] if account["address"] != BOB]
     pair.write_config()

@@ -1,4 +1,4 @@
-"""`workers: 2`: who may log in, for whom a balancer speaks, and renewed certificates, as with one process."""
+"""`workers: 2`: who may log in, clients behind a balancer, and renewed certificates work as with one process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.servers
 
 CHOSEN = "CANARY-chosen-by-bob"
 AT_BOTH = 4
-"""Logins one after the other: each worker has had two of them."""
+"""So many logins one after the other give each worker two of them."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,8 @@ def colleague() -> Iterator[OsUser]:
 
 @pytest.fixture(scope="module")
 def shared(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """Alice's mailbox is for the user that runs the tests, also behind a balancer; Bob's for everybody."""
+    """A bridge where Alice's mailbox is for the user that runs the tests, also behind a balancer, and Bob's for
+    everybody."""
     bridge = with_workers(world, tmp_path_factory.mktemp("guard"))
     bridge.config["accounts"][0]["os_user"] = "root"
     behind = {"address": f"127.0.0.1:{free_ports(1)[0]}", "proxy_protocol_from": ["127.0.0.1"]}
@@ -99,12 +100,12 @@ def test_guesses_at_both_workers_are_counted_together_and_a_right_one_too_many_i
     for _ in range(2):
         assert log_in(colleague, shared, "imap", BOB, CHOSEN) == TOO_MANY, "this caller has never shown it"
     for protocol in PROTOCOLS:
-        if protocol != "pop3":  # two ports there
+        if protocol != "pop3":  # POP3 has two ports here
             assert is_accepted(log_in(None, shared, protocol, BOB, CHOSEN))
 
 
 def test_wrong_logins_wait_for_their_answers_whichever_worker_has_them(shared: Bridge) -> None:
-    """Three are answered at once and eight wait; with a count for each worker nobody of sixteen would be sent away."""
+    """Three are answered at once and eight wait. If each worker counted alone, none of sixteen would be sent away."""
     name = "somebody@example.com"
     with ExitStack() as stack:
         said = []
@@ -128,7 +129,7 @@ def test_one_user_cannot_take_all_places_of_both_workers(shared: Bridge, colleag
         for _ in range(UNAUTHENTICATED_CONNECTIONS):
             sock = stack.enter_context(colleague.connect(port(shared, "imap")))
             held += sock.recv(512).startswith(b"* OK")
-        # Wrong logins of the tests before may still hold their places.
+        # Wrong logins of earlier tests may still hold places.
         assert UNAUTHENTICATED_CONNECTIONS // 2 - 50 <= held <= UNAUTHENTICATED_CONNECTIONS // 2 + SHARE
         assert f"{SHARE} more of user {colleague.uid}" in shared.log
         assert is_accepted(log_in(None, shared, "smtp", ALICE, shared.password(ALICE)))
@@ -199,7 +200,7 @@ def test_what_a_balancer_asks_for_itself_is_no_line_of_an_ordinary_day(shared: B
 
 
 def heard(sock: socket.socket) -> bytes:
-    """All that is said until the connection ends, by FIN or by RST."""
+    """The next octets received; empty if the connection has ended, by FIN or by RST."""
     try:
         return sock.recv(4096)
     except ConnectionResetError:
@@ -244,14 +245,14 @@ def test_a_worker_that_dies_leaves_no_core(shared: Bridge) -> None:
 
 
 def memory_of(pid: int) -> bytes:
-    """All that a process may write to; as root."""
+    """All writable memory of a process; needs root."""
     found = []
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             span, rights, *_ = line.split()
             start, end = (int(number, 16) for number in span.split("-"))
             if rights.startswith("rw"):
-                with suppress(OSError):  # of a device
+                with suppress(OSError):  # a device's memory cannot be read
                     memory.seek(start)
                     found.append(memory.read(end - start))
     return b"".join(found)

@@ -1,4 +1,4 @@
-"""`workers: 2` when a process is short of something, or stands still."""
+"""`workers: 2` when a process runs out of descriptors, or hangs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pair(world: World, tmp_path: Path) -> Iterator[Bridge]:
 
 @contextmanager
 def out_of_descriptors(pid: int) -> Iterator[None]:
-    """That process has what it has, and gets no more."""
+    """The process keeps its open descriptors but gets no new ones."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
     try:
@@ -69,10 +69,10 @@ def is_alive(session: imaplib.IMAP4) -> bool:
 def test_a_login_that_cannot_be_looked_up_for_want_of_a_descriptor_may_come_again(
     world: World, tmp_path: Path, protocol: str
 ) -> None:
-    """It is no wrong password: a CRM that hears so forgets the right one, or asks its user for another."""
+    """It must not be told that its password is wrong: a CRM would forget the right one, or ask its user for another."""
     bridge = with_workers(world, tmp_path)
     with ExitStack() as stack:
-        person = stack.enter_context(os_user(f"mb-new-{os.getpid()}"))  # the bridge has never heard of that number
+        person = stack.enter_context(os_user(f"mb-new-{os.getpid()}"))  # the bridge has not seen this uid yet
         bridge.config["accounts"][0]["os_user"] = person.name
         stack.enter_context(running(bridge))
         for address in (ALICE, BOB):
@@ -88,7 +88,8 @@ def test_a_login_that_cannot_be_looked_up_for_want_of_a_descriptor_may_come_agai
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_whose_program_was_known_as_it_came_is_no_question_without_descriptors(pair: Bridge, protocol: str) -> None:
-    """From the first login that hung on it the bridge knows whose each one is: they get the answers of any day."""
+    """After the first login that depended on the caller, the bridge knows the owner of each new connection. These get
+    the usual answers."""
     password = pair.password(ALICE)
     with ExitStack() as stack:
         colleague = stack.enter_context(os_user(f"mb-known-{os.getpid()}"))
@@ -103,8 +104,8 @@ def test_whose_program_was_known_as_it_came_is_no_question_without_descriptors(p
 
 
 def answers_without_descriptors(bridge: Bridge, dialogues: list[Dialogue], password: str) -> list[str]:
-    """To Alice's right password, to a wrong one, and to her password with a name that means nobody; over again for more
-    than three dialogues. The bridge gets no descriptor meanwhile."""
+    """The answers to Alice's right password, to a wrong one, and to her password with an unknown name; repeated if
+    there are more than three dialogues. The bridge gets no descriptor meanwhile."""
     names = [(ALICE, password), (ALICE, "CANARY-wrong"), ("nobody@example.com", password)]
     said = []
     with out_of_descriptors(bridge.pid):
@@ -115,7 +116,7 @@ def answers_without_descriptors(bridge: Bridge, dialogues: list[Dialogue], passw
 
 
 def connected(bridge: Bridge, protocol: str, user: OsUser | None = None) -> Dialogue:
-    """As whoever runs the tests, or as that user."""
+    """Connect as this user; None is the user who runs the tests."""
     return Dialogue(connection_of(user, port(bridge, protocol)), protocol)
 
 

@@ -218,7 +218,7 @@ async def test_a_call_that_does_not_come_back_is_given_up_and_told_of_in_any_lan
 
 
 class _Short(Limits):
-    call = 60.0  # the thread ends by itself, or who waits for it fails the test
+    call = 60.0  # long enough for the thread to end by itself first
 
 
 SHORT = _Short(connect=30, read=30, overall=0.5, answer=0.5)

@@ -1,4 +1,4 @@
-"""The loggers of the libraries stay quiet."""
+"""The debug messages of the libraries never reach the log."""
 
 import logging
 

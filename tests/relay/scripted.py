@@ -92,7 +92,7 @@ class Heard:
     lines: list[bytes] = field(default_factory=list)
     """The lines that the script expected, without CRLF."""
     rest: bytes = b""
-    """What came after the script's last step, or while it held."""
+    """What the script left unread, and what came after its last step."""
     tls_version: str | None = None
     resumed: bool = False
     """True if the peer resumed a TLS session."""

@@ -127,7 +127,7 @@ async def _is_taken_after(problem: OSError, monkeypatch: pytest.MonkeyPatch) -> 
         assert troubles.empty()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio drops his socket on Windows
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio leaves it open on Windows
 async def test_one_who_has_left_before_being_taken_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with a client that really leaves; Windows and Wine each report this in their own way."""
     monkeypatch.setattr(accepting, "PAUSE_SECONDS", 3600)

@@ -27,7 +27,7 @@ def test_a_full_cap_refuses_and_a_freed_place_is_good_again() -> None:
 
 
 def test_who_gives_one_place_back_still_has_the_others() -> None:
-    """A user without places left is forgotten, since there may be any number of other machines."""
+    """A caller that has given all its places back is forgotten, since there may be any number of other machines."""
     cap = ConnectionCap(most=20, share=3)
     with ExitStack() as stack:
         for _ in range(3):

@@ -80,7 +80,7 @@ class Device:
     user_code: str
     scope: str
     address: str = ""
-    """Who has approved; empty while nobody has."""
+    """The person who has approved; empty until somebody has."""
     is_denied: bool = False
     expires_at: float = 0.0
     interval: float = 0.0

@@ -35,7 +35,7 @@ ITEM: Final = "org.kde.StatusNotifierItem"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 DEBIAN_PYTHON: Final = Path("/usr/lib/python3/dist-packages")
 SECONDS: Final = 45.0
-"""For a program to start, or to show something; it takes one or two, but a loaded machine runs many tests at once."""
+"""Limit for a program to start or show something; one or two would do, but a loaded machine runs many tests at once."""
 QUIET_SECONDS: Final = 0.3
 """If no program sends anything for so long, the menu has settled."""
 

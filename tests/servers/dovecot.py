@@ -249,7 +249,7 @@ def _start(directory: Path, run: Path, certificate: Path, key: Path, introspecti
 
 @functools.cache
 def version() -> tuple[int, ...]:
-    """Such as (2, 3, 19): Debian 12 has 2.3, Debian 13 has 2.4."""
+    """The version, such as (2, 3, 19). Debian 12 has 2.3, Debian 13 has 2.4."""
     command = [str(program("dovecot") or "dovecot"), "--version"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return tuple(map(int, re.findall(r"\d+", said.split()[0])))

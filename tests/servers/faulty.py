@@ -24,7 +24,7 @@ PIECE: Final = 64 * 1024
 
 
 class Kind(Enum):
-    """What happens."""
+    """The kind of fault."""
 
     STALL = "stall"
     """Nothing passes any more, and both sides stay connected: a black hole."""

@@ -1,7 +1,7 @@
 // node's oidc-provider (certified by the OpenID Foundation), as strict as it comes; see openid_provider.py.
 //
-// People sign in as whoever they say, without a password. Beside it, without TLS and for the tests alone: what a mail
-// server asks (RFC 7662 without its authentication), and what a test changes and counts.
+// People sign in as anybody they name, with any password. A second port, without TLS and only for the tests, answers
+// mail servers (RFC 7662, without authentication) and lets a test change settings and read counts.
 
 import { readFileSync } from 'node:fs';
 import { createServer as plain } from 'node:http';
@@ -10,9 +10,9 @@ import { createServer as secure } from 'node:https';
 const settings = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 const { Provider } = await import(settings.module);
 
-const grants = [];  // of each answer that held tokens: its grant_type
-const refresh = new Map();  // of each refresh token that can be used: its jti and its grant
-let life;  // seconds that an access token is said to live, where it is not as long as it does
+const grants = [];  // the grant_type of each answer with tokens
+const refresh = new Map();  // for each valid refresh token: its jti and its grant
+let life;  // seconds for `expires_in` if it should differ from an access token's real lifetime
 
 const provider = new Provider(settings.issuer, {
   clients: settings.clients,
@@ -21,7 +21,7 @@ const provider = new Provider(settings.issuer, {
   features: { revocation: { enabled: true }, devInteractions: { enabled: true } },
   cookies: { keys: ['tests'] },
   rotateRefreshToken: true,
-  // The claims of `email` in the id_token, too; OpenID Connect Core 5.4 has them at the userinfo endpoint alone.
+  // If false, the claims of `email` are in the id_token too; OpenID Connect Core 5.4 has them only at userinfo.
   conformIdTokenClaims: !settings.tells_email,
   async findAccount(_, id) {
     return { accountId: id, async claims() { return { sub: id, email: id, email_verified: true }; } };

@@ -51,7 +51,7 @@ def private(path: Path, content: bytes) -> Path:
 
 
 def free_descriptor() -> int:
-    """The lowest; it goes up with each file that is left open, and down when a thread of before closes one."""
+    """The lowest free descriptor: higher with each open file, lower when a thread of an earlier test closes one."""
     handle = os.open(os.devnull, os.O_RDONLY)
     os.close(handle)
     return handle

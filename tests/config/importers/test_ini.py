@@ -1,4 +1,4 @@
-"""What is wrong with a file is said with its line, and never with its text."""
+"""An error in a file is reported with its line number, and never with the line's text, which may hold a secret."""
 
 from __future__ import annotations
 

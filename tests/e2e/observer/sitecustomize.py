@@ -1,7 +1,7 @@
-"""Looks into a running bridge, from outside the product: Python imports this first if its directory is on the path.
+"""Looks into a running bridge from outside the product: Python imports this at its start if it is on the path.
 
 A thread answers on a Unix socket: which tasks the event loop has, how many objects of our own classes there are, how
-many blocks of memory Python's objects take, and how much the C library has given to larger ones and to libraries.
+many blocks of memory Python's objects take, and how much the C library has given to larger objects and to libraries.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from collections import Counter
 from types import FrameType
 
 DIRECTORY = os.environ.get("PYTHON_MAIL_BRIDGE_OBSERVER", "")
-"""Each process has its socket here, by its number. The name begins like those that a worker inherits."""
+"""Each process has its socket here, named by its process id. The variable's name begins like those that a worker
+inherits."""
 MODULES = ("bridge.relay.", "aiosmtpd.", "ssl")
 TRIES, COPY_SECONDS = 3, 5.0
-"""For a copy of the process to look; it takes milliseconds."""
+"""Time for the forked copy to look; usually it takes milliseconds."""
 
 
 def _look(loop: asyncio.AbstractEventLoop) -> bytes:
-    """In the loop's own thread, of a copy of the process."""
-    gc.unfreeze()  # what the program has put out of the collector's sight is not in get_objects()
+    """The figures; runs in the loop's own thread, in a forked copy of the process."""
+    gc.unfreeze()  # get_objects() does not list the objects that the program has frozen
     gc.collect()
-    blocks, heap = sys.getallocatedblocks(), _heap()  # before there is more, of the look's own
+    blocks, heap = sys.getallocatedblocks(), _heap()  # first, because the look itself takes memory
     tasks = Counter(getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(loop))
     objects = Counter(
         str(kind.__qualname__) for kind in map(type, gc.get_objects()) if str(kind.__module__).startswith(MODULES)
@@ -41,11 +42,11 @@ def _look(loop: asyncio.AbstractEventLoop) -> bytes:
 
 
 def _heap() -> int:
-    """Octets that malloc() has given out; those in objects of up to 512 are Python's own affair, and no part of it. 0
-    where the C library does not tell; glibc does since 2.33."""
-    from ctypes import CDLL, Structure, c_size_t  # late: no process that is looked at has more modules for that
+    """Octets that malloc() has given out; objects of up to 512 octets are not included, because Python allocates those
+    itself. 0 if the C library does not tell; glibc does since 2.33."""
+    from ctypes import CDLL, Structure, c_size_t  # late, so that the observed process does not load more modules
 
-    class Mallinfo(Structure):  # mallinfo(3): ten numbers, of all arenas together
+    class Mallinfo(Structure):  # mallinfo(3): ten numbers for all arenas together
         _fields_ = [("told", c_size_t * 10)]
 
     tell = getattr(CDLL(None), "mallinfo2", None)
@@ -57,23 +58,23 @@ def _heap() -> int:
 
 
 def _copy(loop: asyncio.AbstractEventLoop, pipe: int) -> int:
-    """Who looks leaves nothing behind, and changes nothing: a list of all objects is a megabyte, and what was garbage
-    would be collected sooner than the program does. So a copy of the process looks, and ends. Returns: its number."""
+    """Fork a copy of the process, which looks and ends, so that the look itself changes nothing: a list of all objects
+    is a megabyte, and garbage would be collected sooner than the program does. Returns: the copy's process id."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python 3.12 warns of threads: see _told_by_a_copy()
+        warnings.simplefilter("ignore")  # Python 3.12 warns about a fork with threads: see _told_by_a_copy()
         pid = os.fork()
     if pid:
         return pid
     try:
         os.write(pipe, _look(loop))
-    except BaseException:  # noqa: BLE001 - told in the log of the bridge, where no traceback may be
+    except BaseException:  # noqa: BLE001 - printed into the bridge's log, where tests allow no traceback
         traceback.print_exc()
     finally:
         os._exit(0)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """By the stacks of all threads."""
+    """The event loop, found in the stacks of all threads."""
     for frame in sys._current_frames().values():
         outer: FrameType | None = frame
         while outer is not None:
@@ -97,7 +98,8 @@ def _answer(connection: socket.socket) -> None:
 
 
 def _told_by_a_copy(loop: asyncio.AbstractEventLoop) -> bytes:
-    """Empty if it hangs: of the other threads it has the locks alone, such as libfaketime's."""
+    """The copy's figures; empty if it hangs, since it inherits the locks of the other threads, such as libfaketime's,
+    but not the threads that would release them."""
     reads, writes = os.pipe()
     copies: list[int] = []
 
@@ -116,7 +118,7 @@ def _told_by_a_copy(loop: asyncio.AbstractEventLoop) -> bytes:
 
 def _serve() -> None:
     place = os.path.join(DIRECTORY, str(os.getpid()))
-    with contextlib.suppress(FileNotFoundError):  # of one that had our number before, and was killed
+    with contextlib.suppress(FileNotFoundError):  # left by a killed process that had the same id
         os.unlink(place)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(place)
@@ -127,5 +129,5 @@ def _serve() -> None:
                 _answer(connection)
 
 
-if DIRECTORY and {"run", "worker"} & set(sys.orig_argv):  # not the commands that ask the one that runs
+if DIRECTORY and {"run", "worker"} & set(sys.orig_argv):  # not in commands that ask a running bridge
     threading.Thread(target=_serve, daemon=True, name="observer").start()

@@ -229,7 +229,7 @@ async def test_an_order_is_not_kept_waiting_by_a_file_that_does_not_come_to_rest
     bridge = Bridge()
     async with followed(file, bridge) as order:
         file.write_text(TEXT + "# half of what is to come\n")
-        await until(lambda: looks.count >= 2)  # one at the beginning, and the one that finds the file changed
+        await until(lambda: looks.count >= 2)  # one before it is loaded, and the one that finds it changed
         await asyncio.sleep(20 * LOOK_SECONDS)
         assert bridge.told == []
         order.set()

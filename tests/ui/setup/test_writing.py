@@ -1,4 +1,4 @@
-"""A configuration and its secrets: all of them or none."""
+"""A configuration and its secrets: either all files are written, or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every sentence goes through the translation, as a whole."""
+"""Every sentence is translated as a whole, not in pieces."""
 
 from __future__ import annotations
 

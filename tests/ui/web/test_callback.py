@@ -295,7 +295,7 @@ async def test_trap_24_peer_05_a_thousand_stray_requests_do_not_disturb_a_sign_i
 async def test_peer_06_each_failure_has_a_page_that_names_the_account_and_what_to_do(
     browser: Browser, control: FakeControl, problem: BridgeError, words: list[str]
 ) -> None:
-    await browser.press(f"/sign-in/{ALICE}")  # so that the console knows whose state it is
+    await browser.press(f"/sign-in/{ALICE}")  # so that the console knows whose sign-in it is
     state = await begun(control)
     control.problem = problem
     async with browser.get(f"/?code=CANARY-c&state={state}") as response:

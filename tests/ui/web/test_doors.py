@@ -32,7 +32,7 @@ Site = AbstractAsyncContextManager[None]
 
 
 class Porch:
-    """A port of this machine, and a console behind it that is loaded as slowly as a test wants."""
+    """A port of this machine, and a console for it that loads as slowly as a test wants."""
 
     def __init__(self, control: FakeControl) -> None:
         (sock,) = bind("127.0.0.1", 0, what="console")

@@ -182,7 +182,7 @@ async def begin_elsewhere(browser: Browser) -> tuple[str, str]:
     form = {"form": await form_field(browser), "elsewhere": "1"}
     async with browser.post(f"/sign-in/{ALICE}", data=form, headers=OWN) as response:
         text = await response.text()
-    assert "http-equiv" not in text  # this browser stays here
+    assert "http-equiv" not in text  # this browser is not redirected to the provider
     link = re.search(r'<code class="copy">([^<]+)</code>', text)  # not an <input>: w3m shows only 20 letters
     field = re.search(r'name="form" value="([0-9a-f]+)"', text)
     assert link is not None

@@ -205,7 +205,7 @@ async def test_each_page_is_small_also_with_many_accounts(browser: Browser, cont
         control.details[f"person.{number:04}@a-rather-long-name.example.com"] = "'<" * 1000
     await browser.as_administrator()
     async with browser.get("/") as response:
-        assert len(await response.read()) < 100_000  # although half of each text must be escaped
+        assert len(await response.read()) < 100_000  # although every character of the texts is escaped
     control.details = dict.fromkeys(control.details, "The sign-in service cannot be reached just now. " * 20)
     account = "/accounts/person.0001@a-rather-long-name.example.com"
     for path in (

@@ -462,7 +462,7 @@ async def test_who_sends_header_after_header_is_sent_away(
 async def test_nothing_that_was_refused_waits_for_the_garbage_collector(
     browser: Browser, monkeypatch: pytest.MonkeyPatch, said: bytes, is_kept: bool
 ) -> None:
-    """Thousands of connections would wait there, each with all that it has sent. `is_kept`: as on Windows, where a
+    """Thousands of connections would wait for it, each with all that it has sent. `is_kept`: as on Windows, where a
     transport keeps its reference to the connection after the end."""
     if is_kept:
         lost = SELECTOR_TRANSPORT._call_connection_lost
