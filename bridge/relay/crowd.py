@@ -17,6 +17,10 @@ FEW = 8
 """So many may wait before anybody is asked about: the question costs a fiftieth of a login, and that many wait whenever
 an office's mail programs are busy."""
 
+LOOKS = 8
+"""To make room, all who wait are looked at, but no more of them than this for each who has come: a login costs what
+some fifty looks do."""
+
 
 def nobody_knows(client: socket.socket) -> str:
     """Where the system cannot be asked: all are one, and come in their turn."""
@@ -36,6 +40,8 @@ class Crowd:
         self._whose = whose
         self._lines: OrderedDict[str, deque[tuple[socket.socket, Any]]] = OrderedDict()
         self._count = 0
+        self._looks = 0
+        """How many may be looked at for those who have come."""
         self._is_alone = True
         """The last who came found nobody waiting."""
 
@@ -48,6 +54,7 @@ class Crowd:
         self._is_alone = not self._count
         self._lines.setdefault(caller, deque()).append((client, address))
         self._count += 1
+        self._looks += LOOKS
 
     def let_in(self, most_gone: int) -> None:
         """Whose turn it is, and is still there; of those who have hung up meanwhile at most so many are dropped."""
@@ -61,7 +68,11 @@ class Crowd:
             client.close()
 
     def drop_gone(self) -> None:
-        """Of all lines those who have hung up: room for others, where there is none left."""
+        """Of all lines those who have hung up: room for others, where there is none left. Nobody, if that has been done
+        just now: where all who wait are there, it costs much for each who is let in."""
+        if self._looks < self._count:
+            return
+        self._looks = 0
         for caller, line in list(self._lines.items()):
             for _ in range(len(line)):
                 one = line.popleft()

@@ -179,6 +179,34 @@ async def test_those_whom_nobody_has_begun_are_left_to_the_kernel(monkeypatch: p
         assert most == 3
 
 
+async def test_a_crowd_of_which_nobody_leaves_is_not_looked_through_for_each_who_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Behind 256 who wait, the looks cost several times what a login does."""
+    monkeypatch.setattr(accepting, "WAITING", 16)
+    begun = asyncio.Queue[socket.socket]()
+    has_gone, looked = crowd_module._has_gone, 0
+
+    def counted(client: socket.socket) -> bool:
+        nonlocal looked
+        looked += 1
+        return has_gone(client)
+
+    monkeypatch.setattr(crowd_module, "_has_gone", counted)
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as sock, ExitStack() as stack:
+        sock.setblocking(False)
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(sock.getsockname()))
+
+        def take(client: socket.socket, address: Any) -> None:
+            begun.put_nowait(stack.enter_context(client))
+
+        async with clients_of(sock, take, lambda _: None), asyncio.timeout(10):
+            for _ in range(60):
+                await begun.get()
+    assert looked <= 60 * 9
+
+
 async def test_behind_each_eighth_client_that_comes_alone_we_look_who_else_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
