@@ -153,6 +153,8 @@ class _InTurns(_Watch):
         count = 0
         while count < AT_ONCE and len(self._crowd) < WAITING and self._accept():
             count += 1
+        if count > 1:  # even if all of them have hung up, and none is left: there may be more of the kind
+            self._unseen = LOOK_EVERY - 1
         self._go_on()
 
     def _go_on(self) -> None:

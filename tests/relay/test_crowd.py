@@ -240,3 +240,20 @@ async def test_behind_each_eighth_client_that_comes_alone_we_look_who_else_waits
             for _ in range(20):
                 await begun.get()
             assert looked == 3 + 13
+
+
+async def test_a_flood_of_those_who_have_gone_is_a_crowd_even_if_nobody_of_it_is_left() -> None:
+    """As many as one look takes: all of them are dropped, and behind them come more of the kind."""
+    begun = asyncio.Queue[Any]()
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as sock, ExitStack() as stack:
+        sock.setblocking(False)
+        for _ in range(200):
+            socket.create_connection(sock.getsockname()).close()
+        mine = stack.enter_context(socket.create_connection(sock.getsockname()))
+
+        def take(client: socket.socket, address: Any) -> None:
+            stack.enter_context(client)
+            begun.put_nowait(address)
+
+        async with clients_of(sock, take, lambda _: None), asyncio.timeout(10):
+            assert await begun.get() == mine.getsockname()
