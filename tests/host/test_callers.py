@@ -25,6 +25,7 @@ from bridge.model import Caller, Ends
 from bridge.relay.channel import ends_of
 from bridge.threads import NotDone
 from tests.host.limits import out_of_descriptors
+from tests.servers.needed import absent
 from tests.servers.os_user import OsUser, network_address, os_user
 
 PERSON = OsUser("", 2_000_100_000, 2_000_100_000)
@@ -485,7 +486,7 @@ def test_in_a_user_namespace_all_others_are_not_one_user(colleague: OsUser) -> N
     (user_namespaces(7)). That number has no name, and the colleague and the person have the same one."""
     inside = ["unshare", "--user", "--map-current-user"]
     if shutil.which("unshare") is None or subprocess.run([*inside, "true"], check=False).returncode != 0:
-        pytest.skip("needs user namespaces")
+        absent("the right to a user namespace")
     with ExitStack() as stack:
         loopback = Loopback(stack, socket.AF_INET, "127.0.0.1")
         clients = (
