@@ -130,8 +130,7 @@ def state_word(state: AccountState) -> str:
 @click.option("--at-once", is_flag=True, help="With either: the old one stops now, since somebody else knows it.")
 @with_settings
 @as_service
-@async_command
-async def password(settings: Settings, address: str, rotate: bool, set_from_stdin: bool, at_once: bool) -> int:
+def password(settings: Settings, address: str, rotate: bool, set_from_stdin: bool, at_once: bool) -> int:
     """Print the local password of ADDRESS: what the mail program logs in to the bridge with."""
     if rotate and set_from_stdin:
         raise click.UsageError(say("--rotate and --set-from-stdin do not go together"))
@@ -142,6 +141,12 @@ async def password(settings: Settings, address: str, rotate: bool, set_from_stdi
         if set_from_stdin
         else None
     )
+    return in_loop(_password(settings, address, chosen, rotate=rotate, at_once=at_once))
+
+
+async def _password(
+    settings: Settings, address: str, chosen: Secret[str] | None, *, rotate: bool, at_once: bool
+) -> int:
     async with reach(settings) as control:
         if chosen is not None:
             try:
@@ -204,14 +209,17 @@ async def _question(settings: Settings, address: str) -> str:
 @click.argument("address")
 @with_settings
 @as_service
-@async_command
-async def adopt(settings: Settings, address: str) -> int:
+def adopt(settings: Settings, address: str) -> int:
     """Take over a refresh token from standard input: try it, check whose it is, store it.
 
     For a move from another program with the same client id. The token is read from standard input, never from the
     command line, which other users of this machine can see.
     """
     token = _token(_line(say("A refresh token"), say("standard input must give a refresh token")))
+    return in_loop(_adopt(settings, address, token))
+
+
+async def _adopt(settings: Settings, address: str, token: Secret[str]) -> int:
     async with reach_to_sign_in(settings) as reached:
         try:
             account = await reached.control.adopt(address, token)
@@ -297,7 +305,7 @@ def _show(password: Secret[str], address: str, program: str, *, is_new: bool) ->
 
 def _line(what: str, missing: str) -> str:
     """One line without its end, and without a mark that an editor or PowerShell puts before it; not echoed on a
-    terminal.
+    terminal. Called outside in_loop(): inside, the first Ctrl-C would only ask the loop to stop, which waits for this.
 
     Args: what, to ask for; missing, said if there is no line.
     """

@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -465,6 +465,37 @@ def test_forget_asks_on_a_terminal(
     assert done.returncode == code
     assert f"{ALICE} {question}" in done.stdout
     assert (outcome in done.stdout) is (code == 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells that a program waits for its input")
+@pytest.mark.parametrize("arguments", [("adopt", ALICE), ("password", ALICE, "--set-from-stdin")])
+def test_one_ctrl_c_ends_a_command_that_waits_for_a_secret(admin: Bridge, arguments: Sequence[str]) -> None:
+    import pty
+
+    admin.write_config()
+    keyboard, terminal = pty.openpty()
+    process = subprocess.Popen(
+        admin.command("accounts", *arguments),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=admin.environ,
+        start_new_session=True,  # otherwise getpass asks at the terminal of whoever runs the tests
+    )
+    os.close(terminal)
+    said, state = "", Path(f"/proc/{process.pid}/stat")
+    try:
+        while not said.endswith(": "):
+            said += os.read(keyboard, 4096).decode()
+        while ") S " not in state.read_text():  # a signal that comes just before the read would not wake it
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 1
+    finally:
+        process.kill()
+        process.wait()
+        os.close(keyboard)
+    assert "Traceback" not in said
 
 
 # --- the store ----------------------------------------------------------------------------------------------------
