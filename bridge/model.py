@@ -214,5 +214,5 @@ class TokenSet:
     subject: Subject | None = None
     """Who signed in; None only if the provider gives no evidence (no id_token)."""
     ends_at: float | None = None
-    """Seconds since the epoch at which the grant ends whatever is done, as the provider said when somebody signed in;
-    None where it does not say."""
+    """Seconds since the epoch at which the grant ends, whether it is used or not, as the provider said at the sign-in;
+    None if it did not say."""

@@ -12,9 +12,9 @@ from bridge.config.schema import Config
 from bridge.model import Protocol
 
 AT_ONCE = ("notify", "local_password", "log", "language")
-"""Keys of the file, besides those that a Plan has more to say of, whose changes take effect with a reload."""
+"""Keys of the file whose changes take effect with a reload, and of which a Plan says only that they have changed."""
 AFTER_RESTART = ("console", "store", "workers")
-"""Those that wait for a restart: refreshes under way belong to the old store, and sessions to their workers."""
+"""Keys whose changes wait for a restart: refreshes under way belong to the old store, and sessions to their workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Plan:
     grants_invalidated: tuple[str, ...] = ()
     """Providers whose stored sign-ins are no longer usable: each of their people is asked to sign in again."""
     changed: tuple[str, ...] = ()
-    """Of AT_ONCE."""
+    """The changed keys among AT_ONCE."""
     waiting: tuple[str, ...] = ()
-    """Of AFTER_RESTART."""
+    """The changed keys among AFTER_RESTART."""
 
 
 def plan(old: Config, new: Config) -> Plan:

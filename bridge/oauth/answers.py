@@ -23,7 +23,7 @@ only recommends the field)."""
 
 
 LONGEST_GRANT = 10 * 366 * 86400
-"""Seconds, beyond which an end is none that somebody meets."""
+"""Seconds. A longer life is ignored: nobody would ever see such a grant end."""
 
 
 def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
@@ -45,14 +45,14 @@ def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
 
 
 def _is_vschar(token: str) -> bool:
-    """True for printable ASCII (RFC 6749 appendix A.12): mail servers get it between octets 0x01, and in UTF-8, which
-    not all has that JSON can hold."""
+    """True for printable ASCII (RFC 6749 appendix A.12). Mail servers get the token between octets 0x01, and in UTF-8,
+    which cannot encode everything that JSON can hold (a lone surrogate)."""
     return token != "" and token.isascii() and token.isprintable()
 
 
 def grant_end(answer: Mapping[str, Any], *, asked_at: float) -> float | None:
-    """When the refresh token ends whatever is done, in seconds since the epoch; None where the answer does not say. No
-    RFC's, but Google's while an app's status is Testing."""
+    """When the refresh token ends, whether it is used or not, in seconds since the epoch; None if the answer does not
+    say. The field is in no RFC; Google sends it while an app's status is Testing."""
     life = answer.get("refresh_token_expires_in")
     if isinstance(life, bool) or not isinstance(life, (int, float)) or not 0 < life < LONGEST_GRANT:
         return None

@@ -24,7 +24,7 @@ LONGEST_KEY_FILE = 1024
 """Bytes read of a key file; 45 are enough, but the path may name any file."""
 
 OTHERS = 0o077
-"""In a mode: what all but the owner may do."""
+"""The bits of a mode that let anybody but the owner do something."""
 
 _MOVING_SECONDS = (0.02, 0.1, 0.4) if os.name == "nt" else ()
 """Pauses between attempts. While another process renames a file, Windows refuses to open it with "permission
@@ -131,7 +131,8 @@ def _read(file: Path) -> Secret[bytes]:
 
 
 def _check_disk(file: Path) -> None:
-    """That a file beside it can be for its owner alone. Raises: KeyFileUnusable; nothing where none can be made."""
+    """Check, by making a file beside it, that this disk keeps permissions. Raises: KeyFileUnusable; nothing if no file
+    can be made there."""
     with suppress(OSError):
         handle, draft = draft_of(file)
         try:
@@ -142,7 +143,8 @@ def _check_disk(file: Path) -> None:
 
 
 def _check_kept(handle: int, file: Path) -> None:
-    """That a new file, beside this one or to become it, is its owner's alone, as asked for. Raises: KeyFileUnusable."""
+    """Check that a new file, beside this one or to become it, got the private mode that we asked for. Raises:
+    KeyFileUnusable."""
     if os.name == "posix" and os.fstat(handle).st_mode & OTHERS:
         raise KeyFileUnusable(
             said(

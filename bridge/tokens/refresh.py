@@ -347,8 +347,8 @@ def _renewed(account: Account, provider: Provider, before: Entry | None, tokens:
 
 
 def _ended(entry: Entry, problem: GrantRevoked, now: float) -> Entry:
-    """The record with why it ended: by the day that the provider had named at the sign-in, if that has come, since of
-    the reasons that its own words leave open it is the one."""
+    """The record, with the reason why the grant has ended. The provider's own words leave several open; if the day has
+    come that it named at the sign-in, that is the reason."""
     if entry.tokens.ends_at is None or now < entry.tokens.ends_at - CLOCK_TOLERANCE:
         return replace(entry, ended=str(problem), diagnosis=problem.diagnosis)
     found = Diagnosis.of("sign_in.ran_out", problem.diagnosis.words if problem.diagnosis is not None else "")

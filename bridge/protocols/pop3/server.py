@@ -94,7 +94,7 @@ class Pop3Server:
         return self._hang_up("-ERR [SYS/TEMP] No login in time")
 
     def send_away(self, problem: LimitReached) -> list[Event]:
-        """-ERR, which the client takes for the answer to its next command, and may."""
+        """-ERR, unasked. The client takes it for the answer to its next command, which does no harm."""
         return self._hang_up(f"-ERR [SYS/TEMP] {public_line(problem)}")
 
     # --- reading ------------------------------------------------------------------------------------------------
