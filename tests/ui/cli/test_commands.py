@@ -487,8 +487,8 @@ def test_one_ctrl_c_ends_a_command_that_waits_for_a_secret(admin: Bridge, argume
     try:
         while not said.endswith(": "):
             said += os.read(keyboard, 4096).decode()
-        while ") S " not in state.read_text():  # a signal that comes just before the read would not wake it
-            pass
+        while ") S " not in (seen := state.read_text()):  # a signal that comes just before the read would not wake it
+            assert ") Z " not in seen, said
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 1
     finally:
