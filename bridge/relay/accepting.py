@@ -22,11 +22,12 @@ PAUSE_SECONDS = 0.5
 """After a failed accept: the process has no file descriptor left until some session ends."""
 
 AT_ONCE = 32
-"""Clients that are taken in one turn of the loop."""
+"""How many clients are accepted in one turn of the loop."""
 LOOK_EVERY = 8
-"""Clients behind which we look how many others wait, where nobody did."""
-WAITING = 256
-"""Clients of one socket that may wait for their turn, each with a descriptor; more are left to the kernel's queue."""
+"""After this many clients without a crowd we look whether others wait."""
+WAITING = 64
+"""How many clients of one listening socket may wait for their turn; more stay in the kernel's queue. Each holds a
+descriptor: with 256 at each of six sockets, a process with 1,024 had none left to connect to a mail server."""
 
 _LEFT = {errno.ECONNABORTED, errno.ECONNRESET, errno.ENOTCONN}
 _LEFT_WINDOWS = {59, 64, 1236}
@@ -119,9 +120,11 @@ class _Watch(ABC):
 
 
 class _InTurns(_Watch):
-    """One client goes in for each turn of the loop, so that the sessions under way have their turns in between. Those
-    who wait are taken out of the kernel's queue only now and then, unless that has shown that there is a crowd: to find
-    nobody else there costs a twentieth of a login."""
+    """Begins one session for each turn of the loop, so that the sessions under way have their turns in between.
+
+    Normally one client is accepted at a time. Only after every LOOK_EVERY clients, because finding nobody else costs a
+    twentieth of a login, the kernel's queue is emptied into the crowd; as long as there is a crowd, this goes on.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell, whose: Whose
@@ -130,11 +133,11 @@ class _InTurns(_Watch):
         self._crowd = Crowd(take, whose)
         self._is_moving = False
         self._unseen = LOOK_EVERY - 1
-        """Clients that have gone in since we last looked who else waits."""
+        """Sessions begun since we last looked who else waits; 0 during such a look."""
         super().__init__(loop, sock, self._add, tell)
 
     def end(self) -> None:
-        """Who was taken goes in: the port may go on in other hands, and the kernel knows nothing of them any more."""
+        """Begin the sessions of all who still wait: they are accepted, so no other listener of this port gets them."""
         super().end()
         while len(self._crowd):
             self._crowd.let_in(WAITING)
@@ -158,7 +161,7 @@ class _InTurns(_Watch):
         self._go_on()
 
     def _go_on(self) -> None:
-        """In the same turn of the loop, but behind its watching: some are closed (see Take)."""
+        """Call _move() soon, outside of the selector's callback, which must not close descriptors (see Take)."""
         if len(self._crowd) and not self._is_moving:
             self._is_moving = True
             self._loop.call_soon(self._move)

@@ -1,4 +1,4 @@
-"""Mail clients that have connected and wait for their turn: whoever connects without end keeps nobody else waiting."""
+"""Mail clients that wait for their session to begin: callers take turns, so that a flood delays nobody else."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 Take = Callable[[socket.socket, Any], None]
 """A client and its address; must not raise, nor close a descriptor (bridge.host.loop)."""
 Whose = Callable[[socket.socket], str]
-"""What tells callers apart for a moment, in microseconds; raises nothing. One text for all that nobody knows."""
+"""A text that tells callers apart; found in microseconds, never raises. All unknown callers have the same text."""
 
 
 FEW = 8
-"""So many may wait before anybody is asked about: the question costs a fiftieth of a login, and that many wait whenever
-an office's mail programs are busy."""
+"""Up to this many may wait before we ask whose a client is: the question costs a fiftieth of a login, and so many wait
+whenever an office's mail programs are busy."""
 
 LOOKS = 8
-"""To make room, all who wait are looked at, but no more of them than this for each who has come: a login costs what
-some fifty looks do."""
+"""To make room, all who wait are checked for having hung up, but at most so many checks are made for each client that
+has come: a login costs as much as some fifty of them."""
 
 
 def nobody_knows(client: socket.socket) -> str:
-    """Where the system cannot be asked: all are one, and come in their turn."""
+    """For a system that cannot be asked: all callers count as one, first come, first served."""
     return ""
 
 
 class Crowd:
-    """Callers take turns, each with the one of theirs that came first.
+    """Accepted clients, in one line for each caller. The callers take turns, each with its oldest client.
 
-    The kernel has one queue for all who come by a port. To begin a session takes half a millisecond, to connect and to
-    hang up a tenth: one program that does nothing else would fill that queue for good, and whom it has no room for
-    tries again after one second, after three, after seven.
+    The kernel has one queue for all clients of a port. To begin a session takes half a millisecond; to connect and hang
+    up takes a tenth of that. So one program that does nothing else would keep that queue full, and a client that finds
+    no room in it tries again only after one second, then three, then seven.
     """
 
     def __init__(self, take: Take, whose: Whose) -> None:
@@ -41,15 +41,15 @@ class Crowd:
         self._lines: OrderedDict[str, deque[tuple[socket.socket, Any]]] = OrderedDict()
         self._count = 0
         self._looks = 0
-        """How many may be looked at for those who have come."""
+        """How many checks are paid for by clients that have come."""
         self._is_alone = True
-        """The last who came found nobody waiting."""
+        """True if the latest client found nobody waiting."""
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, client: socket.socket, address: Any) -> None:
-        """Put it behind its caller's others. While few wait, all of them are one line."""
+        """Put the client at the end of its caller's line. While few wait, all share one line."""
         caller = self._whose(client) if self._count >= FEW else ""
         self._is_alone = not self._count
         self._lines.setdefault(caller, deque()).append((client, address))
@@ -57,7 +57,7 @@ class Crowd:
         self._looks += LOOKS
 
     def let_in(self, most_gone: int) -> None:
-        """Whose turn it is, and is still there; of those who have hung up meanwhile at most so many are dropped."""
+        """Begin the session of the next client that is still there, and drop at most `most_gone` that have hung up."""
         for _ in range(most_gone):
             if not self._count:
                 return
@@ -68,8 +68,8 @@ class Crowd:
             client.close()
 
     def drop_gone(self) -> None:
-        """Of all lines those who have hung up: room for others, where there is none left. Nobody, if that has been done
-        just now: where all who wait are there, it costs much for each who is let in."""
+        """Drop all clients that have hung up, to make room for others. Does nothing shortly after the last time: while
+        nobody hangs up, checking all of them for each that is let in would cost several times a login."""
         if self._looks < self._count:
             return
         self._looks = 0
@@ -94,7 +94,7 @@ class Crowd:
 
 
 def _has_gone(client: socket.socket) -> bool:
-    """True of who has hung up without a word, or with a reset, which leaves what came before it to be read."""
+    """True if the client has closed without sending anything, or has reset the connection, even if data came first."""
     try:
         client.getpeername()
         return not client.recv(1, socket.MSG_PEEK)
