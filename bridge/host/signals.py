@@ -41,7 +41,7 @@ def reload_on_signal(reload: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on the running loop for SIGTERM, Ctrl-C and (Windows) Ctrl-Break; a second one ends at once."""
+    """Call `stop` on the running loop each time that SIGTERM, Ctrl-C or (Windows) Ctrl-Break comes."""
     loop = asyncio.get_running_loop()
     numbers = [getattr(signal, name) for name in _stop_names()]
     if sys.platform == "win32":

@@ -125,8 +125,10 @@ async def _serve(settings: Settings, beside: Beside) -> int:
     async with opened(loaded) as app:
         await check_store(app, loaded)
         app.bind()
-        async with console(app, known_as=loaded.path) as served:
-            await _until_stopped(app, served, beside, followed)
+        # First the orders: whoever finds us, by `status` for one, may stop us at once.
+        with _heard(beside, followed) as orders:
+            async with console(app, known_as=loaded.path) as served:
+                await _until_stopped(app, served, beside, orders, followed)
     return DONE
 
 
@@ -145,21 +147,22 @@ async def check_store(app: App, loaded: LoadedConfig) -> None:
         logs.trouble("store.unavailable", reason=str(problem))
 
 
-async def _until_stopped(
-    app: App,
-    served: Served,
-    beside: Beside,
-    followed: Followed | None = None,
-    greet: Callable[[], None] = lambda: None,
-) -> None:
-    """Serve; follow changes of the configuration if there is a file. `greet` once orders are heard."""
+@contextlib.contextmanager
+def _heard(beside: Beside, followed: Followed | None = None) -> Iterator[Orders]:
+    """What the bridge is told from outside, from now on."""
     orders = Orders()
     with beside.orders(orders.stop.set, lambda: hang_up(orders, beside, followed)):
-        greet()
-        async with asyncio.TaskGroup() as group:
-            companion = group.create_task(run_beside(beside, lambda: served, orders.stop))
-            await serve_until(app, orders, followed)
-            companion.cancel()
+        yield orders
+
+
+async def _until_stopped(
+    app: App, served: Served, beside: Beside, orders: Orders, followed: Followed | None = None
+) -> None:
+    """Serve; follow changes of the configuration if there is a file."""
+    async with asyncio.TaskGroup() as group:
+        companion = group.create_task(run_beside(beside, lambda: served, orders.stop))
+        await serve_until(app, orders, followed)
+        companion.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +248,11 @@ async def _serve_demo(settings: Settings, beside: Beside) -> int:
             store = SealedStore(MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
             async with opened(loaded, store, is_demo=True, bind=taken.bind) as app:
                 app.bind()
-                async with console(app) as served:
-                    passwords = {address: await app.control.local_password(address) for address in world.addresses}
-                    guide = demo_guide(app, passwords, ports, served.admin_url)
-                    await _until_stopped(app, served, beside, greet=lambda: click.echo(guide))
+                with _heard(beside) as orders:
+                    async with console(app) as served:
+                        passwords = {address: await app.control.local_password(address) for address in world.addresses}
+                        click.echo(demo_guide(app, passwords, ports, served.admin_url))
+                        await _until_stopped(app, served, beside, orders)
     try:
         click.echo(say("The demo is over; nothing of it is left."))
     except OSError:  # its terminal may have gone

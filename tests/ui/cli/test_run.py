@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from bridge.config.load import LoadedConfig
+from bridge.control import rendezvous
 from bridge.control.remote import RemoteControl
 from bridge.demo.world import demo_world
 from bridge.errors import ConfigError
@@ -110,6 +111,38 @@ async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied_
     (applied,) = re.findall("configuration.applied.*", capsys.readouterr().err)
     assert f"account {CAROL} added" in applied
     assert "closed" not in applied
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the environment does not say where the store is")
+async def test_orders_are_heard_before_anybody_finds_the_bridge_and_until_nobody_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop right after `status` would otherwise kill the bridge, and its file would stay."""
+    happened: list[str] = []
+    publish, withdraw = rendezvous.publish, rendezvous.withdraw
+
+    def published(*arguments: Any) -> None:
+        happened.append("found")
+        publish(*arguments)
+
+    def withdrawn(*arguments: Any) -> None:
+        withdraw(*arguments)
+        happened.append("withdrawn")
+
+    class Listening(Editor):
+        @contextmanager
+        def orders(self, stop: Order, reload: Order) -> Iterator[None]:
+            happened.append("listens")
+            yield
+            happened.append("is deaf")
+
+        async def run(self, served: Callable[[], Served]) -> None:
+            """End at once, and the bridge with it."""
+
+    monkeypatch.setattr(rendezvous, "publish", published)
+    monkeypatch.setattr(rendezvous, "withdraw", withdrawn)
+    await serve_until_changed(tmp_path, monkeypatch, Listening)
+    assert list(dict.fromkeys(happened)) == ["listens", "found", "withdrawn", "is deaf"]
 
 
 class Binder(Editor):
