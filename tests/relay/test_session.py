@@ -516,30 +516,24 @@ CROWDED = {
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(BUSY, b"Try again later."), (CROWDED, b"The mailbox has too many connections just now. Try again later.")],
+    ids=["busy", "crowded"],
+)
 async def test_a_busy_upstream_is_said_to_be_temporary_and_costs_no_second_token(
-    trust: Trust, protocol: Protocol
+    trust: Trust, protocol: Protocol, words: dict[Protocol, bytes], told: bytes
 ) -> None:
-    script = refuses(protocol, IMPLICIT, trust.good, BUSY[protocol])
-    with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
-        async with bridge.serving() as (client, _):
-            await greeted(client, protocol)
-            assert (await log_in(client, protocol)).startswith(TRY_LATER[protocol])
-        assert bridge.office.asked == [None]
-        assert alone()
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_mailbox_with_too_many_connections_is_not_called_a_server_that_cannot_be_reached(
-    trust: Trust, protocol: Protocol
-) -> None:
-    """That message would make people look for a firewall."""
-    script = refuses(protocol, IMPLICIT, trust.good, CROWDED[protocol])
+    """A server that cannot be reached would make people look for a firewall: a full mailbox is called that."""
+    script = refuses(protocol, IMPLICIT, trust.good, words[protocol])
     with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
         async with bridge.serving() as (client, _):
             await greeted(client, protocol)
             answer = await log_in(client, protocol)
         assert answer.startswith(TRY_LATER[protocol])
-        assert answer.endswith(b"The mailbox has too many connections just now. Try again later.")
+        assert answer.endswith(told)
+        assert bridge.office.asked == [None]
+        assert alone()
 
 
 EXCHANGE: dict[Protocol, Sequence[Step]] = {
