@@ -107,7 +107,7 @@ class Surroundings:
     """Whose program is at the other end of a local connection."""
     caller_at_once: Callable[[Ends | None], Caller | None] = lambda _: None
     """The same if that takes microseconds; None if `caller_of` has to be asked."""
-    number_at_once: Callable[[Ends | None], str] = lambda _: ""
+    key_at_once: Callable[[Ends | None], str] = lambda _: ""
     """What tells callers apart for a moment; empty for all that nobody knows."""
     program_of: Callable[[Ends | None], Awaitable[str]] = _not_named
     """The program's name."""
@@ -179,7 +179,7 @@ class App:
             on_renewed,
             gather,
             on_closed,
-            whose=lambda client: surroundings.number_at_once(ends_of(client)),
+            whose=lambda client: surroundings.key_at_once(ends_of(client)),
         )
         self.console_sockets: list[socket.socket] = []
         """Bound by bind(); the console's server takes them over, and closes them before the last answer."""

@@ -99,30 +99,26 @@ class Callers:
 
     def at_once(self, ends: Ends | None) -> Caller | None:
         """Like of(), in microseconds and without waiting; None where it would take longer, or is not known."""
+        found = self._unnamed(ends)
+        return self._remembered(found.user_id) if found is not None and found.user_id else found
+
+    def key_at_once(self, ends: Ends | None) -> str:
+        """What tells callers apart (Caller.key), also of users whose names are not known yet; empty where at_once() has
+        no answer either. In microseconds."""
+        found = self._unnamed(ends)
+        return "" if found is None else found.key
+
+    def _unnamed(self, ends: Ends | None) -> Caller | None:
+        """By the number that the system tells; see at_once()."""
         if ends is None:
             return None
         try:
             if not is_local(ends):
                 return Caller(host=ends.client[0], unknown=ELSEWHERE)
-            if self._system is None:
-                return None
-            owner = self._system.owner_now(ends)
+            owner = None if self._system is None else self._system.owner_now(ends)
         except (NotAtOnce, NotDone):
             return None
-        return None if owner is None else self._remembered(owner.user_id)
-
-    def number_at_once(self, ends: Ends | None) -> str:
-        """What tells callers apart where many come at once: the user's number, or the other machine's address. Empty
-        where it takes longer, or is not known. In microseconds."""
-        if ends is None or self._system is None:
-            return ""
-        try:
-            if not is_local(ends):
-                return Caller(host=ends.client[0]).key
-            owner = self._system.owner_now(ends)
-        except (NotAtOnce, NotDone):
-            return ""
-        return "" if owner is None else Caller(user_id=owner.user_id).key
+        return None if owner is None else Caller(user_id=owner.user_id)
 
     async def program(self, ends: Ends | None) -> str:
         """The program's name; empty where the system does not tell us. Costs milliseconds, so it is only for pages."""

@@ -513,13 +513,13 @@ def test_for_a_moment_a_number_is_enough(colleague: OsUser) -> None:
         asked = Callers(Linux())
         with colleague.connect(loopback.port) as theirs:
             _, ends = loopback.accept()
-            assert asked.number_at_once(ends) == f"user {colleague.uid}"
+            assert asked.key_at_once(ends) == f"user {colleague.uid}"
             assert asked.at_once(ends) is None
             theirs.close()
-            assert asked.number_at_once(ends) == ""
+            assert asked.key_at_once(ends) == ""
     elsewhere = Ends(("192.0.2.7", 40001), ("192.0.2.1", 993))
-    assert (asked.number_at_once(elsewhere), asked.number_at_once(None)) == ("host 192.0.2.7", "")
-    assert Callers(None).number_at_once(ENDS) == ""
+    assert (asked.key_at_once(elsewhere), asked.key_at_once(None)) == ("host 192.0.2.7", "")
+    assert Callers(None).key_at_once(ENDS) == ""
 
 
 @on_linux

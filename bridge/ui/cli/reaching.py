@@ -63,7 +63,7 @@ async def opened(
         translation=lambda configured: i18n.translation(i18n.choose(configured, system_language())),
         caller_of=callers.of,
         caller_at_once=callers.at_once,
-        number_at_once=callers.number_at_once,
+        key_at_once=callers.key_at_once,
         program_of=callers.program,
         ensure_certificate=functools.partial(certificate_or_stop, functools.partial(made_certificate, loaded)),
         authority_file=made_certificate_dir(loaded.config.store.path) / AUTHORITY_NAME,
