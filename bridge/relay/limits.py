@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from typing import Protocol as Interface
 
@@ -26,9 +26,10 @@ TURN_SECONDS = 20.0
 """How long a login waits for one of its mailbox's upstream connections; below a CRM's 30 s patience."""
 
 SPARE = {Protocol.SMTP.value: 7}
-"""How many logins are let in beyond the limit after they have waited for their turn in vain. The sessions that hold the
-turns may be idle, since pools keep their connections, and Exchange counts messages that are being sent. Together with
-Exchange's three this is what such pools open (nodemailer 5, vert.x 10); a larger burst is no faster than before."""
+"""By protocol, how many logins of a mailbox are let in beyond its limit after they have waited for their turn in vain.
+The sessions that hold the turns may be idle, since pools keep their connections, and Exchange counts messages that are
+being sent. Together with Exchange's three this is what such pools open (nodemailer 5, vert.x 10); a larger burst is no
+faster than before."""
 
 
 class Place(Interface):
@@ -63,9 +64,9 @@ class Cap(Interface):
 class Budget(Interface):
     """How many upstream connections a mailbox may have."""
 
-    def turn(self, key: tuple[str, str], most: int | None, spare: int = 0) -> AbstractAsyncContextManager[None]:
-        """Hold one connection of `key`; no limit if `most` is None. Up to `spare` more at a time are let in after they
-        have waited in vain. Raises: UpstreamUnavailable."""
+    def turn(self, key: tuple[str, str], most: int | None) -> AbstractAsyncContextManager[None]:
+        """Hold one connection of `key`, a protocol and an address; no limit if `most` is None. Raises:
+        UpstreamUnavailable."""
         ...
 
 
@@ -158,11 +159,12 @@ class Turns:
     fourth waits here for a moment than that the CRM reports an error.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spare: Mapping[str, int] = SPARE) -> None:
+        self._spare = spare
         self._lines: dict[tuple[str, str], _Line] = {}
 
     @asynccontextmanager
-    async def turn(self, key: tuple[str, str], most: int | None, spare: int = 0) -> AsyncIterator[None]:
+    async def turn(self, key: tuple[str, str], most: int | None) -> AsyncIterator[None]:
         """See Budget. Raises: UpstreamUnavailable after TURN_SECONDS.
 
         If a reload has changed `most`, the new limit applies to all who wait, and counts the connections held already.
@@ -183,7 +185,7 @@ class Turns:
                     number=most,
                     protocol=key[0].upper(),
                 )
-                if not line.let_in_beyond(mine, spare):
+                if not line.let_in_beyond(mine, self._spare.get(key[0], 0)):
                     raise UpstreamUnavailable(reason, diagnosis=Diagnosis.of("mail.crowded", reason)) from None
                 event("turn.waived", account=key[1], reason=str(reason))
             yield

@@ -23,7 +23,7 @@ from bridge.observe.logs import connection, detail, event, report
 from bridge.observe.metrics import BYTES, LOGINS, Counters
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend, answering
-from bridge.relay.limits import SPARE, Budget, Cap
+from bridge.relay.limits import Budget, Cap
 from bridge.relay.splice import Traffic, splice
 from bridge.relay.stopping import Stopping
 from bridge.relay.upstream import Opened, Upstream
@@ -223,8 +223,7 @@ class Session:
         """The authenticated upstream, within the mailbox's connection budget; closed at the end."""
         most = self._upstream.endpoint(account).connections
         mailbox = (self._protocol.value, account.address)
-        spare = SPARE.get(self._protocol.value, 0)
-        limited = nullcontext() if most is None else self._services.turns.turn(mailbox, most, spare)
+        limited = nullcontext() if most is None else self._services.turns.turn(mailbox, most)
         clock = asyncio.get_running_loop().time
         came = clock()
         async with limited:

@@ -31,7 +31,6 @@ from bridge.model import AccessToken, Caller, Login, Protocol, TlsMode
 from bridge.notices import ListenerUp, Notice
 from bridge.observe.logs import event, fault, trouble
 from bridge.relay.balancers import Balancers
-from bridge.relay.limits import SPARE
 from bridge.relay.session import FULL, Services, later, no_room
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Served, Service, Welcome, caller_at, supervised
@@ -294,7 +293,7 @@ class Pool:
                 case "token", [str(conn), refused]:
                     worker.link.send("answer", number, await self._token(worker, conn, unpack(AccessToken, refused)))
                 case "turn", [str(protocol), str(address), int(most)]:
-                    async with self._services.turns.turn((protocol, address), most, SPARE.get(protocol, 0)):
+                    async with self._services.turns.turn((protocol, address), most):
                         worker.link.send("answer", number, None)
                         await asyncio.Event().wait()  # until cancelled: by the worker, or because it has died
                 case _:

@@ -322,9 +322,8 @@ class _Questions(Places):
             logins.add(self._login, self._good_for, account, self._token, asked_in=self._asked_in)
 
     @asynccontextmanager
-    async def turn(self, key: tuple[str, str], most: int | None, spare: int = 0) -> AsyncIterator[None]:
-        """See limits.Turns. The bridge counts for all workers together, and knows what can be spared; without a limit
-        it is not asked."""
+    async def turn(self, key: tuple[str, str], most: int | None) -> AsyncIterator[None]:
+        """See limits.Turns. The bridge counts for all workers together; without a limit it is not asked."""
         if most is None:
             yield
             return

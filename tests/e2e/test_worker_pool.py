@@ -111,9 +111,9 @@ class Waiting(Turns):
         super().__init__()
         self.asked: asyncio.Queue[None] = asyncio.Queue()
 
-    def turn(self, key: tuple[str, str], most: int | None, spare: int = 0):  # type: ignore[no-untyped-def]
+    def turn(self, key: tuple[str, str], most: int | None):  # type: ignore[no-untyped-def]
         self.asked.put_nowait(None)
-        return super().turn(key, most, spare)
+        return super().turn(key, most)
 
 
 @asynccontextmanager

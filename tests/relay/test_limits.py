@@ -95,7 +95,7 @@ async def test_trap_34_the_fourth_smtp_session_of_a_mailbox_waits_for_its_turn()
 
 
 async def test_who_waits_too_long_is_told_why() -> None:
-    turns = Turns()
+    turns = Turns(spare={})
     limit, limits.TURN_SECONDS = limits.TURN_SECONDS, 0.01
     try:
         async with turns.turn(("smtp", "a@x"), 1):
@@ -116,22 +116,22 @@ async def test_of_those_who_have_waited_in_vain_no_more_are_let_in_than_may_be(
 ) -> None:
     """Otherwise a burst of hundreds would reach the mail server at once when all of them have waited long enough."""
     monkeypatch.setattr(limits, "TURN_SECONDS", 0.01)
-    turns, key = Turns(), ("smtp", "a@x")
-    async with turns.turn(key, 1, 1):
+    turns, key = Turns({"smtp": 1}), ("smtp", "a@x")
+    async with turns.turn(key, 1):
         for _ in range(2):
-            async with turns.turn(key, 1, 1):
+            async with turns.turn(key, 1):
                 with pytest.raises(UpstreamUnavailable):
-                    async with turns.turn(key, 1, 1):
+                    async with turns.turn(key, 1):
                         pass
     assert not turns._lines
 
 
 async def test_who_is_let_in_beyond_the_limit_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "TURN_SECONDS", 0.01)
-    turns, key = Turns(), ("smtp", "a@x")
+    turns, key = Turns({"smtp": 1}), ("smtp", "a@x")
     async with AsyncExitStack() as first, AsyncExitStack() as beyond:
-        await first.enter_async_context(turns.turn(key, 1, 1))
-        await beyond.enter_async_context(turns.turn(key, 1, 1))
+        await first.enter_async_context(turns.turn(key, 1))
+        await beyond.enter_async_context(turns.turn(key, 1))
         await first.aclose()
         async with turns.turn(key, 1), asyncio.TaskGroup() as group:
             waiting = await started(group, turns, 1, AsyncExitStack())
