@@ -116,9 +116,10 @@ class Provider(Protocol):
 class BrowserProvider(Provider, Protocol):
     """A person signs in, in a browser that comes back to us."""
 
-    async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+    async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
         """Start an authorization-code sign-in with PKCE and state.
 
+        Args: asks_who, whether the provider is to ask who signs in even if somebody is signed in to the browser.
         Raises: ProviderUnavailable, ProviderRefused.
         """
         ...

@@ -92,7 +92,7 @@ class Generic(Adapter):
 class GenericBrowser(Generic):
     """With `flow: browser`."""
 
-    async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+    async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
         """Compose the authorization URL; needs no network."""
         state, verifier = pkce.new_state(), pkce.new_verifier()
         query = {
@@ -113,12 +113,15 @@ class GenericBrowser(Generic):
             query["nonce"] = kept["nonce"] = pkce.new_state()  # optional in the code flow, but some servers demand it
         if login_hint:
             query["login_hint"] = login_hint  # of OpenID Connect; other servers ignore it (RFC 6749 section 3.1)
+        # More servers know `login` than `select_account` (OpenID Connect Core section 3.1.2.1).
+        prompts = ["login"] if asks_who else []
         # Without prompt=consent, servers must ignore offline_access (OpenID Connect Core section 11), and many do. Not
         # at Microsoft: there the prompt would stop everybody who may not consent, even if an administrator has
         # consented for all.
-        is_asked = "prompt" not in configured and url.hostname not in MICROSOFT_SIGN_IN_HOSTS
-        if is_asked and OFFLINE in self._config.effective_scopes:
-            query["prompt"] = "consent"
+        if OFFLINE in self._config.effective_scopes and url.hostname not in MICROSOFT_SIGN_IN_HOSTS:
+            prompts.append("consent")
+        if prompts and "prompt" not in configured:
+            query["prompt"] = " ".join(prompts)
         joined = "&".join(part for part in (url.query, urlencode(query)) if part)
         whole = urlunsplit(url._replace(query=joined, fragment=""))
         return AuthorizationRequest(whole, state, Secret(json.dumps(kept)))

@@ -49,9 +49,9 @@ class Google(Adapter):
         self._secret = config.client_secret or Secret("")
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
 
-    async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+    async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
         """Compose the authorization URL; needs no network."""
-        return await self._https.run(lambda: self._guarded(lambda: self._begin(login_hint, redirect_uri)))
+        return await self._https.run(lambda: self._guarded(lambda: self._begin(login_hint, redirect_uri, asks_who)))
 
     async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
         """Turn the code into tokens."""
@@ -80,13 +80,14 @@ class Google(Adapter):
         """Release the connections."""
         self._https.close()
 
-    def _begin(self, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+    def _begin(self, login_hint: str, redirect_uri: str, asks_who: bool) -> AuthorizationRequest:
         verifier = pkce.new_verifier()
         flow = self._flow(redirect_uri, verifier, scopes=list(self._config.effective_scopes))
         # Without prompt=consent a second sign-in of the same person brings no refresh token. The library omits
         # parameters that are empty.
+        prompt = "select_account consent" if asks_who else "consent"
         url, state = flow.authorization_url(
-            state=pkce.new_state(), access_type="offline", prompt="consent", login_hint=login_hint
+            state=pkce.new_state(), access_type="offline", prompt=prompt, login_hint=login_hint
         )
         kept = Secret(json.dumps({"verifier": verifier.reveal(), "redirect_uri": redirect_uri}))
         return AuthorizationRequest(url, state, kept)

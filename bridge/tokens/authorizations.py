@@ -23,6 +23,7 @@ from bridge.errors import (
     ProviderUnavailable,
     SignInUnsaved,
     StoreUnavailable,
+    UpstreamRefused,
 )
 from bridge.model import Account, TokenSet
 from bridge.notices import AuthorizationEnded, NoticeBus
@@ -123,6 +124,9 @@ class Authorizations:
         self._redeeming: dict[str, tuple[float, str]] = {}
         """Deadline and address by attempt, while the code is on its way to the provider. If the code does not get
         there, the sign-in is under way again, unless the account's sign-ins have ended meanwhile."""
+        self._mistaken: set[Key] = set()
+        """Whose latest sign-in was somebody else's. Many providers take whoever is signed in to the browser, and would
+        do so again each time."""
         self._polls: dict[str, asyncio.Task[None]] = {}
         """By attempt."""
         self._beginning: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
@@ -169,7 +173,11 @@ class Authorizations:
             case BrowserProvider():
                 redirect_uri = self._redirect_uris[account.provider]
                 with _told_to_a_person(goes_on=False):
-                    request = await provider.begin(login_hint=account.subject, redirect_uri=redirect_uri)
+                    request = await provider.begin(
+                        login_hint=account.subject,
+                        redirect_uri=redirect_uri,
+                        asks_who=(account.address, asker) in self._mistaken,
+                    )
                 self._check_still_configured(account, fingerprint)
                 return self._note(Pending(account, request, self._clock.now() + LIFE, fingerprint, asker))
             case DeviceProvider():
@@ -244,7 +252,12 @@ class Authorizations:
     async def _keep_tokens(self, pending: Pending, tokens: TokenSet) -> None:
         """Save them, and end all other sign-ins for this account."""
         account = self._check_still_configured(pending.account, pending.fingerprint)
-        await self._keep(account, tokens)
+        try:
+            await self._keep(account, tokens)
+        except (AuthorizationFailed, UpstreamRefused):
+            self._mistaken.add(pending.key)
+            raise
+        self._mistaken.discard(pending.key)
         self._room.gone_well(pending.asker)
         for other in self._of(pending.account.address):
             self._forget(other)

@@ -24,7 +24,7 @@ from tests.servers.openid_provider import CLIENT, SECRET, OpenIDProvider
 pytestmark = [pytest.mark.servers, pytest.mark.browser]
 
 try:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 except ImportError:  # pragma: no cover
     absent("playwright")
 
@@ -62,6 +62,13 @@ def signed_in(bridge: Bridge, browser: Browser, address: str, person: str, *, de
     page = context.new_page()
     page.set_default_timeout(60_000)
     page.goto(f"http://localhost:{bridge.console_port}/sign-in/{address}")
+    words = come_back(bridge, page, person, declines=declines)
+    context.close()
+    return words
+
+
+def come_back(bridge: Bridge, page: Page, person: str, *, declines: bool = False) -> str:
+    """The same from that page on, in a browser that may be signed in at the provider."""
     page.click("main button[type=submit]")
     page.fill("input[name=login]", person)
     page.fill("input[name=password]", "any")
@@ -69,9 +76,7 @@ def signed_in(bridge: Bridge, browser: Browser, address: str, person: str, *, de
     page.wait_for_selector("input[name=prompt][value=consent]", state="attached")
     page.click("a[href$='/abort']" if declines else "button[type=submit]")
     page.wait_for_url(f"http://localhost:{bridge.console_port}/**")
-    words = page.inner_text("main")
-    context.close()
-    return words
+    return page.inner_text("main")
 
 
 def logins(bridge: Bridge, count: int = AT_ONCE) -> set[str]:
@@ -116,3 +121,18 @@ def test_a_person_may_say_no_and_the_wrong_one_comes_out_by_the_id_token_where_i
         assert "The sign-in was declined" in signed_in(bridge, chromium, ALICE, ALICE, declines=True)
         assert f"{BOB} has signed in, but {ALICE} was asked to" in signed_in(bridge, chromium, ALICE, BOB)
         assert bridge.json("accounts", "list")[0]["state"] == "sign-in"
+
+
+def test_who_signed_in_as_somebody_else_is_asked_who_they_are_when_they_try_again(
+    tmp_path: Path, authority: Authority, chromium: Browser
+) -> None:
+    """The browser is still signed in at the provider, as the wrong person, until a script of the provider ends that
+    session. Only the mail server knows that it is the wrong one."""
+    with world_of(tmp_path, authority, tells_email=False) as (bridge, _):
+        page = chromium.new_context(ignore_https_errors=True).new_page()
+        page.set_default_timeout(60_000)
+        page.goto(f"http://localhost:{bridge.console_port}/sign-in/{ALICE}")
+        assert f"{ALICE} is signed in" not in come_back(bridge, page, BOB)
+        page.click(f"text=Try again for {ALICE}")
+        assert f"{ALICE} is signed in" in come_back(bridge, page, ALICE)
+        page.context.close()

@@ -351,6 +351,24 @@ async def test_who_wants_to_come_back_without_the_person_asks_for_their_consent(
     assert parse_qs(urlsplit(request.url).query, keep_blank_values=True).get("prompt") == sent
 
 
+@pytest.mark.parametrize(
+    ("url", "scopes", "sent"),
+    [
+        ("https://idp.example/a", ["openid", "offline_access"], ["login consent"]),
+        ("https://idp.example/a", ["openid", "mail"], ["login"]),
+        ("https://login.microsoftonline.com/common/a", ["offline_access"], ["login"]),
+        ("https://idp.example/a?prompt=consent", ["openid", "offline_access"], ["consent"]),
+        ("https://idp.example/a?prompt=", ["openid", "offline_access"], [""]),
+    ],
+)
+async def test_after_a_mistake_whoever_is_signed_in_to_the_browser_is_not_taken_again(
+    tmp_path: Path, url: str, scopes: list[str], sent: list[str]
+) -> None:
+    async with asking(tmp_path, scopes=scopes, authorization_url=url) as provider:
+        request = await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT, asks_who=True)
+    assert parse_qs(urlsplit(request.url).query, keep_blank_values=True)["prompt"] == sent
+
+
 @pytest.mark.parametrize(("scopes", "count"), [(["openid", "mail"], 2), (["mail"], 0)])
 async def test_each_sign_in_with_openid_has_a_nonce_of_its_own(tmp_path: Path, scopes: list[str], count: int) -> None:
     async with asking(tmp_path, scopes=scopes) as provider:

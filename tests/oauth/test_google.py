@@ -101,6 +101,15 @@ async def test_nobody_in_particular_is_suggested_where_nobody_is_known(tmp_path:
     assert "login_hint" not in parse_qs(urlsplit(request.url).query, keep_blank_values=True)
 
 
+async def test_after_a_mistake_google_lets_the_person_choose_the_account(tmp_path: Path) -> None:
+    async with asking(tmp_path, b"") as provider:
+        uri = "http://localhost:3017/"
+        request = await provider.begin(login_hint="alice@example.com", redirect_uri=uri, asks_who=True)
+    query = parse_qs(urlsplit(request.url).query)
+    assert query["prompt"] == ["select_account consent"]
+    assert query["login_hint"] == ["alice@example.com"]
+
+
 async def test_an_empty_code_is_not_sent(tmp_path: Path) -> None:
     with refusal(AuthorizationFailed):
         await redeemed(tmp_path, told(), code="")

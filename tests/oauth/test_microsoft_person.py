@@ -103,16 +103,20 @@ def tells_nothing(problem: BridgeError) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("hint", "asked"),
-    [(ALICE, {"login_hint": [ALICE]}), ("", {"prompt": ["select_account"]})],
-    ids=["with a hint", "without"],
+    ("hint", "asks_who", "asked"),
+    [
+        (ALICE, False, {"login_hint": [ALICE]}),
+        ("", False, {"prompt": ["select_account"]}),
+        (ALICE, True, {"login_hint": [ALICE], "prompt": ["select_account"]}),
+    ],
+    ids=["with a hint", "without", "after a mistake"],
 )
 async def test_who_is_meant_is_said_or_else_the_person_is_asked(
-    tls: Tls, hint: str, asked: dict[str, list[str]]
+    tls: Tls, hint: str, asks_who: bool, asked: dict[str, list[str]]
 ) -> None:
     """Either way the browser returns the answer in its address, from where it can be copied."""
     async with asking(tls) as trial:
-        request = await trial.provider.begin(login_hint=hint, redirect_uri=REDIRECT)
+        request = await trial.provider.begin(login_hint=hint, redirect_uri=REDIRECT, asks_who=asks_who)
     query = parse_qs(urlsplit(request.url).query, keep_blank_values=True)
     assert {name: query[name] for name in ("login_hint", "prompt") if name in query} == asked
     assert query["response_mode"] == ["query"]

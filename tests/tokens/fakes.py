@@ -60,6 +60,8 @@ class StrictProvider:
         self.refreshes = 0
         self.subjects: list[str] = []
         """The subject of each call of refresh()."""
+        self.asked_who: list[bool] = []
+        """For each call of begin()."""
         self.revoked: list[str] = []
         self.has_revocation = True
         self.problem: Exception | None = None
@@ -83,8 +85,9 @@ class StrictProvider:
     def end(self) -> None:
         self._good = ""
 
-    async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+    async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
         self._count += 1
+        self.asked_who.append(asks_who)
         state = f"state-{self._count}"
         return AuthorizationRequest(f"https://acme.example/authorize?state={state}", state, Secret("CANARY-verifier"))
 

@@ -21,6 +21,7 @@ from bridge.errors import (
     ProviderUnavailable,
     SignInUnsaved,
     StoreUnavailable,
+    UpstreamRefused,
 )
 from bridge.model import Account, TokenSet
 from bridge.notices import AuthorizationEnded, Notice, NoticeBus
@@ -78,6 +79,35 @@ async def test_a_second_begin_gives_the_sign_in_under_way() -> None:
     it = World()
     assert await it.authorizations.begin(ALICE) is await it.authorizations.begin(ALICE)
     assert await it.authorizations.begin(SALES) is not await it.authorizations.begin(ALICE)
+
+
+@pytest.mark.parametrize(
+    "mistake", [AuthorizationFailed("somebody else", code="wrong_person"), UpstreamRefused("no such mailbox")]
+)
+async def test_after_somebody_elses_sign_in_the_provider_is_to_ask_who_it_is(
+    mistake: BridgeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself it takes whoever is signed in to the browser, so trying again would change nothing. This is about one
+    person's browser: nobody else is asked."""
+    it = World()
+
+    async def try_once(address: Account, asker: str) -> None:
+        pending = await it.authorizations.begin(address, asker)
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
+
+    async def refuse(account: Account, tokens: TokenSet) -> str:
+        raise mistake
+
+    with monkeypatch.context() as patch:
+        patch.setattr(it.authorizations, "_keep", refuse)
+        for _ in range(2):
+            with pytest.raises(type(mistake)):
+                await try_once(ALICE, "alice")
+    await try_once(ALICE, "a colleague")
+    await try_once(SALES, "alice")
+    await try_once(ALICE, "alice")
+    await try_once(ALICE, "alice")
+    assert it.strict.asked_who == [False, True, False, False, True, False]
 
 
 async def test_a_sign_in_that_could_not_be_saved_is_not_begun() -> None:

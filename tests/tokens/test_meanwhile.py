@@ -53,8 +53,8 @@ class Slow(StrictProvider):
         self.redeemed: list[str] = []
         """The state of each request that it was asked to redeem."""
 
-    async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
-        request = await super().begin(login_hint=login_hint, redirect_uri=redirect_uri)
+    async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
+        request = await super().begin(login_hint=login_hint, redirect_uri=redirect_uri, asks_who=asks_who)
         if self.begins:
             await self.begins.pop(0).passed()
         if self.problem is not None:

@@ -17,16 +17,16 @@ from bridge.secret import Secret
 class Browser(Person):
     """`kind: microsoft, flow: browser`; a public client, or one with a secret or a certificate."""
 
-    async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+    async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
         """Compose the authorization URL; the first time it needs the network for the discovery document."""
-        return await self._library.run(lambda: self._begin(login_hint, redirect_uri))
+        return await self._library.run(lambda: self._begin(login_hint, redirect_uri, asks_who))
 
     async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
         """Turn the code into tokens; the nonce in the id_token is compared by msal."""
         pkce.code_of(request.state, parameters)  # msal compares the state too, but not in constant time, and prints it
         return await self._library.run(lambda: self._redeem(request, parameters))
 
-    def _begin(self, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+    def _begin(self, login_hint: str, redirect_uri: str, asks_who: bool) -> AuthorizationRequest:
         state = pkce.new_state()
         flow = self._library.application(new_cache()).initiate_auth_code_flow(
             self._scopes,
@@ -35,7 +35,7 @@ class Browser(Person):
             login_hint=login_hint or None,
             # With a hint Microsoft goes straight to that account. Without one it would silently take whoever is signed
             # in to the browser, which may not be the person of this mailbox.
-            prompt=None if login_hint else "select_account",
+            prompt="select_account" if asks_who or not login_hint else None,
             response_mode="form_post",
         )
         # msal warns about response_mode=query, so it is asked for form_post, and the URL is changed. We want query:
