@@ -29,9 +29,9 @@ class BridgeError(Exception):
     the other side's words."""
 
     def __init__(self, text: str | Said = "", *, diagnosis: Diagnosis | None = None) -> None:
-        """Args: text, in English for the log, and for people if it is Said; diagnosis, for people in their language, if
-        the table has a row."""
-        super().__init__(str(text))
+        """Args: text, in English for the log, and for people if it is Said; without it, that of the diagnosis.
+        diagnosis, for people in their language, if the table has a row."""
+        super().__init__(str(text) or ("" if diagnosis is None else diagnosis.told()))
         if diagnosis is None and self.advice:
             diagnosis = self._of_its_class(text)
         self.diagnosis = diagnosis
@@ -135,7 +135,7 @@ class AuthorizationFailed(BridgeError):
 
     public_text = "The sign-in did not succeed."
 
-    def __init__(self, reason: str | Said, *, code: str, diagnosis: Diagnosis | None = None) -> None:
+    def __init__(self, reason: str | Said = "", *, code: str, diagnosis: Diagnosis | None = None) -> None:
         super().__init__(reason, diagnosis=diagnosis)
         self.code = code
         """denied, wrong_person, unknown_state, expired, cancelled, no_grant, missing_scope, unattended or provider."""

@@ -143,8 +143,7 @@ class LocalPasswords:
         """
         record = await self._changed(address.lower(), lambda before: before or PasswordRecord(random_password()))
         if isinstance(record.current, Kept):
-            own = Diagnosis.of("password.own")
-            raise PasswordUnknown(own.told(), diagnosis=own)
+            raise PasswordUnknown(diagnosis=Diagnosis.of("password.own"))
         return record.current
 
     async def follow(self) -> None:

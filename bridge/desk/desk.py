@@ -218,8 +218,8 @@ class Desk:
         """See Control."""
         account = self._account(address)
         if account.is_first_use and not await self._passwords.is_known(account.address):
-            later = Diagnosis.of("password.first_use")  # making one here would lock out the mail program's own password
-            raise PasswordUnknown(later.told(), diagnosis=later)
+            # Making one here would lock out the mail program's own password.
+            raise PasswordUnknown(diagnosis=Diagnosis.of("password.first_use"))
         return await self._passwords.current(account.address)
 
     async def rotate_local_password(self, address: str, *, at_once: bool = False) -> Secret[str]:

@@ -75,7 +75,7 @@ def check_scopes(granted: Iterable[str], needed: Iterable[str]) -> None:
     missing = sorted(scope for scope in needed if scope.lower().rstrip("/") not in have)
     if missing:
         found = Diagnosis.of("sign_in.missing_scope", scopes=", ".join(missing))
-        raise AuthorizationFailed(found.told(), code="missing_scope", diagnosis=found)
+        raise AuthorizationFailed(code="missing_scope", diagnosis=found)
 
 
 def claims(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,16 +99,14 @@ def claims(answer: Mapping[str, Any]) -> dict[str, Any]:
 def check_audience(found: Mapping[str, Any], client_id: str) -> None:
     """Raises: AuthorizationFailed(provider) if these claims were made for another client; no claims are fine."""
     if found and not is_for(found, client_id):
-        found_out = Diagnosis.of("oauth.other_client")
-        raise AuthorizationFailed(found_out.told(), code="provider", diagnosis=found_out)
+        raise AuthorizationFailed(code="provider", diagnosis=Diagnosis.of("oauth.other_client"))
 
 
 def check_nonce(found: Mapping[str, Any], nonce: str) -> None:
     """Raises: AuthorizationFailed(provider) if these claims were made for another sign-in (OpenID Connect Core 3.1.3.7
     item 11). If no nonce was sent, or the server has left it out, PKCE alone ties a code to its sign-in."""
     if nonce and found.get("nonce") not in (None, nonce):
-        found_out = Diagnosis.of("oauth.other_sign_in")
-        raise AuthorizationFailed(found_out.told(), code="provider", diagnosis=found_out)
+        raise AuthorizationFailed(code="provider", diagnosis=Diagnosis.of("oauth.other_sign_in"))
 
 
 def is_for(found: Mapping[str, Any], client_id: str) -> bool:

@@ -106,14 +106,12 @@ class Failure:
 
 def not_signed_in(key: str, code: str) -> AuthorizationFailed:
     """The error for a sign-in that the adapter itself finds to have failed, by a row of the table of advice."""
-    found = Diagnosis.of(key)
-    return AuthorizationFailed(found.told(), code=code, diagnosis=found)
+    return AuthorizationFailed(code=code, diagnosis=Diagnosis.of(key))
 
 
 def ended(key: str) -> GrantRevoked:
     """The error for a grant that the adapter itself finds to be unusable, by a row of the table of advice."""
-    found = Diagnosis.of(key)
-    return GrantRevoked(found.told(), diagnosis=found)
+    return GrantRevoked(diagnosis=Diagnosis.of(key))
 
 
 def unreadable() -> GrantRevoked:
@@ -129,33 +127,35 @@ def refresh_problem(
     Args: rows, the rows of the table for errors that are not about a grant.
     """
     if failure.is_temporary:
-        return _told(ProviderUnavailable, _explained(failure, "oauth.temporary", hide))
+        return ProviderUnavailable(diagnosis=_explained(failure, "oauth.temporary", hide))
     if failure.is_of_ended_grant and failure.suberror in provider.ADMIN_SUBERRORS:
-        return _told(ProviderRefused, _explained(failure, "oauth.policy", hide))
+        return ProviderRefused(diagnosis=_explained(failure, "oauth.policy", hide))
     if failure.is_of_ended_grant:
-        return _told(GrantRevoked, _explained(failure, "oauth.ended", hide))
+        return GrantRevoked(diagnosis=_explained(failure, "oauth.ended", hide))
     if failure.error in rows:
         diagnosis = _explained(failure, rows[failure.error], hide)
-        return _told(GrantInDoubt if diagnosis.key == GrantInDoubt.advice else ProviderRefused, diagnosis)
-    return _told(ProviderUnavailable, _explained(failure, "oauth.unknown", hide))
+        kind = GrantInDoubt if diagnosis.key == GrantInDoubt.advice else ProviderRefused
+        return kind(diagnosis=diagnosis)
+    return ProviderUnavailable(diagnosis=_explained(failure, "oauth.unknown", hide))
 
 
 def sign_in_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> BridgeError:
     """The error to raise when a sign-in ended with `failure`: in the redirect, when redeeming the code, or when asking
     for a device code's tokens (RFC 8628 section 3.5: `authorization_pending` and `slow_down` are temporary)."""
     if failure.is_temporary:
-        return _told(ProviderUnavailable, _explained(failure, "oauth.temporary", hide))
+        return ProviderUnavailable(diagnosis=_explained(failure, "oauth.temporary", hide))
     if failure.error in provider.SAID_NO:
         by_person = provider.DECLINED_CODES.issuperset(failure.codes)  # with another number, a policy said no
-        default = "oauth.declined" if by_person else "oauth.policy"
-        return _failed(_explained(failure, default, hide), "denied" if by_person else "provider")
+        code, default = ("denied", "oauth.declined") if by_person else ("provider", "oauth.policy")
+        return AuthorizationFailed(code=code, diagnosis=_explained(failure, default, hide))
     if failure.error == "expired_token":
-        return _failed(_explained(failure, "device.expired", hide), "expired")
+        return AuthorizationFailed(code="expired", diagnosis=_explained(failure, "device.expired", hide))
     if failure.error == "invalid_grant":
-        return _failed(_explained(failure, "oauth.code_spent", hide, besides=provider.ABOUT_OLD_GRANTS), "provider")
+        spent = _explained(failure, "oauth.code_spent", hide, besides=provider.ABOUT_OLD_GRANTS)
+        return AuthorizationFailed(code="provider", diagnosis=spent)
     if failure.error in provider.REGISTRATION:
-        return _told(ProviderRefused, _explained(failure, provider.REGISTRATION[failure.error], hide))
-    return _failed(_explained(failure, "oauth.not_completed", hide), "provider")
+        return ProviderRefused(diagnosis=_explained(failure, provider.REGISTRATION[failure.error], hide))
+    return AuthorizationFailed(code="provider", diagnosis=_explained(failure, "oauth.not_completed", hide))
 
 
 def app_only_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> BridgeError:
@@ -164,11 +164,11 @@ def app_only_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> B
     There is no person whose grant could have ended: whatever does not pass by itself, an administrator must mend.
     """
     if failure.is_temporary:
-        return _told(ProviderUnavailable, _explained(failure, "oauth.temporary", hide))
+        return ProviderUnavailable(diagnosis=_explained(failure, "oauth.temporary", hide))
     default = provider.REGISTRATION.get(failure.error, "app_only.refused")
     diagnosis = _explained(failure, default, hide, besides={"google.ended", "microsoft.unused"})
     key = provider.without_person(diagnosis.advice).key
-    return _told(ProviderRefused, Diagnosis(key, words=diagnosis.words))
+    return ProviderRefused(diagnosis=Diagnosis(key, words=diagnosis.words))
 
 
 def _explained(
@@ -185,14 +185,6 @@ def _explained(
     description = "" if failure.suberror in provider.MISLEADING else failure.description
     theirs = ": ".join(part for part in (failure.error, failure.suberror, description) if part)
     return Diagnosis(key, words=without_secrets(theirs, hide))
-
-
-def _told(kind: type[BridgeError], diagnosis: Diagnosis) -> BridgeError:
-    return kind(diagnosis.told(), diagnosis=diagnosis)
-
-
-def _failed(diagnosis: Diagnosis, code: str) -> AuthorizationFailed:
-    return AuthorizationFailed(diagnosis.told(), code=code, diagnosis=diagnosis)
 
 
 def without_secrets(text: str, hide: Iterable[Secret[str]] = ()) -> str:

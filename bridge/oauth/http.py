@@ -158,8 +158,8 @@ class Https:
             finally:
                 self._looking.release()
         if kept is None or time.monotonic() - began > LOOK_SECONDS:
-            found = unusable(self._ca_file, TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
-            raise ProviderNotAsked(found.told(), diagnosis=found)
+            late = TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+            raise ProviderNotAsked(diagnosis=unusable(self._ca_file, late))
         return kept
 
     def _looked_at(self) -> Transport:
@@ -191,5 +191,4 @@ def trust(ca_file: str | None) -> ssl.SSLContext:
     try:
         return client_context(ca_file)
     except (OSError, ssl.SSLError) as problem:
-        found = unusable(ca_file, problem)
-        raise ProviderUnavailable(found.told(), diagnosis=found) from problem
+        raise ProviderUnavailable(diagnosis=unusable(ca_file, problem)) from problem

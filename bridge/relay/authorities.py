@@ -148,8 +148,7 @@ class Authorities:
             trouble("authorities.unusable", ca_file=self._file, reason=f"{problem}; {OLD_ONES}")
 
     def _unusable(self, problem: OSError) -> UpstreamUnavailable:
-        found = unusable(self._file, problem)
-        return UpstreamUnavailable(found.told(), diagnosis=found)
+        return UpstreamUnavailable(diagnosis=unusable(self._file, problem))
 
     def session(self, host: str, port: int) -> ssl.SSLSession | None:
         """The last session with this server: resuming it halves the CPU of a login."""

@@ -195,7 +195,7 @@ class Authorizations:
                 return pending
             case _:
                 nobody = Diagnosis.of("sign_in.unattended", mailbox=account.address, provider=account.provider)
-                raise AuthorizationFailed(nobody.told(), code="unattended", diagnosis=nobody)
+                raise AuthorizationFailed(code="unattended", diagnosis=nobody)
 
     def _note(self, pending: Pending) -> Pending:
         self._pending[pending.attempt] = pending
@@ -245,7 +245,7 @@ class Authorizations:
             self._deadlines[pending.attempt] = deadline
             words = problem.said or str(problem)
             later = Diagnosis.of("sign_in.not_asked", words, seconds=f"{wait}")
-            raise ProviderNotAsked(later.told(), diagnosis=later, wait=wait) from problem
+            raise ProviderNotAsked(diagnosis=later, wait=wait) from problem
         finally:
             self._redeeming.pop(pending.attempt, None)
 
@@ -377,8 +377,7 @@ class Authorizations:
             if isinstance(pending.request, AuthorizationRequest) and is_it:
                 found = pending, pending.request
         if found is None:
-            nothing = Diagnosis.of("sign_in.unknown_state")
-            raise AuthorizationFailed(nothing.told(), code="unknown_state", diagnosis=nothing)
+            raise AuthorizationFailed(code="unknown_state", diagnosis=Diagnosis.of("sign_in.unknown_state"))
         self._redeeming[found[0].attempt] = self._deadlines[found[0].attempt], found[0].account.address
         self._forget(found[0])
         return found
@@ -426,8 +425,7 @@ def _told_to_a_person(*, goes_on: bool) -> Iterator[None]:
 
 def _start_again(problem: ProviderUnavailable) -> ProviderUnavailable:
     words = problem.diagnosis.words if problem.diagnosis is not None else ""
-    again = Diagnosis.of("sign_in.unreachable", words)
-    return ProviderUnavailable(again.told(), diagnosis=again)
+    return ProviderUnavailable(diagnosis=Diagnosis.of("sign_in.unreachable", words))
 
 
 def _code(problem: BridgeError) -> str:
@@ -438,5 +436,4 @@ def _code(problem: BridgeError) -> str:
 
 
 def _configuration_changed() -> AuthorizationFailed:
-    changed = Diagnosis.of("sign_in.configuration_changed")
-    return AuthorizationFailed(changed.told(), code="provider", diagnosis=changed)
+    return AuthorizationFailed(code="provider", diagnosis=Diagnosis.of("sign_in.configuration_changed"))

@@ -365,7 +365,7 @@ class TokenService:
             return account.subject
         if not subject.is_named(account.subject):
             found = Diagnosis.of("sign_in.wrong_person", somebody=subject.address, person=account.subject)
-            raise AuthorizationFailed(found.told(), code="wrong_person", diagnosis=found)
+            raise AuthorizationFailed(code="wrong_person", diagnosis=found)
         return subject.address
 
     def _give_up(self, account: Account, replaced: Iterable[Entry | None], provider: Provider) -> None:

@@ -90,5 +90,4 @@ def _problem(failure: Failure, *hide: Secret[str]) -> BridgeError:
 
 def _not_public(failure: Failure, hide: Iterable[Secret[str]]) -> ProviderRefused:
     theirs = without_secrets(f"{failure.error}: {failure.description}", hide)
-    found = Diagnosis.of("microsoft.not_public", theirs)
-    return ProviderRefused(found.told(), diagnosis=found)
+    return ProviderRefused(diagnosis=Diagnosis.of("microsoft.not_public", theirs))
