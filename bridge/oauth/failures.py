@@ -158,17 +158,14 @@ def sign_in_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> Br
     return AuthorizationFailed(code="provider", diagnosis=_explained(failure, "oauth.not_completed", hide))
 
 
-def app_only_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> BridgeError:
-    """The error to raise when the app's own sign-in (client credentials, service account) was answered with `failure`.
+def app_only_row(failure: Failure) -> str:
+    """The row of the table for an app's own sign-in (client credentials, service account) that was refused for good.
 
-    There is no person whose grant could have ended: whatever does not pass by itself, an administrator must mend.
+    There is no person whose grant could have ended: an administrator must mend it.
     """
-    if failure.is_temporary:
-        return ProviderUnavailable(diagnosis=_explained(failure, "oauth.temporary", hide))
     default = provider.REGISTRATION.get(failure.error, "app_only.refused")
-    diagnosis = _explained(failure, default, hide, besides={"google.ended", "microsoft.unused"})
-    key = provider.without_person(diagnosis.advice).key
-    return ProviderRefused(diagnosis=Diagnosis(key, words=diagnosis.words))
+    found = _explained(failure, default, (), besides={"google.ended", "microsoft.unused"})
+    return provider.without_person(found.advice).key
 
 
 def _explained(

@@ -13,7 +13,7 @@ from bridge.config.providers import ProviderConfig
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderRefused
 from bridge.model import TokenSet
 from bridge.oauth.adapter import Adapter
-from bridge.oauth.failures import Failure, app_only_problem, refresh_problem, without_secrets
+from bridge.oauth.failures import Failure, app_only_row, refresh_problem, without_secrets
 from bridge.secret import Secret
 
 NO_CONSENT = 65001
@@ -113,5 +113,4 @@ def refused(failure: Failure, sentence: Said, *, hide: Iterable[Secret[str]] = (
     """Our sentence, then the provider's own words in brackets; people also get the row of the table that fits."""
     theirs = ": ".join(part for part in (failure.error, failure.suberror, failure.description) if part)
     text = Said("{sentence} ({words})", (("sentence", sentence), ("words", without_secrets(theirs, hide))))
-    known = app_only_problem(failure, hide=hide).diagnosis
-    return ProviderRefused(str(text), diagnosis=Diagnosis(known.key, words=text) if known is not None else None)
+    return ProviderRefused(str(text), diagnosis=Diagnosis(app_only_row(failure), words=text))

@@ -14,7 +14,9 @@ from bridge.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from bridge.oauth.failures import TEXT_LIMIT, Failure, app_only_problem, refresh_problem, sign_in_problem
+from bridge.oauth.failures import TEXT_LIMIT, Failure, refresh_problem, sign_in_problem
+from bridge.oauth.unattended import REFUSED as SENTENCE
+from bridge.oauth.unattended import refused, unattended_problem
 from bridge.secret import Secret
 
 REVOKED, REFUSED, UNAVAILABLE = GrantRevoked, ProviderRefused, ProviderUnavailable
@@ -271,14 +273,14 @@ def test_a_failed_sign_in_is_explained(failure: Failure, code: str, key: str) ->
     ],
 )
 def test_where_the_app_signs_in_by_itself_nobody_is_asked_to_sign_in(failure: Failure, key: str, turn: Turn) -> None:
-    problem = app_only_problem(failure)
+    problem = refused(failure, SENTENCE)
     assert type(problem) is ProviderRefused
     assert problem.diagnosis is not None
     assert (problem.diagnosis.key, problem.diagnosis.advice.turn) == (key, turn)
 
 
 def test_an_outage_while_the_app_signs_in_by_itself_is_waited_for() -> None:
-    assert type(app_only_problem(Failure("invalid_client", status=503))) is ProviderUnavailable
+    assert type(unattended_problem(Failure("invalid_client", status=503))) is ProviderUnavailable
 
 
 @pytest.mark.parametrize("code", [50173, 7000222])
