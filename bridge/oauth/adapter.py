@@ -14,27 +14,15 @@ class Adapter:
     """A person signs in, unless a subclass says otherwise."""
 
     def __init__(self, name: str, config: ProviderConfig, clock: Clock) -> None:
-        self._name = name
-        self._fingerprint = answers.fingerprint(config.grant_identity)  # once: each login asks for it
-        self._client = answers.fingerprint(config.client_identity)
-        self._clock = clock
-
-    @property
-    def name(self) -> str:
+        self.name = name
         """The key in the configuration."""
-        return self._name
-
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of everything that a stored sign-in depends on."""
-        return self._fingerprint
-
-    @property
-    def client(self) -> str:
+        self.fingerprint = answers.fingerprint(config.grant_identity)
+        """Fingerprint of everything that a stored sign-in depends on; made once, since each login asks for it."""
+        self.client = answers.fingerprint(config.client_identity)
         """Fingerprint of the client that a grant was given to, whatever the scopes."""
-        return self._client
+        self._clock = clock
 
     @property
     def consent(self) -> str:
         """The consent of this client alone: others do not share it."""
-        return self._client
+        return self.client
