@@ -80,16 +80,14 @@ class TokenEndpoint:
 
     async def _post(self, url: str, form: Mapping[str, str], basic: Secret[str] | None) -> Reply:
         """POST a form as this client. Raises: ProviderUnavailable."""
-        headers = {"Accept": "application/json"}
+        headers, fields = {"Accept": "application/json"}, dict(form)
         if basic is not None:
             headers["Authorization"] = f"Basic {basic.reveal()}"
-            return await self._send(url, form, headers)
-        secret = self._config.client_secret
-        client = {"client_id": self._config.client_id, **({"client_secret": secret.reveal()} if secret else {})}
-        return await self._send(url, {**form, **client}, headers)
-
-    async def _send(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
-        return await self._https.run(partial(self._https.post, url, data=dict(form), headers=headers))
+        else:
+            fields["client_id"] = self._config.client_id
+            if self._config.client_secret:
+                fields["client_secret"] = self._config.client_secret.reveal()
+        return await self._https.run(partial(self._https.post, url, data=fields, headers=headers))
 
     def close(self) -> None:
         """Release the connections."""
