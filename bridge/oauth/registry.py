@@ -7,14 +7,10 @@ from collections.abc import Callable
 from typing import cast
 
 from bridge.clock import Clock
-from bridge.config.generic import GenericProvider
-from bridge.config.google import GoogleProvider
-from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.provider import Flow
+from bridge.config.providers import ProviderConfig
 from bridge.oauth.base import Provider
 from bridge.oauth.limits import Limits
-
-ProviderSettings = GoogleProvider | MicrosoftProvider | GenericProvider
 
 _ADAPTERS = {
     ("google", Flow.BROWSER): ("bridge.oauth.google", "Google"),
@@ -29,7 +25,7 @@ _ADAPTERS = {
 """By `kind` and `flow` in the configuration: module and class."""
 
 
-def create(name: str, config: ProviderSettings, clock: Clock, *, limits: Limits | None = None) -> Provider:
+def create(name: str, config: ProviderConfig, clock: Clock, *, limits: Limits | None = None) -> Provider:
     """Build the adapter for one entry of `providers`; touches no network."""
     module, adapter = _ADAPTERS[config.kind, config.flow]
     factory = cast("Callable[..., Provider]", getattr(importlib.import_module(module), adapter))

@@ -10,6 +10,7 @@ from bridge.config.generic import GenericProvider
 from bridge.config.google import GoogleProvider
 from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.provider import Flow
+from bridge.config.providers import ProviderConfig
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider
 from bridge.secret import Secret
@@ -23,7 +24,7 @@ GENERIC = GenericProvider(
     token_url="https://idp.example/t",
     scopes=("mail",),
 )
-CONFIGS: dict[str, registry.ProviderSettings] = {
+CONFIGS: dict[str, ProviderConfig] = {
     "google": GoogleProvider(kind="google", client_id="id", client_secret=Secret("s")),
     "microsoft": MicrosoftProvider(kind="microsoft", client_id="id", tenant="contoso.com"),
     "microsoft device": MicrosoftProvider(kind="microsoft", client_id="id", tenant="contoso.com", flow=Flow.DEVICE),
@@ -117,7 +118,7 @@ def test_what_was_granted_to_a_person_is_not_what_an_app_gets() -> None:
     ],
 )
 def test_an_adapter_offers_what_its_flow_can_do_and_no_more(
-    config: registry.ProviderSettings, offers: tuple[bool, bool, bool]
+    config: ProviderConfig, offers: tuple[bool, bool, bool]
 ) -> None:
     provider = registry.create("p", config, SystemClock())
     kinds = isinstance(provider, BrowserProvider), isinstance(provider, DeviceProvider), provider.is_unattended
