@@ -180,23 +180,15 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     response.headers.update(HEADERS)
 
 
-async def _style(request: web.Request) -> web.StreamResponse:
-    """The one style sheet."""
-    return web.Response(text=STYLE, content_type="text/css", charset="utf-8")
+def _file(text: str, content_type: str) -> guards.Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(text=text, content_type=content_type, charset="utf-8")
 
-
-async def _script(request: web.Request) -> web.StreamResponse:
-    """The one script; every page works without it."""
-    return web.Response(text=SCRIPT, content_type="text/javascript", charset="utf-8")
-
-
-async def _icon(request: web.Request) -> web.StreamResponse:
-    """Browsers request it by themselves, also right after the redirect."""
-    return web.Response(text=ICON, content_type="image/svg+xml", charset="utf-8")
+    return answer
 
 
 _STATIC = (
-    web.get("/style.css", _style),
-    web.get("/console.js", _script),
-    web.get("/favicon.ico", _icon),
+    web.get("/style.css", _file(STYLE, "text/css")),
+    web.get("/console.js", _file(SCRIPT, "text/javascript")),  # every page works without it
+    web.get("/favicon.ico", _file(ICON, "image/svg+xml")),  # browsers request it by themselves
 )
