@@ -68,39 +68,28 @@ class Console(Site):
     async def serving(self, sockets: Sequence[socket.socket] | Doors) -> AsyncIterator[None]:
         """Serve on these listening sockets, which are closed at the end; or at doors that another site has opened."""
         doors = sockets if isinstance(sockets, Doors) else Doors(sockets)
-        forms = guards.Forms(self._hosts)
-        callback = Callback(self._control, self._clock, self._visitors, forms)
-        waiting = Waiting(self._control, callback, self._clock)
-        api, events, mine = self._api(callback), self._events(), Mine(self._attendants, self._hosts)
+        control, administrators, hosts = self._control, self._administrators, self._hosts
+        forms = guards.Forms(hosts)
+        callback = Callback(control, self._clock, self._visitors, forms)
+        waiting = Waiting(control, callback, self._clock)
+        pages = Pages(control, callback, waiting, administrators, forms, self._clock, self._visitors)
+        api = Api(
+            control,
+            self._token,
+            hosts,
+            remember=callback.remember,
+            issue_ticket=administrators.issue_ticket,
+            keep_alive=self._keep_alive,
+        )
+        events = Events(control, administrators, hosts, self._keep_alive)
+        mine = Mine(self._attendants, hosts)
 
         def close() -> None:
             api.close()
             events.close()
             mine.close()
 
-        routes = [*self._routes(callback, waiting, forms, api, events), *mine.routes()]
-        async with waiting.running(), self.answering(routes, doors, close):
-            yield
-
-    def _api(self, callback: Callback) -> Api:
-        return Api(
-            self._control,
-            self._token,
-            self._hosts,
-            remember=callback.remember,
-            issue_ticket=self._administrators.issue_ticket,
-            keep_alive=self._keep_alive,
-        )
-
-    def _events(self) -> Events:
-        return Events(self._control, self._administrators, self._hosts, self._keep_alive)
-
-    def _routes(
-        self, callback: Callback, waiting: Waiting, forms: guards.Forms, api: Api, events: Events
-    ) -> list[web.RouteDef]:
-        administrators = self._administrators
-        pages = Pages(self._control, callback, waiting, administrators, forms, self._clock, self._visitors)
-        return [
+        routes = [
             web.get("/", pages.root),
             web.post("/", callback.post),
             web.get("/done/{name}", callback.done),
@@ -112,10 +101,13 @@ class Console(Site):
             web.get("/paste", pages.paste_again, allow_head=False),
             web.post("/paste", pages.paste),
             web.get("/admin/{token}", pages.administrator, allow_head=False),
-            *AccountPages(self._control, administrators, forms, self._clock).routes(),
-            *CheckPage(self._control, administrators, forms).routes(),
-            *WelcomePage(self._control, administrators, forms).routes(),
-            *MetricsPage(self._metrics, self._hosts).routes(),
+            *AccountPages(control, administrators, forms, self._clock).routes(),
+            *CheckPage(control, administrators, forms).routes(),
+            *WelcomePage(control, administrators, forms).routes(),
+            *MetricsPage(self._metrics, hosts).routes(),
             *events.routes(),
             *api.routes(),
+            *mine.routes(),
         ]
+        async with waiting.running(), self.answering(routes, doors, close):
+            yield

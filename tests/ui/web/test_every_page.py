@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 
-from bridge.clock import SystemClock
 from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
@@ -26,11 +26,7 @@ from bridge.errors import (
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.web import rendering
-from bridge.ui.web.callback import Callback
-from bridge.ui.web.guards import Forms
 from bridge.ui.web.server import Console
-from bridge.ui.web.waiting import Waiting
-from bridge.ui.web.wishing import Nobody
 from tests.fakes_control import FakeControl, state_of
 from tests.servers.needed import absent
 from tests.ui.web.conftest import TOKEN, Browser
@@ -89,6 +85,7 @@ ROUTES = {
     "/console.js": "no page",
     "/favicon.ico": "no page",
     "/metrics": "no page",
+    "/mine": "no page",
 }
 """Each route outside /api/, and the names in PAGES under which it is looked at."""
 
@@ -228,15 +225,18 @@ def test_nothing_has_a_name_that_has_no_role_for_one() -> None:
     assert [tag for tag in named if " role=" not in tag] == []
 
 
+class Routed(Console):
+    """Keeps the application that it serves."""
+
+    def _application(self, routes: Iterable[web.RouteDef], close: Callable[[], None]) -> web.Application:
+        self.application = super()._application(routes, close)
+        return self.application
+
+
 async def test_every_route_is_looked_at(control: FakeControl) -> None:
-    clock = SystemClock()
-    forms = Forms(frozenset())
-    callback = Callback(control, clock, Nobody(), forms)
-    console = Console(control, admin_token=Secret(TOKEN), places=console_cap(), hosts=frozenset())
-    waiting = Waiting(control, callback, clock)
-    routes = console._routes(callback, waiting, forms, console._api(callback), console._events())
-    application = console._application(routes, lambda: None)
-    found = {resource.canonical for resource in application.router.resources()}
+    console = Routed(control, admin_token=Secret(TOKEN), places=console_cap(), hosts=frozenset())
+    async with console.serving([]):
+        found = {resource.canonical for resource in console.application.router.resources()}
     assert {path for path in found if not path.startswith("/api/")} == ROUTES.keys()
     looked_at = set().union(*(names for names in ROUTES.values() if isinstance(names, set)))
     assert looked_at == PAGES.keys() - {"nowhere"}
