@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from bridge.ui.i18n import forwarding, say, spoken, tell, tell_problem
 from bridge.ui.leftovers import removed
 from bridge.ui.web import guards, wording
 from bridge.ui.web.callback import sign_in_path
-from bridge.ui.web.rendering import form_page, no_administrator, not_found, page, see_other
+from bridge.ui.web.rendering import for_administrators, form_page, not_found, page, see_other
 
 Action = Literal["password", "rotate", "check", "forget"]
 
@@ -36,11 +37,12 @@ class AccountPages:
 
     def routes(self) -> list[web.RouteDef]:
         """For the application's router."""
+        own = partial(for_administrators, self._administrators)
         return [
-            web.get("/accounts/{address:[^/]+}", self.show, allow_head=False),
-            web.get("/accounts/{address:[^/]+}/forget", self.ask_to_forget, allow_head=False),
-            web.post("/accounts/{address:[^/]+}/{action:password|rotate|check|forget}", self.act),
-            web.get("/accounts/{address:[^/]+}/{action:password|rotate|check}", self.again, allow_head=False),
+            web.get("/accounts/{address:[^/]+}", own(self.show), allow_head=False),
+            web.get("/accounts/{address:[^/]+}/forget", own(self.ask_to_forget), allow_head=False),
+            web.post("/accounts/{address:[^/]+}/{action:password|rotate|check|forget}", own(self.act)),
+            web.get("/accounts/{address:[^/]+}/{action:password|rotate|check}", own(self.again), allow_head=False),
         ]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
@@ -54,15 +56,11 @@ class AccountPages:
     async def again(self, request: web.Request) -> web.StreamResponse:
         """GET for the URL of a button's answer: a browser requests it without the form after a restart, for a discarded
         tab, and from its address bar."""
-        if not self._administrators.is_open(request):
-            return no_administrator(request)
         return see_other(account_path(request.match_info["address"]))
 
     async def act(self, request: web.Request) -> web.StreamResponse:
         """A button was pressed. A password is in the answer itself, never at a URL of its own."""
         action: Action = request.match_info["action"]  # type: ignore[assignment]  # the route allows no other
-        if not self._administrators.is_open(request):
-            return no_administrator(request)
         fields = await self._forms.sent(request)
         if fields is None:
             return await self._page(request, 403, problem=say(guards.AGAIN))
@@ -123,8 +121,6 @@ class AccountPages:
         forward: str = "",
         is_stale: bool = False,
     ) -> web.StreamResponse:
-        if not self._administrators.is_open(request):
-            return no_administrator(request)
         try:
             bridge = await self._control.status()
         except BridgeError as trouble:

@@ -12,7 +12,7 @@ from bridge.errors import BridgeError
 from bridge.ui.checks import check_name, outcome_word
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.web import guards, wording
-from bridge.ui.web.rendering import form_page, no_administrator
+from bridge.ui.web.rendering import for_administrators, form_page
 
 _WORST_FIRST = (Outcome.FAILED, Outcome.WARNING, Outcome.OK, Outcome.SKIPPED)
 
@@ -41,16 +41,15 @@ class CheckPage:
 
     def routes(self) -> list[web.RouteDef]:
         """For the application's router."""
-        return [web.get("/check", self.ask, allow_head=False), web.post("/check", self.run)]
+        ask, run = (for_administrators(self._administrators, handler) for handler in (self.ask, self.run))
+        return [web.get("/check", ask, allow_head=False), web.post("/check", run)]
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """An explanation and a button: opening the page alone sends nothing to a provider."""
-        return self._page(request) if self._administrators.is_open(request) else no_administrator(request)
+        return self._page(request)
 
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Answers within a minute, when everything was tried."""
-        if not self._administrators.is_open(request):
-            return no_administrator(request)
         if await self._forms.sent(request) is None:
             return self._page(request, 403, problem=say(guards.AGAIN))
         if self._busy.locked():

@@ -124,10 +124,16 @@ def sign_in_over(retry: str = "") -> web.Response:
     return page("problem.html", 404, kind="too_late", detail="", retry=retry)
 
 
-def no_administrator(request: web.Request) -> web.Response:
-    """The answer for an administrator's page if this browser is not one's: as if it did not exist, or, if the browser
-    once had a session, that this is over."""
-    return page("problem.html", 404, kind="session", detail="") if guards.was_open(request) else not_found()
+def for_administrators(administrators: guards.Administrators, handler: guards.Handler) -> guards.Handler:
+    """An administrator's page: any other browser gets the answer of a page that does not exist or, if it once had a
+    session, that this is over."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        if administrators.is_open(request):
+            return await handler(request)
+        return page("problem.html", 404, kind="session", detail="") if guards.was_open(request) else not_found()
+
+    return guarded
 
 
 def not_found() -> web.Response:

@@ -10,7 +10,7 @@ from bridge.ui.i18n import tell_problem
 from bridge.ui.web import guards, wording
 from bridge.ui.web.accounts import account_path
 from bridge.ui.web.callback import sign_in_path
-from bridge.ui.web.rendering import form_page, no_administrator, page, see_other
+from bridge.ui.web.rendering import for_administrators, form_page, page, see_other
 
 ROWS = 20
 """Mailboxes; the list of accounts shows the others."""
@@ -26,17 +26,16 @@ class WelcomePage:
 
     def routes(self) -> list[web.RouteDef]:
         """For the application's router."""
+        show, over = (for_administrators(self._administrators, handler) for handler in (self.show, self.over))
         return [
-            web.get("/welcome", self.show, allow_head=False),
-            web.get("/setup", self.over, allow_head=False),
-            web.get("/setup/{step:.*}", self.over, allow_head=False),
-            web.post("/setup/{step:.*}", self.over),
+            web.get("/welcome", show, allow_head=False),
+            web.get("/setup", over, allow_head=False),
+            web.get("/setup/{step:.*}", over, allow_head=False),
+            web.post("/setup/{step:.*}", over),
         ]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """The page; it may be opened again at any time."""
-        if not self._administrators.is_open(request):
-            return no_administrator(request)
         try:
             status = await self._control.status()
         except BridgeError as problem:
@@ -58,8 +57,6 @@ class WelcomePage:
 
     async def over(self, request: web.Request) -> web.StreamResponse:
         """A page of the set-up that was still open in some browser: it has been finished, here or elsewhere."""
-        if not self._administrators.is_open(request):
-            return no_administrator(request)
         if request.method == "GET" or request.path == "/setup/start":  # it has started by itself meanwhile
             return see_other("/welcome")
         return page("problem.html", 409, kind="set_up", detail="")
