@@ -90,31 +90,47 @@ class Linux:
             return user_id
 
     def program(self, owner: Owner) -> str:
-        """See System. Only root sees the descriptors of other users' programs."""
-        wanted = f"socket:[{owner.handle}]"
-        for process in self._processes(owner.user_id):
-            with contextlib.suppress(OSError):
-                for descriptor in (process / "fd").iterdir():
-                    with contextlib.suppress(OSError):
-                        if os.readlink(descriptor) == wanted:
-                            return (process / "comm").read_text("utf-8", "replace").strip()
+        """See System."""
+        process = process_of(owner, PROC)
+        return "" if process is None else name_of(process)
+
+
+def process_of(owner: Owner, proc: Path) -> Path | None:
+    """The directory in /proc of the process that holds the socket; only root sees the descriptors of other users'
+    programs."""
+    wanted = f"socket:[{owner.handle}]"
+    for process in _processes(owner.user_id, proc):
+        with contextlib.suppress(OSError):
+            for descriptor in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if os.readlink(descriptor) == wanted:
+                        return process
+    return None
+
+
+def name_of(process: Path) -> str:
+    """The name of a process's program; empty if it has ended."""
+    try:
+        return (process / "comm").read_text("utf-8", "replace").strip()
+    except OSError:
         return ""
 
-    def _processes(self, user_id: str) -> Iterator[Path]:
-        """That user's processes first: nearly always one of them holds the socket, and a machine has thousands."""
-        try:
-            processes = list(PROC.iterdir())
-        except OSError:  # no descriptor is left, for one: the program's name is not essential
-            return
-        others = []
-        for path in processes:
-            if path.name.isdecimal():
-                with contextlib.suppress(OSError):
-                    if str(path.stat().st_uid) == user_id:
-                        yield path
-                    else:
-                        others.append(path)
-        yield from others
+
+def _processes(user_id: str, proc: Path) -> Iterator[Path]:
+    """That user's processes first: nearly always one of them holds the socket, and a machine has thousands."""
+    try:
+        processes = list(proc.iterdir())
+    except OSError:  # no descriptor is left, for one: the program's name is not essential
+        return
+    others = []
+    for path in processes:
+        if path.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if str(path.stat().st_uid) == user_id:
+                    yield path
+                else:
+                    others.append(path)
+    yield from others
 
 
 def everybody_else() -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from bridge.doctor.machine import Holder
+from bridge.host import users
+from bridge.host.callers import Owner
+from bridge.host.callers_linux import name_of, process_of
 from bridge.host.system_programs import ENCODING, whole_name
+from bridge.threads import NotDone
 
 ASK_SECONDS = 5.0
 """For one of the system's own programs; netstat takes a second on a busy server."""
@@ -99,16 +103,16 @@ def _output(program: str, *arguments: str) -> str:
 
 
 def _by_proc(port: int, proc: Path) -> Holder | None:
-    for inode, uid in _sockets(port, proc):
-        for pid in _processes(proc):
-            if _has_socket(pid, inode):
-                return Holder(_name(pid), int(pid.name))
-        return Holder(user=_user(uid))  # another user's: we may not read its descriptors
+    for owner in _owners(port, proc):
+        process = process_of(owner, proc)
+        if process is None:
+            return Holder(user=_user(owner.user_id))  # another user's: we may not read its descriptors
+        return Holder(_printable(name_of(process)), int(process.name))
     return None
 
 
-def _sockets(port: int, proc: Path) -> Iterator[tuple[str, int]]:
-    """Inode and user of each socket that listens on the port (proc_net_tcp.txt of the kernel's documentation)."""
+def _owners(port: int, proc: Path) -> Iterator[Owner]:
+    """The owner of each socket that listens on the port (proc_net_tcp.txt of the kernel's documentation)."""
     for name in ("tcp", "tcp6"):
         try:
             lines = (proc / "net" / name).read_text("ascii", "replace").splitlines()
@@ -117,43 +121,10 @@ def _sockets(port: int, proc: Path) -> Iterator[tuple[str, int]]:
         for line in lines[1:]:
             words = line.split()
             if len(words) > 9 and words[3] == LISTENING and int(words[1].rpartition(":")[2], 16) == port:
-                yield words[9], int(words[7])
+                yield Owner(words[7], int(words[9]))
 
 
-def _processes(proc: Path) -> list[Path]:
-    try:
-        return [path for path in proc.iterdir() if path.name.isdecimal()]
-    except OSError:
-        return []
-
-
-def _has_socket(process: Path, inode: str) -> bool:
-    try:
-        return any(_link(descriptor) == f"socket:[{inode}]" for descriptor in (process / "fd").iterdir())
-    except OSError:  # it has ended, or is another user's
-        return False
-
-
-def _link(descriptor: Path) -> str:
-    try:
-        return os.readlink(descriptor)
-    except OSError:
-        return ""
-
-
-def _name(process: Path) -> str:
-    try:
-        return _printable((process / "comm").read_text("utf-8", "replace"))
-    except OSError:
-        return ""
-
-
-def _user(uid: int) -> str:
-    if sys.platform == "win32":
-        return str(uid)
-    import pwd  # Windows has none
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+def _user(user_id: str) -> str:
+    with suppress(NotDone):
+        return users.name_of(user_id) or user_id
+    return user_id

@@ -14,7 +14,6 @@ from bridge.doctor.machine import Holder
 from bridge.host import holders
 from bridge.host.holders import (
     _by_proc,
-    _name,
     _output,
     excluded_ports,
     holder_of,
@@ -66,13 +65,13 @@ def test_lsof_tells_the_first_process_and_its_name() -> None:
     assert lsof_holder("") is None
 
 
-def test_a_name_that_would_steer_the_administrators_terminal_does_not(tmp_path: Path) -> None:
-    """The user who starts a program chooses its name; on Linux it can have any bytes."""
-    odd = "ng\u202ei\x1b[2Jnx\x07"
-    assert tasklist_name(f'"{odd}","4242","Console","1","12.345 K"\n') == "ngi[2Jnx"
-    assert lsof_holder(f"p612\nc{odd}\n") == Holder("ngi[2Jnx", 612)
-    (tmp_path / "comm").write_text(f"{odd}\n", "utf-8")
-    assert _name(tmp_path) == "ngi[2Jnx"
+ODD = "ng\u202ei\x1b[2Jnx\x07"
+"""The user who starts a program chooses its name; on Linux it can have any bytes."""
+
+
+def test_a_name_that_would_steer_the_administrators_terminal_does_not() -> None:
+    assert tasklist_name(f'"{ODD}","4242","Console","1","12.345 K"\n') == "ngi[2Jnx"
+    assert lsof_holder(f"p612\nc{ODD}\n") == Holder("ngi[2Jnx", 612)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
@@ -168,6 +167,8 @@ def test_proc_tells_a_program_of_ours_by_its_name_and_another_users_by_the_user(
     assert _by_proc(1143, proc) == Holder(user="root")
     assert _by_proc(1587, proc) == Holder(user="4294967294"), "whom nobody knows by name"
     assert _by_proc(1110, proc) is None
+    (proc / "4242" / "comm").write_text(f"{ODD}\n", "utf-8")
+    assert _by_proc(3017, proc) == Holder("ngi[2Jnx", 4242)
     (proc / "4242" / "comm").unlink()  # it has ended just now
     assert _by_proc(3017, proc) == Holder("", 4242)
     assert _by_proc(3017, tmp_path / "not mounted") is None
