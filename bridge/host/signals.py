@@ -16,11 +16,15 @@ from bridge.threads import no_thread
 R = TypeVar("R")
 Order = Callable[[], None]
 
+if sys.platform == "win32":
+    _STOP, _RELOAD = {signal.SIGINT, signal.SIGTERM, signal.SIGBREAK}, set[signal.Signals]()
+else:
+    _STOP, _RELOAD = {signal.SIGINT, signal.SIGTERM}, {signal.SIGHUP}
+
 
 def outlives_terminal() -> bool:
     """True if SIGHUP is ignored, as with `nohup`: whoever started us wants that. Call before SIGHUP gets a handler."""
-    number = _reload_number()
-    return number is not None and signal.getsignal(number) is signal.SIG_IGN
+    return any(signal.getsignal(number) is signal.SIG_IGN for number in _RELOAD)
 
 
 @contextlib.contextmanager
@@ -43,11 +47,10 @@ def reload_on_signal(reload: Callable[[], None]) -> Iterator[None]:
 def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` on the running loop each time that SIGTERM, Ctrl-C or (Windows) Ctrl-Break comes."""
     loop = asyncio.get_running_loop()
-    numbers = [getattr(signal, name) for name in _stop_names()]
     if sys.platform == "win32":
         # The Proactor loop has no add_signal_handler; the loop may be asleep in a system call, so it is woken too.
         order = _on_loop(stop)
-        before = {n: signal.signal(n, lambda *_: order()) for n in numbers}
+        before = {n: signal.signal(n, lambda *_: order()) for n in _STOP}
         try:
             with _told_by_windows(order):
                 yield
@@ -55,12 +58,12 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
             for number, handler in before.items():
                 signal.signal(number, handler)
     else:
-        for number in numbers:
+        for number in _STOP:
             loop.add_signal_handler(number, stop)
         try:
             yield
         finally:
-            for number in numbers:
+            for number in _STOP:
                 loop.remove_signal_handler(number)
 
 
@@ -160,7 +163,7 @@ class Relay:
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
         """In the main thread: around the toolkit's loop. Raises: NoThread."""
-        before = {number: signal.getsignal(number) for number in _numbers()}
+        before = {number: signal.getsignal(number) for number in _STOP | _RELOAD}
         receiving, sending = socket.socketpair()
         with receiving, sending:
             sending.setblocking(False)
@@ -183,7 +186,7 @@ class Relay:
 
     def rearm(self) -> None:
         """In the main thread: after the toolkit has set handlers of its own."""
-        for number in _numbers():
+        for number in _STOP | _RELOAD:
             signal.signal(number, lambda number, frame: self._pass_on(number))
 
     @contextlib.contextmanager
@@ -209,7 +212,7 @@ class Relay:
 
     def _pass_on(self, number: int) -> None:
         """Pass on a signal. May be called twice for one, if the handler runs too; both orders only set an event."""
-        if number not in _numbers():
+        if number not in _STOP | _RELOAD:
             return
         with self._lock:
             orders = self._orders
@@ -217,7 +220,7 @@ class Relay:
                 self._missed.append(number)
                 return
         stop, reload = orders
-        (reload if number == _reload_number() else stop)()
+        (reload if number in _RELOAD else stop)()
 
 
 def _on_loop(order: Order) -> Order:
@@ -229,16 +232,3 @@ def _on_loop(order: Order) -> Order:
             loop.call_soon_threadsafe(order)
 
     return call
-
-
-def _numbers() -> list[int]:
-    return [*(int(getattr(signal, name)) for name in _stop_names()), *filter(None, [_reload_number()])]
-
-
-def _stop_names() -> list[str]:
-    return ["SIGINT", "SIGTERM", *(["SIGBREAK"] if sys.platform == "win32" else [])]
-
-
-def _reload_number() -> int | None:
-    number = getattr(signal, "SIGHUP", None)  # Windows has none
-    return None if number is None else int(number)
