@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bridge.advice.said import said
-from bridge.advice.system import system_reason
 from bridge.drafts import stage_private
 from bridge.existing import exists
 from bridge.host.paths import service_data_dir
@@ -149,14 +148,11 @@ def _check_rights() -> None:
 
 def _check_unit() -> None:
     """Check that the unit file is ours, or does not exist."""
-    try:
-        text = UNIT_FILE.read_text("utf-8", "replace")
-    except FileNotFoundError:
-        return
-    except OSError as problem:
-        raise ServiceTrouble(
-            said("{file} cannot be read: {reason}", file=UNIT_FILE, reason=system_reason(problem))
-        ) from problem
+    with looking():
+        try:
+            text = UNIT_FILE.read_text("utf-8", "replace")
+        except FileNotFoundError:
+            return
     if not text.startswith(MARK[: MARK.index(",")]):
         raise ServiceTrouble(
             said(
