@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import locale
 import os
 import plistlib
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from babel.messages.extract import extract
 from babel.messages.pofile import read_po
 
 from bridge.advice.base import Advice, Turn, placeholders
@@ -182,6 +184,25 @@ def test_the_french_is_set_as_french_is(text: str) -> None:
     assert "..." not in prose
     assert not re.search(rf"[^{NO_BREAK}:][:;?!](?:\s|$)", prose)
     assert not re.search(rf"«(?!{NO_BREAK})|(?<!{NO_BREAK})»", prose)
+
+
+@pytest.mark.parametrize("text", translations())
+def test_the_french_drops_a_vowel_before_a_vowel(text: str) -> None:
+    prose = re.sub(r"`[^`]*`|\S+@\S+", "x", text)
+    dropping = r"(?<![-\w’])(?:de|la|le|me|ne|se|te|que|jusque|lorsque|puisque)"
+    assert not re.search(rf"{dropping} [aàâeéèêiîoôuœ]", prose, re.IGNORECASE)
+
+
+@pytest.mark.usefixtures("french")
+@pytest.mark.parametrize("module", ["base.py", "sql.py", "worker.py"])
+def test_what_is_said_of_a_store_fits_a_database_too(module: str) -> None:
+    """In French a file is masculine and a database feminine, and {store} may be either."""
+    source = (ROOT / "bridge" / "stores" / module).read_bytes()
+    found = [sentence for _, sentence, _, _ in extract("python", io.BytesIO(source), keywords={"said": None})]
+    sentences = [sentence for sentence in found if isinstance(sentence, str) and "{store}" in sentence]
+    masculine = re.compile(r"\{store\} (?:a été|est|n’est pas|ne peut pas être) \w*(?:[éu]|is|it|rt)\b")
+    assert sentences
+    assert [said for said in map(i18n.say, sentences) if masculine.match(said)] == []
 
 
 @pytest.mark.usefixtures("french")
