@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from bridge.advice.said import Said, as_said, said
+from bridge.advice.said import Said, said
 from bridge.config.schema import StoreConfig
 from bridge.errors import StoreCorrupt, StoreUnavailable
 from bridge.secret import Secret
@@ -64,7 +64,7 @@ async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT, ma
 
     def probe(home: OsKeyring) -> Said:
         home.probe()
-        return as_said(home.name)
+        return home.name
 
     return await _beside(partial(ask_keyring, probe, limit=limit, remedy=_REMEDY))
 

@@ -27,7 +27,7 @@ def check_named_secrets(*, limit: float = ANSWER_LIMIT) -> str:
 
     def probe(home: OsKeyring) -> str:
         home.probe()
-        return home.name
+        return str(home.name)
 
     return ask_keyring(probe, limit=limit)
 

@@ -48,7 +48,7 @@ class OsKeyring:
 
     def __init__(self, backend: KeyringBackend) -> None:
         self._backend = backend
-        self.name = f"{type(backend).__module__.rpartition('.')[2]} keyring"
+        self.name = said("{backend} keyring", backend=type(backend).__module__.rpartition(".")[2])
 
     def read(self, service: str, username: str) -> str | None:
         """The entry, or None."""

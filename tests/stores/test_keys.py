@@ -569,6 +569,16 @@ def test_a_setting_that_names_no_keyring_is_named() -> None:
     assert "KeyringMissing: the keyring that PYTHON_KEYRING_BACKEND or keyringrc.cfg names" in run.stderr
 
 
+async def test_a_keyring_has_a_name_in_each_language() -> None:
+    use(backend := Small())
+    assert (await check_key_home(IN_KEYRING)).told(translation("fr")) == "trousseau test_keys"
+    backend.entries[KEY_SERVICE, KEY_USER] = base64.b64encode(b"short").decode()
+    with pytest.raises(StoreCorrupt) as caught:
+        await open_key(IN_KEYRING, has_records=True)
+    assert caught.value.said is not None
+    assert f"«\u00a0{KEY_SERVICE}\u00a0» du trousseau test_keys contient" in caught.value.said.told(translation("fr"))
+
+
 def test_a_named_secret_is_read_or_absent() -> None:
     use(backend := Small())
     assert read_named_secret("office365") is None
