@@ -76,7 +76,7 @@ def system_reason(error: BaseException, file: str | None = None) -> Said:
 def too_little(error: BaseException) -> Said:
     """The system is short of something that everything needs, such as descriptors (see bridge.shortage)."""
     reason = quoted(str(error)) if isinstance(error, ImportError) else system_reason(error)
-    return said("the system has too little left for mail-bridge: {reason}", reason=reason)
+    return said("the system does not have enough resources left for mail-bridge: {reason}", reason=reason)
 
 
 def told_reasons(text: str) -> tuple[Said, ...]:
@@ -93,5 +93,5 @@ def _reason(windows: str | None, posix: str | None, words: str) -> Said:
 def name_reason(error: OSError | UnicodeError) -> Said:
     """Why a host name has no address: from getaddrinfo()'s gaierror, or because it is no valid name."""
     if isinstance(error, UnicodeError):  # an empty or overlong label
-        return said("it is no host name")
+        return said("it is not a valid host name")
     return _NAMES.get(error.errno or 0) or quoted(error.strerror or type(error).__name__)

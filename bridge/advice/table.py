@@ -23,16 +23,16 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             "sign_in.unattended": (
                 "Nobody has to sign in for {mailbox}: the provider {provider} lets mail-bridge itself open mailboxes."
             ),
-            "device.slow_down": "The sign-in service wants to be asked less often. Nobody has to act.",
-            "mail.too_many": "The mailbox has too many connections just now. Nobody has to act.",
-            "mail.throttled": "The mail server asks for a pause. Nobody has to act.",
+            "device.slow_down": "The sign-in service wants to be asked less often. No action is needed.",
+            "mail.too_many": "The mailbox has too many connections just now. No action is needed.",
+            "mail.throttled": "The mail server asks for a pause. No action is needed.",
             "mail.token_expired": (
-                "The mail server has ended the session because its sign-in was an hour old. Nobody has to act: the "
+                "The mail server has ended the session because its access token has expired. No action is needed: the "
                 "mail program connects again."
             ),
             "mail.session_over": (
-                "The mail server has ended the session because of its age. Nobody has to act: the mail program "
-                "connects again."
+                "The mail server has ended the session because it lasted too long. No action is needed: the mail "
+                "program connects again."
             ),
         },
     ),
@@ -41,24 +41,24 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         "warning",
         {
             "oauth.unreachable": (
-                "The sign-in service cannot be used just now. Nobody has to act. If this lasts, the "
-                "administrator of mail-bridge finds the reason with `mail-bridge check --online`."
+                "The sign-in service cannot be used just now. No action is needed. If this lasts, the administrator of "
+                "mail-bridge can find the reason with `mail-bridge check --online`."
             ),
-            "oauth.temporary": "The sign-in service has trouble of its own. Nobody has to act.",
-            "microsoft.loop": "Microsoft asks this program to be quiet for a while. Nobody has to act.",
-            "microsoft.temporary": "Microsoft has trouble of its own. Nobody has to act.",
+            "oauth.temporary": "The sign-in service is having problems. No action is needed.",
+            "microsoft.loop": "Microsoft asks mail-bridge to wait for a while. No action is needed.",
+            "microsoft.temporary": "Microsoft is having problems. No action is needed.",
             "mail.crowded": (
-                "All connections that the mailbox may have are in use just now. Nobody has to act. If this lasts, a "
-                "mail program keeps too many of them open."
+                "All connections that the mailbox is allowed are in use just now. No action is needed. If this lasts, "
+                "a mail program is keeping too many of them open."
             ),
-            "mail.busy": "The mail server has trouble of its own. Nobody has to act.",
+            "mail.busy": "The mail server is having problems. No action is needed.",
             "mail.unreachable": (
-                "The mail server cannot be used just now. Nobody has to act. If this lasts, the "
-                "administrator of mail-bridge finds the reason with `mail-bridge check --online`."
+                "The mail server cannot be used just now. No action is needed. If this lasts, the administrator of "
+                "mail-bridge can find the reason with `mail-bridge check --online`."
             ),
             "mail.slow": (
-                "The mail server has not answered within {seconds} s. Nobody has to act. If this lasts, the "
-                "administrator of mail-bridge finds the reason with `mail-bridge check --online`."
+                "The mail server has not answered within {seconds} s. No action is needed. If this lasts, the "
+                "administrator of mail-bridge can find the reason with `mail-bridge check --online`."
             ),
         },
     ),
@@ -68,43 +68,43 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         {
             "sign_in.cancelled": "The sign-in was cancelled.",
             "sign_in.expired": (
-                "Nobody signed in in time. If the provider showed an error instead, forward it to the administrator of "
-                "mail-bridge, who may learn more from `mail-bridge check --online`."
+                "The time for this sign-in ran out. If the provider showed an error instead, forward it to the "
+                "administrator of mail-bridge, who may learn more from `mail-bridge check --online`."
             ),
-            "oauth.declined": "The sign-in was declined in the browser. Try it again.",
+            "oauth.declined": "The sign-in was declined in the browser. Please try again.",
             "device.pending": "Nobody has entered the code on the provider's page yet.",
-            "device.expired": "The code has expired before anybody entered it. Start the sign-in again.",
-            "microsoft.cancelled": "The sign-in was cancelled in the browser. Try it again.",
+            "device.expired": "The code was not entered before it expired. Start the sign-in again.",
+            "microsoft.cancelled": "The sign-in was cancelled in the browser. Please try again.",
         },
     ),
     (
         Turn.USER,
         "warning",
         {
-            "sign_in.first": "Nobody has signed in yet. Sign in, please.",
+            "sign_in.first": "Nobody has signed in yet. Please sign in.",
             "sign_in.password": (
-                "A mail program wants this mailbox with a password of its own. Sign in, please, and confirm that the "
-                "mail program is yours."
+                "A mail program wants to open this mailbox with a password of its own. Please sign in and confirm that "
+                "the mail program is yours."
             ),
             "password.own": (
-                "The mail program's own password is the local one, and mail-bridge keeps only a hash of it. A new one "
-                "can be made; the mail program must then be given that."
+                "The local password is the mail program's own, and mail-bridge keeps only a hash of it. A new one can "
+                "be made; it must then be entered in the mail program."
             ),
             "password.first_use": (
-                "The first password of the mail program becomes the local one, once somebody has signed in and has "
-                "confirmed it. A new one can be made instead; the mail program must then be given that."
+                "The mail program's first password is kept as the local one once somebody has signed in and confirmed "
+                "it. A new one can be made instead; it must then be entered in the mail program."
             ),
             "sign_in.unknown_state": (
-                "This answer belongs to no sign-in that is under way: it was used already, or is too old. Start the "
-                "sign-in again."
+                "This answer does not belong to any sign-in under way: it has already been used, or is too old. Start "
+                "the sign-in again."
             ),
             "sign_in.not_asked": (
-                "The sign-in service cannot be reached just now, and nothing is lost: reload the page in {seconds} "
-                "seconds, or give its address once more."
+                "The sign-in service cannot be reached just now, but nothing is lost: reload the page in {seconds} "
+                "seconds, or enter its address again."
             ),
             "sign_in.unreachable": (
                 "The sign-in service cannot be used just now. Start the sign-in again in a few minutes; if it fails "
-                "again, the administrator of mail-bridge finds the reason with `mail-bridge check --online`."
+                "again, the administrator of mail-bridge can find the reason with `mail-bridge check --online`."
             ),
             "sign_in.configuration_changed": "The configuration has changed. Start the sign-in again.",
             "sign_in.bug": (
@@ -114,11 +114,11 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "The sign-in does not allow {scopes}. Sign in again and leave every box ticked; if there is none, the "
                 "administrator of mail-bridge must add this permission to the app."
             ),
-            "sign_in.not_adopted": "The provider does not take this token. Sign in instead, please.",
+            "sign_in.not_adopted": "The provider does not accept this token. Please sign in instead.",
             "sign_in.settings_changed": (
-                "The provider's settings have changed since the last sign-in. Sign in again, please."
+                "The provider's settings have changed since the last sign-in. Please sign in again."
             ),
-            "sign_in.other_person": "The configuration now wants {person} to sign in. Sign in again, please.",
+            "sign_in.other_person": "The configuration now requires {person} to sign in. Please sign in again.",
             "sign_in.wrong_person": (
                 "{somebody} has signed in, but {person} was asked to. Nothing was stored. Sign in again as {person}; "
                 "a private browser window lets you choose the account. If {somebody} is right (a shared mailbox, or an "
@@ -126,28 +126,29 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "`sign_in_as: {somebody}` in the configuration."
             ),
             "sign_out.unrevoked": (
-                "At its provider this sign-in may go on. The person can end it there, where the account lists the apps "
-                "with access (Google: https://myaccount.google.com/permissions, Microsoft: "
-                "https://myapps.microsoft.com), and so can the administrator of the organization."
+                "The provider may still accept this sign-in. The person can end it there, where the account lists the "
+                "apps with access (Google: https://myaccount.google.com/permissions, Microsoft: "
+                "https://myapps.microsoft.com); the administrator of the organization can end it, too."
             ),
-            "oauth.ended": "The provider has ended this sign-in. Sign in again, please.",
+            "oauth.ended": "The provider has ended this sign-in. Please sign in again.",
             "oauth.refresh_wrong": (
-                "The provider finds the renewal wrong. It may have ended the sign-in: sign in again. If that does not "
-                "help, the administrator of mail-bridge must compare client_id and the URLs with the registration."
+                "The provider rejects the renewal of the sign-in as wrong. It may have ended the sign-in: sign in "
+                "again. If that does not help, the administrator of mail-bridge must compare client_id and the URLs "
+                "with the registration."
             ),
             "sign_in.ran_out": (
-                "This sign-in was given for some days only, which are over. Sign in again, please. At Google it is so "
-                "while the app's status is Testing (7 days): the administrator of mail-bridge ends that with Publish "
-                "app (Google Auth Platform, Audience)."
+                "This sign-in was valid for a few days only, which have passed. Please sign in again. With Google this "
+                "happens while the app's status is Testing (7 days): the administrator of mail-bridge can end that "
+                "with Publish app (Google Auth Platform, Audience)."
             ),
-            "oauth.no_code": "The provider's answer holds no code. Start the sign-in again.",
+            "oauth.no_code": "The provider's answer contains no code. Start the sign-in again.",
             "oauth.other_sign_in": "The provider's answer was made for another sign-in. Start the sign-in again.",
             "google.no_grant": (
                 "Google gave no refresh token. Remove this app at https://myaccount.google.com/permissions, then sign "
                 "in again."
             ),
-            "sign_in.unreadable": "The stored sign-in cannot be used any more. Sign in again, please.",
-            "oauth.code_spent": "The sign-in's answer was too old, or was used twice. Start the sign-in again.",
+            "sign_in.unreadable": "The stored sign-in cannot be used any more. Please sign in again.",
+            "oauth.code_spent": "The answer to the sign-in was too old, or was used twice. Start the sign-in again.",
             "oauth.not_completed": (
                 "The provider did not let this sign-in succeed. Start the sign-in again; if it fails again, forward "
                 "this text to the administrator of mail-bridge."
@@ -155,21 +156,21 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             "google.ended": (
                 "The provider has ended this sign-in. With Google this happens after a change of password, when the "
                 "access was removed in the account, after six months without use, and 7 days after each sign-in while "
-                "the app's status is Testing. Sign in again, please."
+                "the app's status is Testing. Please sign in again."
             ),
             "google.reauthentication": (
-                "The organization asks for a new sign-in from time to time. Sign in again, please."
+                "The organization asks for a new sign-in from time to time. Please sign in again."
             ),
-            "microsoft.second_factor": "A second factor is asked for. Sign in again, please.",
+            "microsoft.second_factor": "Two-factor authentication is required. Please sign in again.",
             "microsoft.consent": (
-                "Consent is missing. Sign in again, please. If that is not possible, an Entra administrator must "
-                "grant it."
+                "Consent is missing. Please sign in again. If that is not possible, an Entra administrator must grant "
+                "it."
             ),
-            "microsoft.unused": "The sign-in was not used for 90 days. Sign in again, please.",
+            "microsoft.unused": "The sign-in was not used for 90 days. Please sign in again.",
             "microsoft.revoked": (
-                "The sign-in was ended (the password was changed, or sessions were revoked). Sign in again, please."
+                "The sign-in was ended (the password was changed, or sessions were revoked). Please sign in again."
             ),
-            "microsoft.frequency": "The organization asks for a new sign-in from time to time. Sign in again, please.",
+            "microsoft.frequency": "The organization asks for a new sign-in from time to time. Please sign in again.",
             "microsoft.other_tenant": (
                 "This person is not in the app's tenant. Choose the work account in the browser; if it is the right "
                 "one, the administrator of mail-bridge must check tenant and URLs."
@@ -180,17 +181,18 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "unlock it."
             ),
             "microsoft.password": (
-                "The account's password is wrong or has expired. Set it right in the browser, then sign in again."
+                "The account's password is wrong or has expired. Correct or change it in the browser, then sign in "
+                "again."
             ),
             "mail.protocol_off": (
                 "{protocol} is switched off in the mailbox's own settings: switch it on there (Gmail: Settings, "
                 "Forwarding and POP/IMAP), or ask the administrator of the domain."
             ),
             "mail.not_authenticated": (
-                "The mail server wants a login before it takes mail: switch on authentication for outgoing mail in "
-                "the mail program."
+                "The mail server requires a login before it accepts mail: switch on authentication for outgoing mail "
+                "in the mail program."
             ),
-            "mail.web_login": "The provider wants this person to log in to the mailbox in a web browser once.",
+            "mail.web_login": "The provider wants this person to open the mailbox once in a web browser.",
             "mail.full": "The mailbox {mailbox} is full: delete or move messages, or ask for more room.",
         },
     ),
@@ -204,17 +206,17 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "again; if this lasts, the administrator of mail-bridge must look at it."
             ),
             "mail.turned_away": (
-                "The mail server turns this computer away before any login: it has trouble of its own, has this "
-                "network's address on a block list, or is none for mail programs. If this lasts, the administrator of "
-                "mail-bridge must check the server's name in the configuration, and ask those who keep the server."
+                "The mail server turns this computer away before any login: it is having problems, has this network's "
+                "address on a block list, or is not meant for mail programs. If this lasts, the administrator of "
+                "mail-bridge must check the server's name in the configuration, and ask those who run the server."
             ),
             "mail.token_long": (
                 "The access token seems to be too long for the mail server. The administrator of mail-bridge must have "
-                "the provider put less into it (groups, roles), or give short ones that mean nothing by themselves "
-                "(opaque tokens)."
+                "the provider put less into it (groups, roles), or issue short tokens without any content (opaque "
+                "tokens)."
             ),
             "google.no_such_user": (
-                "Google knows no person with this address: the administrator of mail-bridge must correct it in the "
+                "Google has no account with this address: the administrator of mail-bridge must correct it in the "
                 "configuration."
             ),
         },
@@ -224,29 +226,31 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         "error",
         {
             "secret.ended": (
-                "The client secret of {provider} ended on {day}: its tokens cannot be renewed. The administrator of "
-                "mail-bridge must make a new one at the provider, and configure it with its last day."
+                "The client secret of {provider} expired on {day}: its tokens cannot be renewed. The administrator of "
+                "mail-bridge must make a new one at the provider, and configure it with its expiry date."
             ),
             "secret.today": (
-                "The client secret of {provider} ends today; then nobody's mail works there any more. The "
-                "administrator of mail-bridge must make a new one at the provider, and configure it with its last day."
+                "The client secret of {provider} expires today; after that, nobody's mail works there any more. The "
+                "administrator of mail-bridge must make a new one at the provider, and configure it with its expiry "
+                "date."
             ),
             "secret.tomorrow": (
-                "The client secret of {provider} ends tomorrow; then nobody's mail works there any more. The "
-                "administrator of mail-bridge must make a new one at the provider, and configure it with its last day."
+                "The client secret of {provider} expires tomorrow; after that, nobody's mail works there any more. The "
+                "administrator of mail-bridge must make a new one at the provider, and configure it with its expiry "
+                "date."
             ),
             "secret.ends": (
-                "The client secret of {provider} ends in {days} days, on {day}; then nobody's mail works there any "
-                "more. The administrator of mail-bridge must make a new one at the provider, and configure it with "
-                "its last day."
+                "The client secret of {provider} expires in {days} days, on {day}; after that, nobody's mail works "
+                "there any more. The administrator of mail-bridge must make a new one at the provider, and configure "
+                "it with its expiry date."
             ),
             "configuration.refused": (
-                "The configuration file has changed, and the change is not in force: {problem}. The administrator of "
-                "mail-bridge must see to it."
+                "The configuration file has changed, but the change has not taken effect: {problem}. The administrator "
+                "of mail-bridge must see to it."
             ),
             "configuration.restart": (
-                "The configuration file has changed, and what it says of {settings} takes effect after a restart: the "
-                "administrator of mail-bridge must restart it."
+                "The configuration file has changed, but what it says about {settings} only takes effect after a "
+                "restart: the administrator of mail-bridge must restart it."
             ),
             "certificate.warning": (
                 "The certificate of {ports}: {problem}. The administrator of mail-bridge must see to it."
@@ -256,9 +260,9 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "must see to it."
             ),
             "sign_in.unsaved": (
-                "The sign-in waits in mail-bridge's memory, and is saved by itself as soon as the token store takes "
-                "it: {problem}. Nobody need sign in again, unless mail-bridge stops before. The administrator of "
-                "mail-bridge must see to the store."
+                "The sign-in could not be saved yet: {problem}. mail-bridge keeps it in memory, and saves it as soon "
+                "as the token store allows. Nobody needs to sign in again, unless mail-bridge stops before then. The "
+                "administrator of mail-bridge must see to the store."
             ),
             "store.corrupt": (
                 "The token store holds something that cannot be used: {problem}. The administrator of mail-bridge "
@@ -282,7 +286,7 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             ),
             "oauth.invalid_client": (
                 "The provider does not accept client_id and client_secret: the administrator of mail-bridge must "
-                "correct them or, with `kind: oauth2`, the way in which they are shown (client_authentication)."
+                "correct them or, with `kind: oauth2`, the way in which they are sent (client_authentication)."
             ),
             "oauth.unauthorized_client": (
                 "The provider does not know the app registration, does not accept its client_secret, or does not allow "
@@ -297,19 +301,19 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "mail-bridge must correct them."
             ),
             "oauth.invalid_request": (
-                "The provider finds the request wrong: the administrator of mail-bridge must compare client_id, "
+                "The provider rejects the request as wrong: the administrator of mail-bridge must compare client_id, "
                 "redirect_uri and the URLs with the registration."
             ),
             "oauth.dpop": (
-                "The provider binds tokens to a key of the program (DPoP), which mail-bridge does not do: the "
+                "The provider binds tokens to a key of the program (DPoP), which mail-bridge does not support: the "
                 "administrator of mail-bridge must switch that off in the app's registration."
             ),
             "oauth.unsupported_grant": (
-                "The provider's token_url does not do this kind of sign-in: the administrator of mail-bridge must "
+                "The provider's token_url does not support this kind of sign-in: the administrator of mail-bridge must "
                 "check it."
             ),
             "oauth.unsupported_response": (
-                "The provider does not do this kind of sign-in: the administrator of mail-bridge must check "
+                "The provider does not support this kind of sign-in: the administrator of mail-bridge must check "
                 "authorization_url."
             ),
             "oauth.tenant": (
@@ -320,8 +324,8 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "secret, certificate or key."
             ),
             "google.org_internal": (
-                "The app is for another organization only: the administrator of mail-bridge must use a client of this "
-                "one."
+                "The app is for another organization only: the administrator of mail-bridge must use an app "
+                "registration of this organization."
             ),
             "google.app_policy": (
                 "Google blocks the app because it does not follow Google's policy: the administrator of mail-bridge "
@@ -339,7 +343,7 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "one."
             ),
             "google.clock": (
-                "Google finds the request too old or too new: the administrator of mail-bridge must set this "
+                "Google considers the request too old or too new: the administrator of mail-bridge must correct this "
                 "computer's clock."
             ),
             "microsoft.redirect_uri": (
@@ -375,8 +379,8 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "the app registration, or configure the one that is there and has not expired."
             ),
             "microsoft.clock": (
-                "Microsoft finds what the app's certificate has signed too old or too new: the administrator of "
-                "mail-bridge must set this computer's clock."
+                "Microsoft considers what the app's certificate has signed too old or too new: the administrator of "
+                "mail-bridge must correct this computer's clock."
             ),
             "microsoft.unknown_app": (
                 "This tenant does not know the app: the administrator of mail-bridge must check client_id and tenant. "
@@ -391,7 +395,7 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "registration."
             ),
             "mail.basic_off": (
-                "The mail server takes no passwords any more, only OAuth sign-ins: the mail program must send through "
+                "The mail server no longer accepts passwords, only OAuth sign-ins: the mail program must send through "
                 "mail-bridge, and the administrator of mail-bridge must check this account's mail server."
             ),
             "mail.bad_credentials_form": (
@@ -403,9 +407,9 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "mail-bridge must see to it."
             ),
             "mail.tls": (
-                "There is no secure connection to the mail server. A security program or a proxy on this network may "
-                "replace its certificate: the administrator of mail-bridge must exempt mail-bridge there, or name the "
-                "certificate as ca_file."
+                "A secure connection to the mail server is not possible. A security program or a proxy on this network "
+                "may be replacing its certificate: the administrator of mail-bridge must exempt mail-bridge there, or "
+                "name the certificate as ca_file."
             ),
         },
     ),
@@ -421,8 +425,8 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             ),
             "microsoft.device": (
                 "The organization lets in only devices that it knows and manages. Sign in on such a device, in a "
-                "browser that tells of it (Edge). If that is refused too, an Entra administrator must register the "
-                "device anew, or let this app in without one."
+                "browser that identifies the device (Edge). If that is refused too, an Entra administrator must "
+                "register the device again, or let this app in without such a device."
             ),
             "microsoft.assignment": "This person is not assigned to the app: an Entra administrator must assign them.",
             "microsoft.disabled": "The account is disabled: an Entra administrator must enable it.",
@@ -431,17 +435,18 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "weeks (30 days at Microsoft, 20 at Google)."
             ),
             "mail.not_accepted": (
-                "The mail server takes the sign-in but not this mailbox: {protocol} is switched off for it, its "
-                "address is not {mailbox}, or the app lacks the permission. Its administrator must check these three."
+                "The mail server accepts the sign-in but not this mailbox: {protocol} is switched off for it, its "
+                "address is not {mailbox}, or the app lacks the permission. The mailbox's administrator must check all "
+                "three."
             ),
             "mail.not_connected": (
-                "The mail server takes the sign-in but does not open the mailbox {mailbox}: {protocol} is switched "
-                "off for it, or {person} has no right to it. An Exchange administrator must check both; if both are "
-                "well, the server has trouble of its own."
+                "The mail server accepts the sign-in but does not open the mailbox {mailbox}: either {protocol} is "
+                "switched off for it, or {person} has no access to it. An Exchange administrator must check both; if "
+                "both are in order, the server is having problems."
             ),
             "mail.no_right": (
-                "{person} has signed in, but may not open the mailbox {mailbox}. Its administrator must give full "
-                "access, and for sending the right to send as it."
+                "{person} has signed in, but may not open the mailbox {mailbox}. The mailbox's administrator must "
+                'grant them full access and, for sending, the permission "Send as".'
             ),
             "mail.unknown": (
                 "The mail server refuses the mailbox {mailbox} in words that mail-bridge does not know: its "

@@ -64,7 +64,7 @@ def test_a_diagnosis_takes_the_arguments_that_its_sentence_wants() -> None:
     found = Diagnosis.of("mail.no_right", "NO {0} %s", protocol="IMAP", mailbox="s@x.org", person="{a}@x.org")
     assert found.arguments == (("mailbox", "s@x.org"), ("person", "{a}@x.org"))
     assert found.sentence().startswith("{a}@x.org has signed in, but may not open the mailbox s@x.org.")
-    assert found.told().endswith("send as it. (NO {0} %s)")
+    assert found.told().endswith('the permission "Send as". (NO {0} %s)')
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_a_name_that_leads_nowhere() -> None:
         assert isinstance(caught.value, socket.gaierror | UnicodeError)
         told.append(name_reason(caught.value))
     assert told[0].told(FRENCH) in {"ce nom est inconnu", "le serveur de noms (DNS) ne répond pas pour le moment"}
-    assert told[1].told(FRENCH) == "ce n’est pas un nom d’hôte"
+    assert told[1].told(FRENCH) == "ce n’est pas un nom d’hôte valable"
 
 
 def test_what_the_system_says_and_we_have_no_words_for_is_quoted() -> None:

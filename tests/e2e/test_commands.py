@@ -74,7 +74,7 @@ def test_a_client_secrets_last_days_are_told_everywhere_an_administrator_looks(w
         (warning,) = bridge.json("status")["warnings"]
         assert warning.startswith(sentence)
     bridge.config["providers"]["office365"]["client_secret_expires"] = "2026-01-31"
-    assert "ended on 2026-01-31" in bridge.run("check", code=2)
+    assert "expired on 2026-01-31" in bridge.run("check", code=2)
 
 
 def test_schema_is_a_json_schema(bridge: Bridge) -> None:
@@ -134,7 +134,7 @@ def test_a_browser_on_another_computer_is_helped_by_pasting_its_last_address(wor
 
     said = bridge.dialogue("authorize", BOB, "--paste", act=act)
     assert "begins with the redirect URI" in said
-    assert "belongs to no sign-in" in said
+    assert "does not belong to any sign-in" in said
     assert f"{BOB} is signed in as {BOB}" in said
     assert "IMAP  works" in said
     assert "not work" not in bridge.run("accounts", "check", BOB)

@@ -453,7 +453,7 @@ def test_a_command_that_finds_no_descriptor_for_a_part_of_its_own_says_so(signed
     command = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf", *signed_in.command("status")]
     done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
     assert failing.have_failed(signed_in.directory)
-    sentence = 'mail-bridge: the system has too little left for mail-bridge: "Too many open files"\n'
+    sentence = 'mail-bridge: the system does not have enough resources left for mail-bridge: "Too many open files"\n'
     assert (done.returncode, done.stderr) == (1, sentence)
 
 
@@ -466,7 +466,7 @@ def test_who_has_no_descriptor_to_ask_a_bridge_with_does_not_call_it_dead(settle
     command = [*failing.strace(bridge.directory), "-D", "-f", "--seccomp-bpf", *bridge.command("status")]
     done = subprocess.run(command, capture_output=True, text=True, env=bridge.environ, timeout=60, check=False)
     assert failing.have_failed(bridge.directory)
-    sentence = 'mail-bridge: the system has too little left for mail-bridge: "Too many open files"\n'
+    sentence = 'mail-bridge: the system does not have enough resources left for mail-bridge: "Too many open files"\n'
     assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
 
 

@@ -53,7 +53,7 @@ def test_a_person_is_told_in_french_what_has_happened(
     assert ENDED in bridge.run("accounts", "list")  # by another process, from what is stored
     bridge.config["language"] = "en"
     assert ENDED not in bridge.run("accounts", "list")
-    assert "Sign in again, please." in bridge.run("accounts", "list")
+    assert "Please sign in again." in bridge.run("accounts", "list")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell stands for the browser")
@@ -242,5 +242,5 @@ def test_the_log_stays_english(bridge: Bridge, authorization_server: Authorizati
         bridge.authorize(authorization_server, ALICE)
         authorization_server.revoke_person(ALICE)
         bridge.run("accounts", "check", ALICE, code=1)
-    assert "Sign in again, please." in bridge.log
+    assert "Please sign in again." in bridge.log
     assert "Veuillez" not in bridge.log

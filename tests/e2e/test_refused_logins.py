@@ -44,7 +44,7 @@ def test_an_account_that_its_mail_server_keeps_out_is_in_trouble_until_it_is_let
             assert all("refuses this account" in answer for answer in answers)
             bridge.wait_until(lambda: shown(bridge) != ready, "what has happened")
             alice, bob = shown(bridge)
-            assert alice.startswith(f"▲ {ALICE}: trouble (The mail server takes the sign-in but not this mailbox")
+            assert alice.startswith(f"▲ {ALICE}: trouble (The mail server accepts the sign-in but not this mailbox")
             assert "Authentication failed" in alice, "the server's own words, to be forwarded"
             assert bob == ready[1]
             (row,) = (row for row in bridge.json("accounts", "list") if row["address"] == ALICE)

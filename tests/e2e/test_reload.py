@@ -128,7 +128,7 @@ def test_a_port_that_is_taken_is_refused_and_the_rest_stays(signed_in: Bridge) -
 
 def test_a_change_that_is_not_in_force_is_told_of_wherever_the_administrator_looks(signed_in: Bridge) -> None:
     """Not only in a log, which perhaps nobody keeps."""
-    listeners, told = signed_in.config["listeners"], "the change is not in force: "
+    listeners, told = signed_in.config["listeners"], "the change has not taken effect: "
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         signed_in.config["listeners"] = {**listeners, "imap": f"127.0.0.1:{port}"}
@@ -142,7 +142,7 @@ def test_a_change_that_is_not_in_force_is_told_of_wherever_the_administrator_loo
             assert (found["check"], found["outcome"], found["turn"]) == ("configuration", "failed", "app-admin")
         signed_in.config["listeners"] = listeners
         reload(signed_in, "workers: takes effect after a restart")
-    told = "what it says of workers takes effect after a restart"
+    told = "what it says about workers only takes effect after a restart"
     (warning,) = signed_in.json("status")["warnings"]
     assert told in warning
     (found,) = [one for one in signed_in.json_of("check", code=0) if told in one["detail"]]

@@ -143,8 +143,9 @@ def test_a_sign_in_by_the_command_alone_waits_for_the_store(world: World, disk: 
                 away.close()
 
         said = bridge.dialogue("authorize", ALICE, "--no-browser", act=act)
-    assert "waits in mail-bridge&#39;s memory" in pages[0]
-    assert "the disk is full. Nobody need sign in again, unless mail-bridge stops before." in said
+    assert "mail-bridge keeps it in memory, and saves it" in pages[0]
+    kept = "mail-bridge keeps it in memory, and saves it as soon as the token store allows"
+    assert f"the disk is full. {kept}. Nobody needs to sign in again, unless mail-bridge stops before then." in said
     assert f"{ALICE} is signed in as {ALICE}." in said
     assert "IMAP  works" in said
     assert bridge.json("accounts", "list")[0]["state"] == "ready"

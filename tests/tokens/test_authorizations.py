@@ -163,7 +163,7 @@ async def test_whoever_begins_again_may_still_finish_in_the_first_tab() -> None:
     it.clock.advance(100)
     assert await it.authorizations.complete({"state": first.state, "code": "c"}) == ALICE.address
     assert [account for account, _ in it.kept] == [ALICE]
-    with pytest.raises(AuthorizationFailed, match="belongs to no sign-in"):
+    with pytest.raises(AuthorizationFailed, match="does not belong to any sign-in"):
         await it.authorizations.complete({"state": second.state, "code": "c"})
     assert it.notices == []
 
@@ -197,7 +197,7 @@ async def test_peer_04_a_thousand_stray_answers_change_nothing(parameters: dict[
     it = World()
     pending = await it.authorizations.begin(ALICE)
     for _ in range(1000):
-        with pytest.raises(AuthorizationFailed, match="belongs to no sign-in"):
+        with pytest.raises(AuthorizationFailed, match="does not belong to any sign-in"):
             await it.authorizations.complete(parameters)
     assert it.authorizations.find(ALICE.address) is pending
     assert it.notices == []
@@ -262,13 +262,13 @@ async def test_a_code_that_has_not_gone_out_can_be_brought_again() -> None:
             await it.authorizations.complete({"state": pending.state, "code": "c"})
         assert "acme.example refuses the connection." in str(caught.value)
         assert caught.value.wait == 120
-        assert "Nobody has to act" not in str(caught.value)
+        assert "No action is needed" not in str(caught.value)
         assert it.authorizations.find(ALICE.address) is pending
         it.clock.advance(120)
     assert it.notices == []
     it.strict.problem = None
     assert await it.authorizations.complete({"state": pending.state, "code": "c"}) == ALICE.address
-    with pytest.raises(AuthorizationFailed, match="belongs to no sign-in"):
+    with pytest.raises(AuthorizationFailed, match="does not belong to any sign-in"):
         await it.authorizations.complete({"state": pending.state, "code": "c"})
 
 
@@ -304,7 +304,7 @@ async def test_a_code_that_has_not_gone_out_does_not_outlive_its_account_s_sign_
     async with asyncio.TaskGroup() as group:
         outcome = group.create_task(_raised(it.authorizations.complete({"state": first.state, "code": "c"})))
         await redeeming.wait()
-        with pytest.raises(AuthorizationFailed, match="belongs to no sign-in"):
+        with pytest.raises(AuthorizationFailed, match="does not belong to any sign-in"):
             await it.authorizations.complete({"state": first.state, "code": "c"})
         second = await it.authorizations.begin(ALICE)
         if change == "sign-in":
@@ -335,7 +335,7 @@ async def test_a_person_in_a_sign_in_is_never_told_that_nobody_has_to_act() -> N
     it.strict.problem = ProviderUnavailable(said("{host}: the answer takes too long", host="acme.example"))
     with pytest.raises(ProviderUnavailable, match="Start the sign-in again") as caught:
         await it.authorizations.complete({"state": pending.state, "code": "c"})
-    assert "Nobody has to act" not in str(caught.value)
+    assert "No action is needed" not in str(caught.value)
     (notice,) = it.notices
     assert isinstance(notice, AuthorizationEnded)
     assert notice.reason == str(caught.value)
@@ -442,7 +442,7 @@ async def test_each_asker_has_a_sign_in_of_their_own_and_the_first_good_end_is_t
     assert it.notices == [AuthorizationEnded(ALICE.address, "denied", "declined", None, theirs.attempt)]
     it.strict.problem = None
     await it.authorizations.complete({"state": mine.state, "code": "c"})
-    with pytest.raises(AuthorizationFailed, match="belongs to no sign-in"):
+    with pytest.raises(AuthorizationFailed, match="does not belong to any sign-in"):
         await it.authorizations.complete({"state": another.state, "code": "c"})
     assert it.authorizations.find(ALICE.address) is None
     assert it.authorizations.find(SALES.address) is sales
@@ -462,7 +462,7 @@ async def test_who_cannot_begin_is_told_when_to_come_back(kind: type[ProviderUna
     async with it.authorizations.running():
         with pytest.raises(ProviderUnavailable, match="Start the sign-in again in a few minutes") as caught:
             await it.authorizations.begin(ALICE)
-    assert "Nobody has to act" not in str(caught.value)
+    assert "No action is needed" not in str(caught.value)
     assert "acme.example refuses the connection." in str(caught.value)
 
 
@@ -618,7 +618,7 @@ async def test_a_browser_that_comes_back_without_a_state_belongs_to_no_sign_in_b
     it = World(WAIT)
     async with it.authorizations.running():
         pending = await it.authorizations.begin(ALICE)
-        with pytest.raises(AuthorizationFailed, match="belongs to no sign-in"):
+        with pytest.raises(AuthorizationFailed, match="does not belong to any sign-in"):
             await it.authorizations.complete(parameters)
         assert it.authorizations.find(ALICE.address) is pending
 

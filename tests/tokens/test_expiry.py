@@ -87,7 +87,7 @@ def test_the_log_has_it_too_with_whose_turn_it_is() -> None:
         it.watch.look()
     (line,) = [json.loads(line) for line in log.getvalue().splitlines()]
     assert (line["event"], line["provider"], line["day"]) == ("client_secret.expiring", "p0", str(it.day))
-    assert "The client secret of p0 ends in 12 days" in line["reason"]
+    assert "The client secret of p0 expires in 12 days" in line["reason"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows takes its time zone from nobody's environment")
@@ -124,10 +124,10 @@ async def test_the_watch_looks_again_by_itself() -> None:
 @pytest.mark.parametrize(
     ("days", "words"),
     [
-        (30, "ends in 30 days, on 2027-03-02"),
-        (1, "ends tomorrow"),
-        (0, "ends today"),
-        (-1, "ended on 2027-01-30"),
+        (30, "expires in 30 days, on 2027-03-02"),
+        (1, "expires tomorrow"),
+        (0, "expires today"),
+        (-1, "expired on 2027-01-30"),
     ],
 )
 def test_the_sentence_names_the_day_and_whose_turn_it_is(days: int, words: str) -> None:

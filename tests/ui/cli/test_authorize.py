@@ -69,7 +69,7 @@ async def test_a_sign_in_that_waits_for_the_store_is_told_as_that(capsys: pytest
             assert await asked == FAILED, "it is not stored yet"
         store.is_full = False
     said = capsys.readouterr().err
-    assert "Nobody need sign in again" in said
+    assert "Nobody needs to sign in again" in said
     assert "did not succeed" not in said
 
 
@@ -107,7 +107,7 @@ async def test_a_sign_in_that_nobody_comes_back_from_ends_with_its_time(
     monkeypatch.setattr(authorizations, "LIFE", 0.1)
     async with running() as it, asyncio.timeout(30):
         assert await sign_in(it.app.control, ALICE, open_browser=False) == FAILED
-    assert "Nobody signed in" in capsys.readouterr().err
+    assert "The time for this sign-in ran out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("paste", [True, False])

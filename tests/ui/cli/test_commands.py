@@ -351,8 +351,8 @@ def test_it_does_so_where_the_system_calls_that_an_invalid_argument(admin: Bridg
 def test_accounts_are_listed_in_columns_with_what_to_do(admin: Bridge) -> None:
     mark = "o" if os.name == "nt" else "○"  # a pipe on Windows has no "○"
     lines = admin.run("accounts", "list").splitlines()
-    assert lines[0] == f"{mark} {ALICE}  sign-in needed  gmail      Nobody has signed in yet. Sign in, please."
-    assert lines[1] == f"{mark} {BOB}    sign-in needed  office365  Nobody has signed in yet. Sign in, please."
+    assert lines[0] == f"{mark} {ALICE}  sign-in needed  gmail      Nobody has signed in yet. Please sign in."
+    assert lines[1] == f"{mark} {BOB}    sign-in needed  office365  Nobody has signed in yet. Please sign in."
     assert lines[2].strip().startswith(PATTERN)
     config = admin.directory / "config.yaml"
     assert lines[-1] == f"To sign in: {with_config(own_program(), config)} authorize ADDRESS"

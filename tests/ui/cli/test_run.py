@@ -299,7 +299,7 @@ async def test_a_change_that_wants_a_taken_port_is_in_force_once_that_is_free(
                     while not (status := await control.status()).warnings:
                         await asyncio.sleep(LOOK_SECONDS)
                     (warning,) = status.warnings
-                    assert "the change is not in force: " in warning.told()
+                    assert "the change has not taken effect: " in warning.told()
                     assert str(port) in warning.told()
                     other.close()
                     while (status := await control.status()).warnings:

@@ -109,7 +109,7 @@ def troubled(control: FakeControl) -> FakeControl:
         "carol.with-a-rather-long-name@subsidiary.example.com": AccountState.PENDING,
         "dave@example.com": AccountState.SIGN_IN,
     }
-    control.details = {ALICE: SMTP_OFF.told(), "dave@example.com": "Nobody has signed in yet. Sign in, please."}
+    control.details = {ALICE: SMTP_OFF.told(), "dave@example.com": "Nobody has signed in yet. Please sign in."}
     control.diagnoses = {ALICE: SMTP_OFF}
     failed = ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), SMTP_OFF)
     control.checks[ALICE] = (ProtocolCheck("imap", True), failed)

@@ -282,8 +282,8 @@ async def test_a_sign_in_that_may_go_on_at_its_provider_is_told_when_signing_out
         status, path, text = await press(browser, "forget", page=f"/accounts/{address}")
         assert (status, path) == (200, f"/accounts/{address}/forget")
         assert f"The sign-in of {address} is removed." in text
-        assert "this sign-in may go on. The person can end it there" in text
-        assert "organization. (the provider office365 lets no program do that)" in text
+        assert "may still accept this sign-in. The person can end it there" in text
+        assert "organization can end it, too. (the provider office365 lets no program do that)" in text
         assert (f'href="/accounts/{address}"' in text) is (address == ALICE), "a page that is there"
 
 
@@ -319,7 +319,7 @@ async def test_who_has_left_is_in_the_list_and_can_be_removed_with_all_that_is_s
     status, _, text = await press(browser, "forget", page=page, form=form)
     assert status == 200
     assert f"{left} is in no account of the configuration. All that was stored of it is removed." in text
-    assert "organization. (timed out)" in text
+    assert "organization can end it, too. (timed out)" in text
     assert "<h1>Removed</h1>" in text
     control.sign_out = SignOut(was_left=True)
     status, path, text = await press(browser, "forget", page=f"/accounts/{nobody}", form=form)

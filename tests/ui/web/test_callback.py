@@ -132,7 +132,7 @@ async def test_a_page_whose_code_has_not_gone_out_is_reloaded_and_gets_its_resul
         assert response.status == 503
         assert "reload the page in 7 seconds" in text
         assert "a.example refuses the connection." in text
-        assert "Nobody has to act" not in text
+        assert "No action is needed" not in text
         assert "CANARY" not in text
     assert control.states[ALICE] is AccountState.PENDING
     assert "is signed in" in await browser.text(f"/?code=CANARY-c&state={state}")
@@ -313,7 +313,7 @@ async def test_a_sign_in_that_waits_for_the_store_asks_nobody_to_sign_in_again(
     state = await begun(control)
     control.problem = SignInUnsaved("the disk is full")
     text = await browser.text(f"/?code=CANARY-c&state={state}")
-    for words in ("is not saved yet", ALICE, "the disk is full", "Nobody need sign in again", "forward this text"):
+    for words in ("is not saved yet", ALICE, "the disk is full", "Nobody needs to sign in again", "forward this text"):
         assert words in text
     assert "Try again" not in text
 

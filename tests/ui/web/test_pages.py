@@ -130,7 +130,7 @@ async def test_what_an_administrator_must_see_to_is_on_top_of_the_list_only(
     assert "client secret" not in await browser.text("/")
     await browser.as_administrator()
     text = await browser.text("/")
-    assert "The client secret of &lt;office365&gt; ends tomorrow; then nobody" in text
+    assert "The client secret of &lt;office365&gt; expires tomorrow; after that, nobody" in text
     assert text.index("client secret") < text.index(ALICE)
 
 

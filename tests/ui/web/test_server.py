@@ -253,7 +253,7 @@ async def test_want_of_a_descriptor_is_no_fault_of_ours(
         assert response.status == 503
         text = await response.text()
     assert "Please try again later." in text
-    assert "too little left for mail-bridge" in text
+    assert "not have enough resources left for mail-bridge" in text
     assert "Traceback" not in log.getvalue()
     assert "CANARY" not in log.getvalue()
 
