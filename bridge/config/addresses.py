@@ -60,16 +60,16 @@ class ConsoleAddress(LocalAddress):
         if not self.is_local:
             raise BadValue(
                 said(
-                    "{host} can be reached from other machines, and the console is for this one: use 127.0.0.1; from "
-                    "elsewhere, go there with `ssh -L {port}:localhost:{port}`, or run `mail-bridge authorize ADDRESS "
-                    "--paste`",
+                    "{host} can be reached from other machines, but the console is only for this one: use 127.0.0.1; "
+                    "from elsewhere, go there with `ssh -L {port}:localhost:{port}`, or run `mail-bridge authorize "
+                    "ADDRESS --paste`",
                     host=self.host,
                     port=self.port,
                 ),
                 said(
-                    "this address can be reached from other machines, and the console is for this one: use 127.0.0.1; "
-                    "from elsewhere, go there with `ssh -L 3017:localhost:3017`, or run `mail-bridge authorize ADDRESS "
-                    "--paste`"
+                    "this address can be reached from other machines, but the console is only for this one: use "
+                    "127.0.0.1; from elsewhere, go there with `ssh -L 3017:localhost:3017`, or run `mail-bridge "
+                    "authorize ADDRESS --paste`"
                 ),
             )
         return self
@@ -121,7 +121,9 @@ class ListenAddress(LocalAddress):
         if self.tls is None and (self.certificate or self.names):
             raise BadValue(said("certificate, key and names are of no use without `tls: implicit` or `tls: starttls`"))
         if self.certificate and self.names:
-            raise BadValue(said("names are for the certificate that mail-bridge makes; yours has its own"))
+            raise BadValue(
+                said("names are for the certificate that mail-bridge makes; your own certificate has its names already")
+            )
         if self.is_local:
             return self
         self._meant()
@@ -139,24 +141,24 @@ class ListenAddress(LocalAddress):
         if self.tls is None:
             raise BadValue(
                 said(
-                    "{host} can be reached from other machines, and passwords would cross the network in clear: "
-                    "use localhost, or add `tls: implicit` and `exposed: true`",
+                    "{host} can be reached from other machines, and passwords would cross the network unencrypted: use "
+                    "localhost, or add `tls: implicit` and `exposed: true`",
                     host=self.host,
                 ),
                 said(
-                    "this address can be reached from other machines, and passwords would cross the network in clear: "
-                    "use localhost, or add `tls: implicit` and `exposed: true`"
+                    "this address can be reached from other machines, and passwords would cross the network "
+                    "unencrypted: use localhost, or add `tls: implicit` and `exposed: true`"
                 ),
             )
         if not self.exposed:
             raise BadValue(
                 said(
-                    "{host} can be reached from other machines: use localhost or, if that is meant, add "
-                    "`exposed: true`",
+                    "{host} can be reached from other machines: use localhost or, if that is intended, add `exposed: "
+                    "true`",
                     host=self.host,
                 ),
                 said(
-                    "this address can be reached from other machines: use localhost or, if that is meant, add "
+                    "this address can be reached from other machines: use localhost or, if that is intended, add "
                     "`exposed: true`"
                 ),
             )

@@ -222,15 +222,15 @@ def _check_redirect(source: Source, keys: Keys, provider: ProviderConfig, consol
     port = DEFAULT_PORT if url.scheme == "http" and url.port is None else url.port
     if url.hostname == "localhost" and port and url.path in {"", "/"} and not source.has_references(at):
         sentence = said(
-            "the browser would come back to where no console listens: use {url} here and at the provider, or "
-            "`console: {address}`",
+            "the browser would come back to an address where no console listens: use {url} here and at the provider, "
+            "or `console: {address}`",
             url=here,
             address=f"127.0.0.1:{port}",
         )
     else:
         sentence = said(
-            "the browser would come back to where no console listens: use {url} here and at the provider, or change "
-            "`console`",
+            "the browser would come back to an address where no console listens: use {url} here and at the provider, "
+            "or change `console`",
             url=here,
         )
     source.report(at, sentence)
@@ -267,7 +267,8 @@ def _check_service_account(source: Source, keys: Keys, path: str) -> None:
         source.report(keys, said("the file {file} is not the JSON key of a service account", file=shown))
     elif found.get("type") != "service_account":
         sentence = said(
-            "the file {file} is of another kind; make a key (type JSON) at the service account itself", file=shown
+            "the file {file} is another kind of key file; make a key (type JSON) at the service account itself",
+            file=shown,
         )
         source.report(keys, sentence)
     elif not (isinstance(found.get("client_email"), str) and isinstance(found.get("private_key"), str)):

@@ -51,11 +51,13 @@ def client_id_doubt(kind: str, client_id: str) -> Said | None:
 def client_secret_doubt(kind: str, secret: str) -> Said | None:
     """Set if the secret looks like the other value on the same page, which people copy instead."""
     if kind == "google" and _GOOGLE_ID.fullmatch(secret):
-        return said("this is a client ID; the client secret is wanted, which Google shows only when it is made")
+        return said(
+            "this is a client ID; what belongs here is the client secret, which Google shows only when it is created"
+        )
     if kind == "microsoft" and GUID.fullmatch(secret):
         return said(
-            "this looks like the Secret ID, of no use here; the Value of the secret is wanted, which Microsoft "
-            "shows only when it is made"
+            "this looks like the Secret ID, which is of no use here; what belongs here is the Value of the secret, "
+            "which Microsoft shows only when the secret is created"
         )
     return None
 
@@ -71,7 +73,7 @@ def _of_paths(source: Source) -> Iterator[tuple[Keys, Said]]:
             yield (
                 keys,
                 said(
-                    "{variable} is taken for a part of the path, as it stands; an environment variable is written "
+                    "{variable} itself is taken for a part of the path; to refer to an environment variable, write "
                     "{example}",
                     variable=variable[0],
                     example=f"${{{variable[1] or variable[2]}}}",
@@ -85,7 +87,7 @@ def _of_provider(provider: Provider) -> Iterator[tuple[str, Said]]:
     kind = provider.kind if isinstance(provider, GoogleProvider | MicrosoftProvider) else ""
     id_doubt, secret_doubt = _of_client_id(provider), client_secret_doubt(kind, secret)
     if id_doubt is not None and secret_doubt is not None and len(provider.client_id) >= _SHORTEST_SECRET:
-        yield "client_secret", said("client_id and client_secret have changed places")
+        yield "client_secret", said("client_id and client_secret are the wrong way round")
         return
     if id_doubt is not None:
         yield "client_id", id_doubt
@@ -95,7 +97,7 @@ def _of_provider(provider: Provider) -> Iterator[tuple[str, Said]]:
         yield (
             "client_secret",
             said(
-                "this is taken for the secret itself, as it stands; an environment variable is written {example}",
+                "this text itself is taken for the secret; to refer to an environment variable, write {example}",
                 example="${NAME}",
             ),
         )

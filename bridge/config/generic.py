@@ -87,7 +87,9 @@ class GenericProvider(Provider):
 
     @model_validator(mode="after")
     def _fits_its_flow(self) -> GenericProvider:
-        only(self.flow, Flow.BROWSER, Flow.DEVICE, Flow.CLIENT_CREDENTIALS, why=said("service accounts are Google's"))
+        only(
+            self.flow, Flow.BROWSER, Flow.DEVICE, Flow.CLIENT_CREDENTIALS, why=said("only Google has service accounts")
+        )
         match self.flow:
             case Flow.BROWSER:
                 required(self, "authorization_url")

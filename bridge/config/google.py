@@ -66,7 +66,7 @@ class GoogleProvider(Provider):
         only(self.flow, Flow.BROWSER, Flow.SERVICE_ACCOUNT, why=said("Google allows no other for mail"))
         if self.flow is Flow.SERVICE_ACCOUNT:
             required(self, "service_account_file")
-            unwanted(self, "client_id", "client_secret", why=said("a service account has its key file"))
+            unwanted(self, "client_id", "client_secret", why=said("a service account uses its key file instead"))
         else:
             required(self, "client_id", "client_secret")
             unwanted(self, "service_account_file", why=said("it belongs to `flow: service_account`"))

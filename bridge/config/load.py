@@ -102,7 +102,7 @@ def _decoded(content: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8")
     place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
-    odd = Problem(place, "", said("here stands a byte that is not UTF-8; save the file as UTF-8"))
+    odd = Problem(place, "", said("there is a byte here that is not UTF-8; save the file as UTF-8"))
     raise ConfigError([odd.told_of(name)])
 
 

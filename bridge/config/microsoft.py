@@ -124,8 +124,8 @@ class MicrosoftProvider(Provider):
         bare = [scope for scope in scopes or () if "://" not in scope and scope not in SIGN_IN_SCOPES]
         if bare or len(hosts) > 1 or "graph.microsoft.com" in hosts:
             sentence = said(
-                "one token is for one service, and mail servers refuse one that is for another; "
-                "use https://outlook.office.com/IMAP.AccessAsUser.All and the like only"
+                "a token is valid for one service only, and mail servers refuse one for another service; use only "
+                "scopes such as https://outlook.office.com/IMAP.AccessAsUser.All"
             )
             quoting = Said("{names}: {sentence}", (("names", ", ".join(bare or sorted(hosts))), ("sentence", sentence)))
             raise BadValue(quoting, sentence)
@@ -148,7 +148,9 @@ class MicrosoftProvider(Provider):
 
     @model_validator(mode="after")
     def _fits_its_flow(self) -> MicrosoftProvider:
-        only(self.flow, Flow.BROWSER, Flow.DEVICE, Flow.CLIENT_CREDENTIALS, why=said("service accounts are Google's"))
+        only(
+            self.flow, Flow.BROWSER, Flow.DEVICE, Flow.CLIENT_CREDENTIALS, why=said("only Google has service accounts")
+        )
         if self.client_certificate is None:
             unwanted(self, "client_certificate_key", why=said("it belongs to `client_certificate`"))
         elif self.client_secret is not None:
@@ -164,7 +166,7 @@ class MicrosoftProvider(Provider):
             raise BadValue(said("`flow: client_credentials` needs the tenant's own GUID or domain"))
         if any(not scope.endswith("/.default") for scope in self.scopes or ()):
             scope = self._preset.app_scope
-            raise BadValue(said("with `flow: client_credentials` the one scope is {scope}", scope=scope))
+            raise BadValue(said("with `flow: client_credentials` the only scope is {scope}", scope=scope))
         return self
 
 

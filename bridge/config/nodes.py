@@ -166,7 +166,7 @@ _TOO_DEEP = said("this is nested more than {levels} levels deep (or an alias con
 _CONTROL = said(
     "after \\ in \"…\" comes a letter that makes a control character; use '…' for Windows paths and user names"
 )
-_NO_BREAK = said("a no-break space stands here; type an ordinary one")
+_NO_BREAK = said("there is a no-break space here; type an ordinary one")
 _TYPED_NO_BREAK = re.compile("[\u00a0\u202f]+")
 """What French keyboards and word processors put before a colon; YAML takes it for part of the key."""
 _TAGS = said('tags (a word that begins with "!") are not supported; put a text in quotes')
@@ -185,7 +185,9 @@ class _Reading:
         if self._count > MOST_NODES:
             _stop(
                 place,
-                said("the file has more than {most} values, those that aliases repeat counted again", most=MOST_NODES),
+                said(
+                    "the file has more than {most} values (those that aliases repeat count each time)", most=MOST_NODES
+                ),
             )
         if depth > DEEPEST:
             _stop(place, _TOO_DEEP)
@@ -211,7 +213,7 @@ class _Reading:
             self._problem(place, keys, _CONTROL)
             return Broken(place)
         if any("\ud800" <= c <= "\udfff" for c in text):
-            self._problem(place, keys, said("holds half of a character that needs two"))
+            self._problem(place, keys, said("contains only half of a character that consists of two halves"))
             return Broken(place)
         return Text(place, text)
 
@@ -298,7 +300,9 @@ def _composed(text: str) -> Any:
         problem = _no_break_space(text, error) or _no_dash(text, error) or _in_words(error)
     except (ValueError, OverflowError, LookupError):
         # PyYAML raises these for "\UFFFFFFFF" and for a version number of five thousand digits.
-        problem = Problem(Place(1, 1), "", said("a number or an escape somewhere in this file is out of all bounds"))
+        problem = Problem(
+            Place(1, 1), "", said("a number or an escape sequence somewhere in this file is out of range")
+        )
     raise Unreadable(problem)
 
 
@@ -306,7 +310,7 @@ def _code(character: Any) -> int:
     return character if isinstance(character, int) else ord(character)
 
 
-_TAB = said("a tab stands here, and YAML indents with spaces")
+_TAB = said("there is a tab here, but YAML indents with spaces")
 _NO_BREAK_SPACE = re.compile(r"""[ -]*(?:["']?[\w*@.-]+["']?:)?[\u00a0\u202f]""")
 _DASH = said("an entry of a list begins with a hyphen and a space: '- '")
 _NO_DASH = re.compile(r" *(?:-(?=[^\s-])|[‐‑‒–—−•·](?=\s))")
@@ -322,7 +326,7 @@ _WORDS: tuple[tuple[str, Said], ...] = (
     ("found duplicate anchor", said("this anchor was given before")),
     (
         "mapping values are not allowed",
-        said("a ':' too many (put the text in quotes), wrong indentation, or no ': ' in the line above"),
+        said("one ':' too many (put the text in quotes), wrong indentation, or no ': ' in the line above"),
     ),
     (
         "could not find expected ':'",

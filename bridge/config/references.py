@@ -72,7 +72,7 @@ class References:
                 continue
             end = text.find("}", at)
             if end < 0:
-                raise Unresolved(said("after ${{ comes no closing }}; for a literal ${{ write $${{"))
+                raise Unresolved(said("the closing }} after ${{ is missing; for a literal ${{ write $${{"))
             parts.append(self._value(text[at:end]))
             at = end + 1
         return "".join([*parts, text[at:]])
@@ -128,12 +128,16 @@ class References:
                 raise Unresolved(said("{path} is a directory; name a file", path=path))
             if not is_file(path):
                 raise Unresolved(
-                    said("there is no file {path}; create it, or correct the path (relative to the YAML's)", path=path)
+                    said(
+                        "there is no file {path}; create it, or correct the path (relative to the directory of the "
+                        "YAML file)",
+                        path=path,
+                    )
                 )
             with path.open("rb") as file:
                 content = file.read(LONGEST_FILE + 1)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = system_reason(error) if isinstance(error, OSError) else said("it is no path")
+            reason = system_reason(error) if isinstance(error, OSError) else said("it is not a valid path")
             # Not chained: whoever prints an exception's chain must find our sentences only.
             problem = Unresolved(
                 said(
@@ -183,7 +187,7 @@ def _file_text(content: bytes, path: Path) -> str:
     if len(content) > LONGEST_FILE:
         most = LONGEST_FILE // 1024
         raise Unresolved(
-            said("the file {path} is larger than {most} KiB; it is not what a setting holds", path=path, most=most)
+            said("the file {path} is larger than {most} KiB, which is too much for a setting", path=path, most=most)
         )
     text: str | None = None
     with suppress(UnicodeDecodeError):

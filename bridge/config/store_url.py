@@ -27,8 +27,8 @@ def _store_url(value: Secret[str]) -> Secret[str]:
         raise _no_url()
     if scheme not in SCHEMES:
         known = ", ".join(SCHEMES)
-        quoting = said("no store named {scheme}; there are: {known}", scheme=repr(scheme), known=known)
-        raise BadValue(quoting, said("no store has this name; there are: {known}", known=known))
+        quoting = said("no store named {scheme}; possible here: {known}", scheme=repr(scheme), known=known)
+        raise BadValue(quoting, said("no store has this name; possible here: {known}", known=known))
     _check_parts(value)
     return value
 

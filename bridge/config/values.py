@@ -101,10 +101,13 @@ def unseen(value: str) -> Said | None:
         return None
     found = next(c for c in value if not c.isprintable())
     if found in _BREAKS:
-        return said("holds a line break or a tab: write it in one line; with a \\ in it, in '…' and not in \"…\"")
+        return said(
+            "contains a line break or a tab: write it on one line and, if it contains a \\, in '…' and not in \"…\""
+        )
     character = f"U+{ord(found):04X} {unicodedata.name(found, '')}".rstrip()
     return said(
-        "holds a character that cannot be seen ({character}): type it, or copy it as plain text", character=character
+        "contains an invisible character ({character}): type the value by hand, or copy it as plain text",
+        character=character,
     )
 
 
@@ -117,7 +120,7 @@ def misquoted(value: str) -> Said | None:
     """What is wrong with a text in typographic quotes, which word processors make: YAML takes them for part of the
     text, and so does the provider."""
     if value[:1] in _ROUND_QUOTES and value[-1:] in _ROUND_QUOTES and value:
-        return said("stands in typographic quotes, which count as letters: write straight ones, or none")
+        return said("is in typographic quotes, which become part of the value: write straight ones, or none")
     return None
 
 
@@ -163,7 +166,7 @@ def _https_url(value: str) -> str:
     except ValueError:
         raise BadValue(said("is not a URL such as https://example.com/path")) from None
     if url.username is not None or url.password is not None:
-        raise BadValue(said("must not hold a user name or a password"))
+        raise BadValue(said("must not contain a user name or a password"))
     if not _is_plain(text) or host is None or not _is_url_host(host):
         raise BadValue(said("is not a URL such as https://example.com/path"))
     if url.scheme == "https" or (url.scheme == "http" and is_loopback(host)):
@@ -196,7 +199,7 @@ def _proxy_url(value: str) -> str:
     if url.username is not None or url.password is not None:
         raise BadValue(
             said(
-                "must not hold a user name or a password: where the proxy wants them, leave this out and set "
+                "must not contain a user name or a password: if the proxy requires them, leave this out and set "
                 "HTTPS_PROXY (http://user:password@host:port) where mail-bridge starts"
             )
         )

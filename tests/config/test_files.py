@@ -113,8 +113,8 @@ def test_a_damaged_ca_file_is_found_before_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"a: caf\xe9", "config.yaml:1:7: here stands a byte that is not UTF-8; save the file as UTF-8"),
-        (b"a: 1\nb: \xc3\xa9\xff", "config.yaml:2:5: here stands a byte that is not UTF-8; save the file as UTF-8"),
+        (b"a: caf\xe9", "config.yaml:1:7: there is a byte here that is not UTF-8; save the file as UTF-8"),
+        (b"a: 1\nb: \xc3\xa9\xff", "config.yaml:2:5: there is a byte here that is not UTF-8; save the file as UTF-8"),
         ("a: b".encode("utf-16"), "config.yaml:1:1: the file is UTF-16; save it as UTF-8"),
         ("a: b".encode("utf-16-le"), "config.yaml:1:1: the file is UTF-16; save it as UTF-8"),
         ("a: b".encode("utf-16-be"), "config.yaml:1:1: the file is UTF-16; save it as UTF-8"),
@@ -332,7 +332,10 @@ def test_a_url_with_a_secret_is_one_too(tmp_path: Path, section: str, content: s
         ("{", "is not the JSON key of a service account"),
         ("[]", "is not the JSON key of a service account"),
         ("[" * 10_000, "is not the JSON key of a service account"),
-        ('{"installed": {"client_id": "a", "client_secret": "CANARY"}}', "is of another kind; make a key (type JSON)"),
+        (
+            '{"installed": {"client_id": "a", "client_secret": "CANARY"}}',
+            "is another kind of key file; make a key (type JSON)",
+        ),
         ('{"type": "service_account", "client_email": "a@b.example"}', "lacks client_email or private_key"),
         (
             '{"type": "service_account", "client_email": 5, "private_key": "CANARY"}',

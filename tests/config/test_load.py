@@ -155,7 +155,7 @@ def test_trap_08_one_token_for_the_mail_servers_is_asked_for_not_one_of_graph() 
 def test_trap_09_a_scope_of_graph_beside_those_of_the_mail_servers_or_alone_is_refused(scope: str) -> None:
     scopes = f"scopes: [https://outlook.office.com/IMAP.AccessAsUser.All, {scope}]"
     for written in (scopes, f"scopes: [{scope}]"):
-        with pytest.raises(ConfigError, match=r"one token is for one service|must be"):
+        with pytest.raises(ConfigError, match=r"a token is valid for one service only|must be"):
             load(MICROSOFT.replace("kind: microsoft", f"kind: microsoft\n    {written}"))
 
 
@@ -197,10 +197,10 @@ NESTED = "this is nested more than 32 levels deep"
         ("# no\n\n", "1:1: the file is empty; it needs `providers` and `accounts` (config.example.yaml shows how)"),
         ("hello", "1:1: the file must consist of keys such as `providers:` and `accounts:`"),
         ("- a", "1:1: the file must consist of keys such as `providers:` and `accounts:`"),
-        ("a:\n\tb: 1", "2:1: a tab stands here, and YAML indents with spaces"),
-        ("a:\n\u00a0 b: 1\n  c: 2", "2:1: a no-break space stands here; type an ordinary one"),
-        ("a:\n  b:\u00a01\n  c: 2", "2:5: a no-break space stands here; type an ordinary one"),
-        ("a:\n  - b:\u202f1\n    c: 2", "2:7: a no-break space stands here; type an ordinary one"),
+        ("a:\n\tb: 1", "2:1: there is a tab here, but YAML indents with spaces"),
+        ("a:\n\u00a0 b: 1\n  c: 2", "2:1: there is a no-break space here; type an ordinary one"),
+        ("a:\n  b:\u00a01\n  c: 2", "2:5: there is a no-break space here; type an ordinary one"),
+        ("a:\n  - b:\u202f1\n    c: 2", "2:7: there is a no-break space here; type an ordinary one"),
         ("a: @b", "1:4: a text that begins with this character must be put in quotes"),
         ("a: *@contoso.com", '1:4: put it in quotes: "*@example.com" (a bare * means an alias)'),
         (
@@ -213,7 +213,7 @@ NESTED = "this is nested more than 32 levels deep"
         ("a:\n  – b: 1\n    c: 2", f"2:3: {DASH}"),
         ("a:\n  -{b: 1, c: 2}", f"2:3: {DASH}"),
         ("a: 'b", "1:4: the quote that opens here is never closed"),
-        ("a: b: c", "1:5: a ':' too many (put the text in quotes), wrong indentation, or no ': ' in the line above"),
+        ("a: b: c", "1:5: one ':' too many (put the text in quotes), wrong indentation, or no ': ' in the line above"),
         ("a: 1\nb\nc: 1", "2:1: this is neither 'key: value' nor '- item': is a ':' missing, or the space behind it?"),
         ("a: {b: 1", "1:9: a ',' or the closing '}' is missing; within {…}, put ${…} in quotes"),
         ("a: [1", "1:6: a ',' or the closing ']' is missing; within […], put ${…} in quotes"),
@@ -233,7 +233,7 @@ def test_aliases_that_multiply_are_stopped() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     (problem,) = problems("\n".join(lines))
-    assert problem.endswith("the file has more than 100000 values, those that aliases repeat counted again")
+    assert problem.endswith("the file has more than 100000 values (those that aliases repeat count each time)")
 
 
 @pytest.mark.parametrize(
@@ -243,10 +243,10 @@ def test_aliases_that_multiply_are_stopped() -> None:
         ("accounts: []", "9:1: accounts: this key was given before, in line 6"),
         ("? [a]\n: 1", "9:3: a key must be a plain text"),
         ("'': 1", "9:1: a key is empty, or holds a control character"),
-        ("log\u00a0: {level: info}", "9:4: a no-break space stands here; type an ordinary one"),
-        ("log:\n  level\u202f: info", "10:8: log: a no-break space stands here; type an ordinary one"),
-        ("'log\u00a0': {level: info}", "9:1: a no-break space stands here; type an ordinary one"),
-        ("log:\n\u00a0\u00a0level: info", "10:1: a no-break space stands here; type an ordinary one"),
+        ("log\u00a0: {level: info}", "9:4: there is a no-break space here; type an ordinary one"),
+        ("log:\n  level\u202f: info", "10:8: log: there is a no-break space here; type an ordinary one"),
+        ("'log\u00a0': {level: info}", "9:1: there is a no-break space here; type an ordinary one"),
+        ("log:\n\u00a0\u00a0level: info", "10:1: there is a no-break space here; type an ordinary one"),
         (
             "log: {level: !secret info}",
             '9:7: log.level: tags (a word that begins with "!") are not supported; put a text in quotes',
@@ -257,7 +257,7 @@ def test_aliases_that_multiply_are_stopped() -> None:
         ),
         ('language: "e\\0n"', f"9:1: language: {CONTROL}"),
         ('store: {path: "D:\\backup.sqlite"}', f"9:9: store.path: {CONTROL}"),
-        ('language: "e\\uD800n"', "9:1: language: holds half of a character that needs two"),
+        ('language: "e\\uD800n"', "9:1: language: contains only half of a character that consists of two halves"),
         ("log:\n  <<: 1", "10:3: log: after `<<:` must come an alias of a section, or a list of them"),
     ],
 )
@@ -475,7 +475,7 @@ def test_an_id_and_a_secret_that_have_changed_places_are_told_as_that_alone() ->
     swapped = swapped.replace("client_secret: text", "client_secret: 1234-ab.apps.googleusercontent.com")
     (warning,) = load(swapped).warnings
     assert str(warning) == (
-        "config.yaml:5:5: providers.gmail.client_secret: client_id and client_secret have changed places"
+        "config.yaml:5:5: providers.gmail.client_secret: client_id and client_secret are the wrong way round"
     )
     office = edited(
         ("kind: google", "kind: microsoft\n    tenant: contoso.com"),
@@ -484,7 +484,7 @@ def test_an_id_and_a_secret_that_have_changed_places_are_told_as_that_alone() ->
     )
     (warning,) = load(office).warnings
     assert str(warning) == (
-        "config.yaml:6:5: providers.gmail.client_secret: client_id and client_secret have changed places"
+        "config.yaml:6:5: providers.gmail.client_secret: client_id and client_secret are the wrong way round"
     )
     of_each = load(office.replace("abc8Q~CANARY-CANARY-CANARY", "mail-bridge")).warnings
     assert [str(warning).split()[1] for warning in of_each] == [
@@ -503,8 +503,8 @@ def test_a_client_id_of_google_in_place_of_the_secret_is_told_before_anybody_sig
 def test_a_variable_as_a_shell_writes_it_is_told_before_anybody_signs_in(written: str) -> None:
     (warning,) = load(edited(("client_secret: text", f"client_secret: {written}"))).warnings
     assert str(warning) == (
-        "config.yaml:5:5: providers.gmail.client_secret: this is taken for the secret itself, as it stands; an "
-        "environment variable is written ${NAME}"
+        "config.yaml:5:5: providers.gmail.client_secret: this text itself is taken for the secret; to refer to an "
+        "environment variable, write ${NAME}"
     )
     assert not load(edited(("client_secret: text", "client_secret: ${S}")), S="%a$secret%1").warnings
 
@@ -521,7 +521,7 @@ def test_a_variable_as_a_shell_writes_it_is_told_before_anybody_signs_in(written
 def test_a_variable_of_a_shell_in_a_path_that_would_be_made_is_told(section: str, written: str, name: str) -> None:
     """It used to become the literal name of a directory or file beside the configuration."""
     (warning,) = load(f"{GOOD}{section}: {written}\n").warnings
-    assert str(warning).endswith(f"an environment variable is written ${{{name}}}")
+    assert str(warning).endswith(f"to refer to an environment variable, write ${{{name}}}")
 
 
 @pytest.mark.parametrize("written", ["'100% of C$/store.sqlite'", "${HOME}/store.sqlite", "'a$b/$$/50%.sqlite'"])

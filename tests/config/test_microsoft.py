@@ -52,7 +52,7 @@ def test_an_apps_own_tokens_are_of_another_client_than_a_persons() -> None:
                 "tenant": "contoso.com",
                 "scopes": ["https://outlook.office.com/IMAP.AccessAsUser.All", "https://other.example/x"],
             },
-            "one token is for one service",
+            "a token is valid for one service only",
         ),
         (
             {

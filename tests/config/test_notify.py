@@ -52,7 +52,7 @@ def test_a_webhook_is_a_secret() -> None:
     ("text", "words"),
     [
         ("notify: {webhook: 'http://chat.example/CANARY'}", "must begin with https://"),
-        ("notify: {webhook: 'https://me:CANARY@chat.example/'}", "must not hold a user name or a password"),
+        ("notify: {webhook: 'https://me:CANARY@chat.example/'}", "must not contain a user name or a password"),
         ("notify: {command: tell.sh}", "must be a list"),
         ("notify: {command: ['']}", "must begin with a program"),
         ("notify: {proxy: 'http://p:1'}", "belong to `webhook`"),

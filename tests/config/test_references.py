@@ -78,17 +78,18 @@ GRAMMAR = (
         ),
         (
             "'${file:none.txt}'",
-            "there is no file {directory}/none.txt; create it, or correct the path (relative to the YAML's)",
+            "there is no file {directory}/none.txt; create it, or correct the path (relative to the directory of the "
+            "YAML file)",
         ),
         ("'${file:.}'", "{directory} is a directory; name a file"),
         ("'${file:empty.txt}'", "the file {directory}/empty.txt is empty"),
         ("'${file:binary}'", "the file {directory}/binary is not UTF-8 text; save it as UTF-8"),
-        ("'${file:large}'", "the file {directory}/large is larger than 64 KiB; it is not what a setting holds"),
+        ("'${file:large}'", "the file {directory}/large is larger than 64 KiB, which is too much for a setting"),
         ("'${env:A}'", GRAMMAR),
         ("'${}'", GRAMMAR),
         ("'${A B}'", GRAMMAR),
         ("'${file:}'", GRAMMAR),
-        ("${A", "after ${ comes no closing }; for a literal ${ write $${"),
+        ("${A", "the closing } after ${ is missing; for a literal ${ write $${"),
         ("'${file:${A}}'", "a reference cannot stand inside another; for a literal ${ write $${"),
     ],
 )

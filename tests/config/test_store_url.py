@@ -25,10 +25,10 @@ def text(url: str) -> str:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("redis://CANARY-s3cret@host/0", "no store named 'redis'; there are: postgresql, sqlite"),
-        (f"mysql+pymysql://{USER}/db", "no store named 'mysql'; there are: postgresql, sqlite"),
-        (f"POSTGRESQL://{USER}/db", "no store named 'POSTGRESQL'; there are: postgresql, sqlite"),
-        (f"://{USER}/db", "no store named ''; there are: postgresql, sqlite"),
+        ("redis://CANARY-s3cret@host/0", "no store named 'redis'; possible here: postgresql, sqlite"),
+        (f"mysql+pymysql://{USER}/db", "no store named 'mysql'; possible here: postgresql, sqlite"),
+        (f"POSTGRESQL://{USER}/db", "no store named 'POSTGRESQL'; possible here: postgresql, sqlite"),
+        (f"://{USER}/db", "no store named ''; possible here: postgresql, sqlite"),
         (":", NO_URL),
         (CANARY, NO_URL),
         ("postgresql", NO_URL),
@@ -53,7 +53,7 @@ def test_a_url_that_cannot_be_used_is_told_with_its_line(url: str, problem: str)
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        (f"{CANARY}://host/db", "no store has this name; there are: postgresql, sqlite"),
+        (f"{CANARY}://host/db", "no store has this name; possible here: postgresql, sqlite"),
         (CANARY, NO_URL),
         (f"postgresql://user@host:{CANARY}/db", NO_URL),
         (f"sqlite:///{CANARY}", f"which file it {RELATIVE}"),

@@ -330,7 +330,7 @@ def test_an_exposed_port_is_reached_by_the_machines_own_address(world: World, tm
             assert tls.recv(100).startswith(b"* OK ")
     bridge.config["listeners"]["imap"].pop("exposed")
     said = bridge.run("check", code=2)
-    assert "if that is meant, add `exposed: true`" in said
+    assert "if that is intended, add `exposed: true`" in said
 
 
 def address_of_this_machine() -> str:

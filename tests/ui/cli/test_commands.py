@@ -517,7 +517,7 @@ def test_a_store_url_that_no_library_takes_is_one_of_the_checks_findings(admin: 
     admin.config["store"] = {"url": "mysql://CANARY@host/database"}
     (found,) = admin.json_of("check", code=2)
     assert (found["check"], found["outcome"], found["turn"]) == ("configuration", "failed", "app-admin")
-    assert "store.url: no store named 'mysql'; there are: postgresql, sqlite" in found["detail"]
+    assert "store.url: no store named 'mysql'; possible here: postgresql, sqlite" in found["detail"]
     report = admin.directory / "report.txt"
     assert "FAILED" in admin.run("check", "--report", str(report), code=2)
     assert "no store named 'mysql'" in report.read_text("utf-8")

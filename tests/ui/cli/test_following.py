@@ -292,7 +292,7 @@ async def test_what_works_and_is_hardly_meant_so_is_told_where_the_log_goes_by_n
     lines = [json.loads(line) for line in found.read_text().splitlines()]
     told = [line["reason"] for line in lines if line["event"] == "configuration.doubtful"]
     assert told == [str(warning) for warning in load(Settings(file, None)).warnings]
-    assert any("providers.it.client_secret: this is taken for the secret itself" in one for one in told)
+    assert any("providers.it.client_secret: this text itself is taken for the secret" in one for one in told)
     assert "CANARY" not in found.read_text()
 
 
