@@ -38,9 +38,9 @@ NO_LOG = (
 NO_CONFIGURATION = "It cannot be used; the findings say why."
 
 WHOSE_TURN = {
-    Turn.USER: "the person's turn",
-    Turn.APP_ADMIN: "the turn of who keeps mail-bridge",
-    Turn.TENANT_ADMIN: "the turn of who keeps the organization's mail",
+    Turn.USER: "the person whose mailbox it is must act",
+    Turn.APP_ADMIN: "the administrator of mail-bridge must act",
+    Turn.TENANT_ADMIN: "the organization's mail administrator must act",
 }
 
 _ADDRESS = re.compile(r"(?<![\w.+%-])([\w.+%'-]+)(@|%40)([\w-]+(?:\.[\w-]+)*)")

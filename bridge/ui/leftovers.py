@@ -10,15 +10,15 @@ def what_is_left(left: Leftover) -> str:
     """What is stored; to be shown behind the address."""
     if left.is_signed_in:
         return say("a sign-in and a local password") if left.has_password else say("a sign-in")
-    return say("a local password, which opens nothing")
+    return say("a local password, which no longer opens anything")
 
 
 def removed(address: str, done: SignOut) -> str:
     """One sentence; grants that may still be valid at the provider are reported beside it."""
     if done.was_left:
-        sentence = say("{address} is in no account of the configuration. All that was stored of it is removed.")
+        sentence = say("{address} is not in the configuration. Everything that was stored for it has been removed.")
     elif done.was_signed_in:
-        sentence = say("The sign-in of {address} is removed.")
+        sentence = say("The sign-in of {address} has been removed.")
     else:
         sentence = say("Nobody was signed in for {address}: there was nothing to remove.")
     return sentence.format(address=address)

@@ -87,5 +87,5 @@ def test_a_short_secret_tears_no_words_apart() -> None:
 
 def test_a_line_says_outcome_subject_sentence_and_turn() -> None:
     assert line_of(FINDINGS[0]) == (
-        "failed  token alice.meyer@example.com: open http://x/bo@b.example  [the person's turn]"
+        "failed  token alice.meyer@example.com: open http://x/bo@b.example  [the person whose mailbox it is must act]"
     )

@@ -139,7 +139,7 @@ def test_a_browser_on_another_computer_is_helped_by_pasting_its_last_address(wor
     assert "IMAP  works" in said
     assert "not work" not in bridge.run("accounts", "check", BOB)
     ended = bridge.dialogue("authorize", BOB, "--paste", act=lambda line, command: _close(command), code=1)
-    assert "standard input has ended" in ended
+    assert "standard input ended" in ended
 
 
 def _close(command: subprocess.Popen[str]) -> None:

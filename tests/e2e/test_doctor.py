@@ -300,7 +300,7 @@ def test_a_report_takes_no_devices_place(tmp_path: Path) -> None:
     there.touch()
     output.symlink_to(there)
     for file in (pipe, output):
-        assert "name a file" in bridge.run("check", "--report", str(file), code=2)
+        assert "name an ordinary file" in bridge.run("check", "--report", str(file), code=2)
     assert pipe.is_fifo()
     assert output.is_symlink()
     assert there.read_text() == ""

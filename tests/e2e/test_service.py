@@ -75,7 +75,7 @@ def test_a_terminal_servers_service_from_its_first_question_to_its_end(terminal_
 
     said = sudo(server, "service", "install")
     assert "the user mail-bridge is made" in said
-    assert said.count("The bridge is a service of this machine now, and runs.") == 1
+    assert said.count("The bridge is now a service of this machine, and it is running.") == 1
     assert sudo(server, "service", "show") == server.run("cat", str(UNIT_FILE))
     assert owners(server) == {"mail-bridge"}
     assert server.run("systemctl", "is-enabled", "mail-bridge") == "enabled\n"
@@ -218,7 +218,7 @@ def test_a_program_that_root_has_installed_for_itself_alone_is_told_with_what_op
     assert not (server.root / str(UNIT_FILE)[1:]).exists()
     (command,) = re.findall("`(chmod [^`]*)`", said)
     server.run("sh", "-c", command)
-    assert "and runs." in sudo(server, "service", "install")
+    assert "and it is running." in sudo(server, "service", "install")
 
 
 def test_a_secret_that_cannot_be_given_to_the_service_just_now_is_told(terminal_server: Machine) -> None:
@@ -230,7 +230,7 @@ def test_a_secret_that_cannot_be_given_to_the_service_just_now_is_told(terminal_
     failing = ("strace", "-P", "gmail.txt", "-e", "trace=openat", "-e", "inject=openat:error=EIO", "-o", "/dev/null")
     said = server.run(*failing, PROGRAM, "service", "install", code=1)
     assert f'{DIRECTORY}/secrets/gmail.txt cannot be changed: "Input/output error"' in said
-    assert "and runs." in sudo(server, "service", "install")
+    assert "and it is running." in sudo(server, "service", "install")
     assert owners(server) == {"mail-bridge"}
 
 
@@ -260,7 +260,7 @@ def test_a_service_that_does_not_start_says_why_and_starts_once_it_can(terminal_
     assert "the service does not start; its log says:\n" in said
     assert re.search(r"cannot start: 127\.0\.0\.1:1587 \(.*\) is in use by another program", said)
     server.run("systemctl", "stop", "other")
-    assert "and runs." in sudo(server, "service", "install")
+    assert "and it is running." in sudo(server, "service", "install")
     assert "OK" in server.run("python3", "-c", "import imaplib; print(imaplib.IMAP4('localhost', 143).noop())")
     assert owners(server) == {"mail-bridge"}
 

@@ -300,7 +300,7 @@ async def test_a_second_icon_for_the_same_bridge_on_the_same_desktop_says_so_and
     def another(**environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
         return program(desktop, "--config", config_of(bridge), "tray", **environment)
 
-    sentence = "This mail-bridge has its icon on this desktop already; one is enough.\n"
+    sentence = "This mail-bridge already has an icon on this desktop; one is enough.\n"
     with another() as first:
         await shown.until_icon()
         for same in (another(), another(DISPLAY=f"{desktop.display}.0"), by_its_file(desktop)):
@@ -339,7 +339,7 @@ async def test_a_bridge_whose_icon_is_there_already_serves_without_a_second(
             serving_too.send_signal(signal.SIGTERM)
             code, said = await ended(serving_too)
         assert code == 0
-        assert said.startswith("This mail-bridge has its icon on this desktop already; one is enough.\n")
+        assert said.startswith("This mail-bridge already has an icon on this desktop; one is enough.\n")
         tray.send_signal(signal.SIGTERM)
         assert await ended(tray) == (0, "")
     assert shown.programs == 1

@@ -91,7 +91,7 @@ def table(status: Status, program: str) -> str:
         f"{account.provider:<{provider}}  {tell(account.detail, account.diagnosis)}".rstrip()
         for account in status.accounts
     ]
-    everybody = say("{pattern}: everybody of this domain, from the first login or sign-in on")
+    everybody = say("{pattern}: everybody in this domain; each address appears here after its first login or sign-in")
     lines += ["  " + everybody.format(pattern=pattern) for pattern in status.patterns]
     if any(account.state is AccountState.SIGN_IN for account in status.accounts):
         lines += ["", say("To sign in: {command}").format(command=f"{program} authorize " + say("ADDRESS"))]
@@ -104,7 +104,7 @@ def leftover_lines(status: Status, program: str) -> list[str]:
     """What is stored for addresses without an account, and how to remove it."""
     command = f"{program} accounts forget " + say("ADDRESS")
     return [
-        say("Stored, and in no account of the configuration:"),
+        say("Stored for addresses that are not in the configuration:"),
         *(f"  {left.address}{say(': ')}{what_is_left(left)}" for left in status.leftovers),
         say("To remove it for good: {command}").format(command=command),
     ]
@@ -125,19 +125,23 @@ def state_word(state: AccountState) -> str:
 
 @accounts.command(short_help="Show or change the local password of an account.")
 @click.argument("address")
-@click.option("--rotate", is_flag=True, help="Make a new one; the old one works for a week longer.")
-@click.option("--set-from-stdin", is_flag=True, help="Use the line that standard input gives: 12 characters or more.")
-@click.option("--at-once", is_flag=True, help="With either: the old one stops now, since somebody else knows it.")
+@click.option("--rotate", is_flag=True, help="Make a new one; the old one keeps working for a week.")
+@click.option("--set-from-stdin", is_flag=True, help="Use the line on standard input: 12 characters or more.")
+@click.option(
+    "--at-once",
+    is_flag=True,
+    help="With either of these: the old one stops working at once, because somebody else knows it.",
+)
 @with_settings
 @as_service
 def password(settings: Settings, address: str, rotate: bool, set_from_stdin: bool, at_once: bool) -> int:
-    """Print the local password of ADDRESS: what the mail program logs in to the bridge with."""
+    """Print the local password of ADDRESS, with which the mail program logs in to the bridge."""
     if rotate and set_from_stdin:
-        raise click.UsageError(say("--rotate and --set-from-stdin do not go together"))
+        raise click.UsageError(say("--rotate and --set-from-stdin cannot be used together"))
     if at_once and not (rotate or set_from_stdin):
         raise click.UsageError(say("--at-once needs --rotate or --set-from-stdin"))
     chosen = (
-        Secret(_line(say("The new local password"), say("standard input must give the new local password")))
+        Secret(_line(say("New local password"), say("there is no new local password on standard input")))
         if set_from_stdin
         else None
     )
@@ -155,9 +159,9 @@ async def _password(
                 click.echo(f"mail-bridge: {say(str(problem))}", err=True)
                 return UNUSABLE
             sentence = (
-                say("The local password of {address} is set; the old one has stopped working.")
+                say("The local password of {address} has been changed; the old one no longer works.")
                 if at_once
-                else say("The local password of {address} is set; the old one works for a week longer.")
+                else say("The local password of {address} has been changed; the old one keeps working for a week.")
             )
             click.echo(sentence.format(address=address), err=True)
             return DONE
@@ -171,16 +175,16 @@ async def _password(
 
 @accounts.command(short_help="Remove a sign-in, here and at the provider.")
 @click.argument("address")
-@click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can be asked.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation; needed where there is no terminal.")
 @with_settings
 @as_service
 def forget(settings: Settings, address: str, yes: bool) -> int:
-    """Remove the sign-in of ADDRESS, and revoke it where the provider can; the local password stays.
+    """Remove the sign-in of ADDRESS, and revoke it if the provider supports that; the local password stays.
 
-    Of an ADDRESS that is in no account any more, all that is stored is removed.
+    For an ADDRESS that is no longer in the configuration, everything that is stored is removed.
     """
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError(say("there is no terminal to ask on; --yes means that you are sure"))
+        raise click.UsageError(say("there is no terminal on which to ask for confirmation; add --yes if you are sure"))
     if not yes and not is_yes(in_loop(_question(settings, address)), default=False):
         return FAILED
 
@@ -199,9 +203,9 @@ async def _question(settings: Settings, address: str) -> str:
     async with reach(settings) as control:
         leftovers = (await control.status()).leftovers
     if any(left.address.casefold() == address.strip().casefold() for left in leftovers):
-        question = say("{address} is in no account of the configuration. Remove all that is stored of it?")
+        question = say("{address} is not in the configuration. Remove everything that is stored for it?")
     else:
-        question = say("{address} must sign in again afterwards. Go on?")
+        question = say("{address} must sign in again afterwards. Continue?")
     return question.format(address=address)
 
 
@@ -212,10 +216,10 @@ async def _question(settings: Settings, address: str) -> str:
 def adopt(settings: Settings, address: str) -> int:
     """Take over a refresh token from standard input: try it, check whose it is, store it.
 
-    For a move from another program with the same client id. The token is read from standard input, never from the
+    To replace another program that uses the same client ID. The token is read from standard input, never from the
     command line, which other users of this machine can see.
     """
-    token = _token(_line(say("A refresh token"), say("standard input must give a refresh token")))
+    token = _token(_line(say("Refresh token"), say("there is no refresh token on standard input")))
     return in_loop(_adopt(settings, address, token))
 
 
@@ -241,7 +245,7 @@ async def _adopt(settings: Settings, address: str, token: Secret[str]) -> int:
 async def check(settings: Settings, address: str, as_json: bool) -> int:
     """Log in to each mail server of ADDRESS with its token, and say who must do what about those that refuse.
 
-    Exit code 0 if all of them open.
+    Exit code 0 if all of them open the mailbox.
     """
     async with reach_to_sign_in(settings) as reached:
         try:
@@ -325,5 +329,7 @@ def _token(line: str) -> Secret[str]:
     (RFC 6749 appendix A.17)."""
     token = line.strip()
     if not (token.isascii() and token.isprintable() and " " not in token):
-        raise click.UsageError(say("standard input gives no refresh token: it has characters that are in none"))
+        raise click.UsageError(
+            say("the line from standard input is not a refresh token: it has characters that no token contains")
+        )
     return Secret(token)

@@ -42,10 +42,10 @@ Ending = tuple[int | None, str]
 @as_service
 @async_command
 async def authorize(settings: Settings, address: str, no_browser: bool, paste: bool) -> int:
-    """Sign in for ADDRESS: opens the browser, waits for the answer. Exit code 0 once it is checked and stored.
+    """Sign in for ADDRESS: opens the browser and waits for the answer. Exit code 0 once it is checked and stored.
 
-    Works beside a running bridge, and without one. For a provider with `flow: device` it shows a code to type in a
-    browser anywhere; where nobody has to sign in, it tries the mail servers.
+    Works with or without a running bridge. For a provider with `flow: device`, it shows a code to enter in any
+    browser; where nobody has to sign in, it tries the mail servers.
     """
     async with reach_with_console(settings) as reached:
         opens = not (no_browser or paste)
@@ -194,7 +194,7 @@ async def _ask_until(control: Control, ended: asyncio.Future[Ending]) -> None:
         label = say("Address:")
         click.echo(f"{again}\n{label} ", err=True, nl=False)
     if not ended.done():
-        early = say("standard input has ended before the address came.")
+        early = say("standard input ended before the address was pasted.")
         ended.set_result((FAILED, f"mail-bridge: {early}"))
 
 
@@ -205,7 +205,7 @@ async def _open(url: str) -> None:
     with suppress(NotDone):
         is_shown = await Threads("browser", at_once=1).run(partial(_show, url))
     if not is_shown:
-        click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
+        click.echo(say("No browser could be started here; copy the link into one on this machine."), err=True)
 
 
 async def _has_window() -> bool:
@@ -230,8 +230,8 @@ def _invite(begun: SignInStarted, paste: bool) -> None:
     click.echo(f"{invitation}\n\n  {begun.url}\n")
     if paste:
         sentence = say(
-            "At the end that browser shows an address that begins with http://localhost and cannot be opened. Copy all "
-            "of it and paste it here:"
+            "At the end, that browser shows an address that begins with http://localhost, which it cannot open. Copy "
+            "the whole address and paste it here:"
         )
         label = say("Address:")
         click.echo(f"{sentence}\n{label} ", nl=False)

@@ -27,14 +27,14 @@ from bridge.ui.i18n import say
     "export_file",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
     metavar="FILE",
-    help="Write the certificate to import, as PEM: authority.crt, for one.",
+    help="Write the certificate to import to this file, as PEM; for example authority.crt.",
 )
-@click.option("--new", is_flag=True, help="Make another one, with another key: to be imported again everywhere.")
+@click.option("--new", is_flag=True, help="Make a new one, with a new key; it must then be imported again everywhere.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @with_settings
 @as_service
 def certificate(settings: Settings, export_file: Path | None, new: bool, as_json: bool) -> int:
-    """Show the certificate that mail-bridge makes for ports with TLS; makes it, if there is none yet.
+    """Show the certificate that mail-bridge makes for ports with TLS; if there is none yet, make it.
 
     Exit code 1 if no port uses one.
     """
@@ -43,7 +43,10 @@ def certificate(settings: Settings, export_file: Path | None, new: bool, as_json
     loaded = load(settings)
     users = [one.address for one in configured_listeners(loaded.config) if one.address.is_certificate_made]
     if not users:
-        sentence = say("No port uses a certificate made by mail-bridge: that is for `tls` without `certificate`.")
+        sentence = say(
+            "No port uses a certificate made by mail-bridge: one is made for a port that has `tls` but no "
+            "`certificate`."
+        )
         click.echo("null" if as_json else sentence)
         return FAILED
     found = _made(loaded, [name for one in users for name in one.certificate_names], is_new=new)

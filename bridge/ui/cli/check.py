@@ -37,7 +37,7 @@ ESSENTIAL = frozenset({"configuration", "client secret", "port", "workers", "sto
 
 
 @click.command(cls=Command)
-@click.option("--online", is_flag=True, help="Try the providers, the mail servers and every account's sign-in, too.")
+@click.option("--online", is_flag=True, help="Also try the providers, the mail servers and every account's sign-in.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, for programs.")
 @click.option(
     "--report",
@@ -50,16 +50,16 @@ ESSENTIAL = frozenset({"configuration", "client secret", "port", "workers", "sto
 @with_settings
 @as_service
 def check(settings: Settings, online: bool, as_json: bool, report_file: Path | None, full: bool) -> int:
-    """Read the configuration, try the store and the ports; with --online everything that mail has to pass.
+    """Check the configuration, the store and the ports; with --online, everything that mail has to pass through.
 
-    Asks nobody to sign in. Beside a running bridge, --online shows what that bridge finds.
-    Exit code 0 if nothing has failed, 2 if the configuration, a client secret, the store or a port must be put right
-    first, else 1.
+    Nobody is asked to sign in. While a bridge is running, --online shows what that bridge finds. Exit code 0 if
+    nothing has failed, 2 if the configuration, a client secret, the store or a port must be put right first,
+    otherwise 1.
     """
     if full and report_file is None:
-        raise click.UsageError(say("--full goes with --report FILE"))
+        raise click.UsageError(say("--full needs --report FILE"))
     if report_file is not None and _is_no_file(report_file):
-        told = say("{file} is a link, a pipe or a device, whose place no report takes: name a file")
+        told = say("{file} is a link, a pipe or a device, which a report does not replace: name an ordinary file")
         raise click.UsageError(told.format(file=report_file))
     if report_file is not None:
         refuse_another_kind(report_file, is_report)
@@ -137,11 +137,11 @@ def _word(outcome: Outcome) -> str:
 def _whose_turn(turn: Turn) -> str:
     match turn:
         case Turn.USER:
-            return say("the person's turn")
+            return say("the person whose mailbox it is must act")
         case Turn.APP_ADMIN:
-            return say("the turn of who keeps mail-bridge")
+            return say("the administrator of mail-bridge must act")
         case Turn.TENANT_ADMIN:
-            return say("the turn of who keeps the organization's mail")
+            return say("the organization's mail administrator must act")
         case Turn.NOBODY:
             return ""
 

@@ -23,7 +23,7 @@ from bridge.ui.i18n import say
 async def console(settings: Settings, no_browser: bool) -> int:
     """Open the running bridge's console, with all accounts, in the browser. Exit code 1 if none is running.
 
-    The link works once, within a minute, in a browser of the user who has called this, by sudo too.
+    The link works once, within a minute, in a browser of the user who ran this command, even with sudo.
     """
     async with reach_running(settings) as control:
         if control is None:
@@ -33,5 +33,5 @@ async def console(settings: Settings, no_browser: bool) -> int:
     invitation = say("All accounts, for the administrator (this link works once, within a minute):")
     click.echo(f"{invitation}\n\n  {link}\n")
     if not no_browser and not await in_thread(partial(browser.show, link)):
-        click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
+        click.echo(say("No browser could be started here; copy the link into one on this machine."), err=True)
     return DONE

@@ -32,13 +32,14 @@ LARGEST = 64 * 1024 * 1024
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write here. [default: standard output]"
 )
-@click.option("--force", is_flag=True, help="Overwrite what is there.")
+@click.option("--force", is_flag=True, help="Overwrite files that exist.")
 @with_settings
 def import_config(_: Settings, file: Path, output: Path | None, force: bool) -> int:
     """Read FILE, the configuration of email-oauth2-proxy, and write that of mail-bridge.
 
-    With --output, client secrets go into files of their own in the directory `secrets` beside it, for you alone to
-    read. Without it, the YAML names environment variables in their place. The old program's tokens are not read.
+    With --output, client secrets go into files of their own, which only you can read, in the directory `secrets`
+    beside it. Without it, the YAML names environment variables in their place. The old program's tokens are not
+    read.
     """
     source = _read(file)
     home = SecretHome.FILES if output is not None else SecretHome.ENVIRONMENT
@@ -49,10 +50,10 @@ def import_config(_: Settings, file: Path, output: Path | None, force: bool) -> 
         _report(imported, ())
         return DONE
     if is_taken(output) and _is_same(output, file):
-        raise click.UsageError(say("{file} is the file to read; name another one").format(file=output))
+        raise click.UsageError(say("{file} is the file to read; name another one to write").format(file=output))
     files = _files(imported, output)
     if not force and (there := [str(path) for path in files if is_taken(path)]):
-        sentence = say("there already: {files}; name another file, or add --force to overwrite")
+        sentence = say("exists already: {files}; name another file, or add --force to overwrite")
         raise click.UsageError(sentence.format(files=", ".join(there)))
     write_configuration(files, files if force else ())
     _report(imported, files)

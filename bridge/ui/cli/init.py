@@ -205,7 +205,7 @@ def _finish(output: Path) -> int:
         is_found = output == config_candidates()[0].absolute()
         program = with_config(own_program(), None if is_found else output)
         steps = {
-            f"{program} check --online": say("tries everything that mail has to pass"),
+            f"{program} check --online": say("tries everything that mail has to pass through"),
             f"{program} run": say("serves mail programs until Ctrl-C; who must sign in finds the page there"),
         }
     for command, purpose in steps.items():

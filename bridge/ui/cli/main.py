@@ -40,11 +40,11 @@ from bridge.ui.i18n import say, tell_problem
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("bridge.ui.cli.init", "init", "Ask a few questions and write the first configuration."),
     "run": ("bridge.ui.cli.run", "run", "Start the bridge and serve mail programs until Ctrl-C."),
-    "tray": ("bridge.ui.cli.tray", "tray", "Show an icon beside the clock for a bridge that runs."),
+    "tray": ("bridge.ui.cli.tray", "tray", "Show an icon beside the clock for a running bridge."),
     "check": (
         "bridge.ui.cli.check",
         "check",
-        "Read the configuration, try store and ports; with --online everything that mail passes.",
+        "Check the configuration, the store and the ports; with --online, everything that mail passes through.",
     ),
     "authorize": ("bridge.ui.cli.authorize", "authorize", "Sign in for one account in the browser."),
     "accounts": (
@@ -52,7 +52,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "accounts",
         "List accounts; show passwords; try mail servers; forget or adopt a sign-in.",
     ),
-    "status": ("bridge.ui.cli.status", "status", "Ask the running bridge how it is."),
+    "status": ("bridge.ui.cli.status", "status", "Show the state of the running bridge."),
     "console": ("bridge.ui.cli.console", "console", "Open the console, with all accounts, in the browser."),
     "certificate": (
         "bridge.ui.cli.certificate",
@@ -60,7 +60,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Show the certificate that mail-bridge makes for ports with TLS.",
     ),
     "service": ("bridge.ui.cli.service", "service", "Have the system start the bridge for all users of this machine."),
-    "import": ("bridge.ui.cli.import_config", "import_config", "Carry over a configuration of email-oauth2-proxy."),
+    "import": ("bridge.ui.cli.import_config", "import_config", "Convert a configuration of email-oauth2-proxy."),
     "schema": ("bridge.ui.cli.check", "schema", "Print the JSON Schema of the configuration file."),
 }
 """Name: module, object, one line of help."""

@@ -43,8 +43,10 @@ from bridge.ui.i18n import say, spoken
 
 
 @click.command(cls=Command)
-@click.option("--demo", is_flag=True, help="Bring an identity provider and mail servers along; no account needed.")
-@click.option("--tray", "with_tray", is_flag=True, help="Show an icon beside the clock, too.")
+@click.option(
+    "--demo", is_flag=True, help="Use a built-in identity provider and built-in mail servers; no account needed."
+)
+@click.option("--tray", "with_tray", is_flag=True, help="Also show an icon beside the clock.")
 @with_settings
 @held_by_no_click()
 def run(settings: Settings, demo: bool, with_tray: bool) -> int:

@@ -21,7 +21,8 @@ from bridge.ui.i18n import say
 @click.group(cls=Group)
 @passing_settings
 def service() -> None:
-    """Make the bridge a service of this machine, for all of its users: systemd's on Linux, a task on Windows."""
+    """Make the bridge a service of this machine, for all of its users: a systemd service on Linux, a scheduled task on
+    Windows."""
 
 
 @service.command(cls=Command, short_help="Install and start the service, as an administrator.")
@@ -29,16 +30,16 @@ def service() -> None:
 def install(settings: Settings) -> int:
     """Install the service and start it, as an administrator. It reads the whole machine's configuration.
 
-    On Linux it runs as the user mail-bridge, who is made and gets that configuration; on Windows as SYSTEM. Call it
-    again after mail-bridge has been moved, or a port below 1024 has been configured.
+    On Linux it runs as the user mail-bridge, which is created and given that configuration; on Windows as SYSTEM.
+    Run this command again after moving mail-bridge or configuring a port below 1024.
     """
     found = _of_the_machine(settings)
     found.install(_tell)
-    click.echo(say("The bridge is a service of this machine now, and runs."))
+    click.echo(say("The bridge is now a service of this machine, and it is running."))
     click.echo("\n" + say("Next:"))
     steps = {
-        "check --online": say("tries everything that mail has to pass"),
-        "accounts password " + say("ADDRESS"): say("shows what the mail program logs in with"),
+        "check --online": say("tries everything that mail has to pass through"),
+        "accounts password " + say("ADDRESS"): say("shows the password with which the mail program logs in"),
     }
     for command, purpose in steps.items():
         click.echo(f"  {administrators_program()} {command}\n      {purpose}")
@@ -53,10 +54,11 @@ def remove(settings: Settings) -> int:
     return DONE
 
 
-@service.command(cls=Command, short_help="Print what `install` would tell the system.")
+@service.command(cls=Command, short_help="Print what `install` would give to the system.")
 @with_settings
 def show(settings: Settings) -> int:
-    """Print what `install` would tell the system, for whoever does that in another way: a unit, or a task's XML."""
+    """Print what `install` would give to the system, for those who install it in another way: a unit, or a
+    task's XML."""
     click.echo(_of_the_machine(settings).definition(), nl=False)
     return DONE
 

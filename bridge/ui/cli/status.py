@@ -22,7 +22,7 @@ from bridge.ui.i18n import say, say_number, tell
 @as_service
 @async_command
 async def status(settings: Settings, as_json: bool) -> int:
-    """Ask the running bridge how it is. Exit code 1 if none is running."""
+    """Show the state of the running bridge. Exit code 1 if none is running."""
     async with reach_running(settings) as control:
         if control is None:
             click.echo("null" if as_json else not_running(settings))

@@ -45,19 +45,19 @@ Work = Callable[[], Coroutine[Any, Any, int]]
     "control_file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="The control.json of a bridge that runs as somebody else, such as a service. [default: that of --config]",
+    help="The control.json of a bridge that runs as another user, such as a service. [default: that of --config]",
 )
 @click.option(
     "--console",
     metavar="URL",
-    help="The console of a machine's service, such as http://localhost:3017: no rights needed, and only what waits for "
-    "you is shown. [default where you have no configuration of your own]",
+    help="The console of this machine's service, such as http://localhost:3017: no special rights are needed, and only "
+    "what waits for you is shown. [default where you have no configuration of your own]",
 )
 @with_settings
 def tray(settings: Settings, control_file: Path | None, console: str | None) -> int:
-    """Show an icon beside the clock for a bridge that runs. It waits for one that does not.
+    """Show an icon beside the clock for a running bridge. If none is running, wait for one.
 
-    Where this desktop has one for that bridge already, it says so and leaves it at that: exit code 0.
+    If this desktop already has one for that bridge, the command says so and ends with exit code 0.
     """
     reach, arguments, files = _other_bridge(settings, control_file, console)
 
@@ -110,7 +110,9 @@ def _console_url(given: str) -> str:
         url += f":{DEFAULT_PORT}"
     url = url.replace("//localhost:", "//127.0.0.1:")
     if not is_loopback_url(url):
-        raise click.BadParameter(say("a page of this computer, such as http://localhost:3017"), param_hint="--console")
+        raise click.BadParameter(
+            say("must be a page of this computer, such as http://localhost:3017"), param_hint="--console"
+        )
     return url
 
 
@@ -144,7 +146,7 @@ def only_icon(files: Sequence[Path]) -> Iterator[bool]:
         with contextlib.suppress(OSError):  # no room for the lock file: better two icons than none
             is_only = all(stack.enter_context(sole(_lock_of(file))) for file in files)
         if not is_only:
-            click.echo(say("This mail-bridge has its icon on this desktop already; one is enough."), err=True)
+            click.echo(say("This mail-bridge already has an icon on this desktop; one is enough."), err=True)
         yield is_only
 
 

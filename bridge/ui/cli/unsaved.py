@@ -24,7 +24,7 @@ async def saved(save: Save, address: str, sentence: str, *, wait: float = WAIT_S
 
     Raises: BridgeError where it is lost.
     """
-    here = say("This command waits for that; whoever ends it before (Ctrl-C) must sign in again.")
+    here = say("This command waits for that. If you end it before (Ctrl-C), you must sign in again.")
     click.echo(f"mail-bridge: {sentence}\n{here}", err=True)
     clock = asyncio.get_running_loop().time
     end = clock() + wait

@@ -175,4 +175,4 @@ async def test_a_browser_of_the_terminal_is_not_put_over_the_link(
         await it.sign_in(ALICE)
         assert await asked == DONE
     assert not shown.exists()
-    assert "copy the link to one on this machine" in capsys.readouterr().err
+    assert "copy the link into one on this machine" in capsys.readouterr().err

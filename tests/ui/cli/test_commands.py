@@ -265,10 +265,10 @@ def test_the_file_is_named_in_any_place_of_a_command(admin: Bridge, group: str, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (f"accounts password {ALICE} --rotate --set-from-stdin", "do not go together"),
+        (f"accounts password {ALICE} --rotate --set-from-stdin", "cannot be used together"),
         (f"accounts password {ALICE} --at-once", "--at-once needs --rotate or --set-from-stdin"),
-        (f"accounts forget {ALICE}", "--yes means that you are sure"),
-        (f"accounts adopt {ALICE}", "standard input must give a refresh token"),
+        (f"accounts forget {ALICE}", "add --yes if you are sure"),
+        (f"accounts adopt {ALICE}", "there is no refresh token on standard input"),
     ],
 )
 def test_wrong_usage_is_explained_with_exit_code_2(admin: Bridge, arguments: str, words: str) -> None:
@@ -383,7 +383,7 @@ def test_an_address_that_is_no_account_is_a_failure(admin: Bridge, command: str,
 
 def test_a_password_is_set_from_standard_input_and_an_easy_one_refused(admin: Bridge) -> None:
     said = admin.run("accounts", "password", ALICE, "--set-from-stdin", stdin="chosen by an admin\r\n")
-    assert "works for a week longer" in said
+    assert "keeps working for a week" in said
     assert admin.password(ALICE) == "chosen by an admin"
     assert "at least 12" in admin.run("accounts", "password", ALICE, "--set-from-stdin", stdin="short\n", code=2)
     assert admin.password(ALICE) == "chosen by an admin"
@@ -396,7 +396,7 @@ def test_an_address_that_changes_takes_the_crms_user_name_and_password_along(adm
     admin.config["accounts"][0] = {"address": new, "provider": "gmail", "aliases": [ALICE]}
     admin.run("accounts", "password", new, "--set-from-stdin", stdin=f"{before}\n")
     assert admin.password(ALICE) == before, "by the name that the CRM has, too"
-    assert "All that was stored of it is removed" in admin.run("accounts", "forget", ALICE, "--yes")
+    assert "Everything that was stored for it has been removed" in admin.run("accounts", "forget", ALICE, "--yes")
     assert admin.password(new) == before, "what was forgotten is the account before, not the one that has its name now"
 
 
@@ -405,19 +405,21 @@ def test_what_powershell_puts_before_a_password_is_none_of_its_characters(admin:
     command = ("accounts", "password", ALICE, "--set-from-stdin")
     admin.run(*command, stdin="\ufeffchosen by an admin\r\n")
     assert admin.password(ALICE) == "chosen by an admin"
-    assert "must give the new local password" in admin.run(*command, stdin="\ufeff\r\n", code=2)
+    assert "there is no new local password" in admin.run(*command, stdin="\ufeff\r\n", code=2)
 
 
 def test_what_is_stored_of_somebody_who_has_left_is_shown_and_can_be_removed(admin: Bridge) -> None:
     password = admin.password(BOB)
-    assert BOB not in admin.run("accounts", "list").partition("Stored, and in no account")[2]
+    assert (
+        BOB not in admin.run("accounts", "list").partition("Stored for addresses that are not in the configuration")[2]
+    )
     (left,) = [account for account in admin.config["accounts"] if account["address"] == BOB]
     admin.config["accounts"].remove(left)
-    assert f"  {BOB}: a local password, which opens nothing\n" in admin.run("accounts", "list")
+    assert f"  {BOB}: a local password, which no longer opens anything\n" in admin.run("accounts", "list")
     assert BOB not in admin.run("check")  # a password that opens nothing is no problem, and works again if Bob returns
     assert [account["address"] for account in admin.json("accounts", "list")] == [ALICE]
     said = admin.run("accounts", "forget", "--yes", BOB.upper())
-    assert "is in no account of the configuration. All that was stored of it is removed." in said
+    assert "is not in the configuration. Everything that was stored for it has been removed." in said
     assert BOB not in admin.run("accounts", "list")
     assert "is in no account" in admin.run("accounts", "forget", "--yes", BOB, code=1)
     mistyped = PATTERN.replace("*", "alcie")
@@ -432,10 +434,14 @@ def test_what_is_stored_of_somebody_who_has_left_is_shown_and_can_be_removed(adm
     [
         (
             False,
-            "must sign in again afterwards. Go on?",
+            "must sign in again afterwards. Continue?",
             f"Nobody was signed in for {ALICE}: there was nothing to remove.",
         ),
-        (True, "is in no account of the configuration. Remove all that is stored of it?", "stored of it is removed."),
+        (
+            True,
+            "is not in the configuration. Remove everything that is stored for it?",
+            "stored for it has been removed.",
+        ),
     ],
     ids=["account", "nobody's"],
 )

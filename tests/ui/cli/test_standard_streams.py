@@ -48,9 +48,9 @@ def redirected(bridge: Bridge, redirection: str, *arguments: str) -> tuple[int, 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (f"accounts forget {ALICE}", 2, "--yes means that you are sure"),
-        (f"accounts password {ALICE} --set-from-stdin", 2, "standard input must give the new local password"),
-        (f"accounts adopt {ALICE}", 2, "standard input must give a refresh token"),
+        (f"accounts forget {ALICE}", 2, "add --yes if you are sure"),
+        (f"accounts password {ALICE} --set-from-stdin", 2, "there is no new local password on standard input"),
+        (f"accounts adopt {ALICE}", 2, "there is no refresh token on standard input"),
         ("init --output new.yaml", 1, ""),
     ],
 )
@@ -169,7 +169,7 @@ def test_what_no_token_can_hold_is_not_sent(admin: Bridge, encoding: str, given:
     admin.environment["PYTHONIOENCODING"] = encoding
     code, said = adopted(admin, given)
     assert code == 2
-    assert "standard input gives no refresh token: it has characters that are in none" in said
+    assert "the line from standard input is not a refresh token: it has characters that no token contains" in said
     assert "good" not in said
 
 

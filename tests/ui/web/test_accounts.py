@@ -281,7 +281,7 @@ async def test_a_sign_in_that_may_go_on_at_its_provider_is_told_when_signing_out
         await browser.as_administrator()
         status, path, text = await press(browser, "forget", page=f"/accounts/{address}")
         assert (status, path) == (200, f"/accounts/{address}/forget")
-        assert f"The sign-in of {address} is removed." in text
+        assert f"The sign-in of {address} has been removed." in text
         assert "may still accept this sign-in. The person can end it there" in text
         assert "organization can end it, too. (the provider office365 lets no program do that)" in text
         assert (f'href="/accounts/{address}"' in text) is (address == ALICE), "a page that is there"
@@ -299,7 +299,7 @@ async def test_who_has_left_is_in_the_list_and_can_be_removed_with_all_that_is_s
     text = await browser.text("/")
     assert "Stored, and in no account of the configuration" in text
     assert "a sign-in and a local password" in text
-    assert "a local password, which opens nothing" in text
+    assert "a local password, which no longer opens anything" in text
     assert f'href="{page}/forget"' in text
     async with browser.get(page) as response:
         assert response.status == 404, "there is no account"
@@ -318,13 +318,13 @@ async def test_who_has_left_is_in_the_list_and_can_be_removed_with_all_that_is_s
     control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", said("timed out")),), was_left=True)
     status, _, text = await press(browser, "forget", page=page, form=form)
     assert status == 200
-    assert f"{left} is in no account of the configuration. All that was stored of it is removed." in text
+    assert f"{left} is not in the configuration. Everything that was stored for it has been removed." in text
     assert "organization can end it, too. (timed out)" in text
     assert "<h1>Removed</h1>" in text
     control.sign_out = SignOut(was_left=True)
     status, path, text = await press(browser, "forget", page=f"/accounts/{nobody}", form=form)
     assert (status, path) == (200, "/")
-    assert "in no account" not in text
+    assert "not in the configuration" not in text
 
 
 async def form_of(browser: Browser, path: str) -> str:
