@@ -94,6 +94,8 @@ class Login:
     password: Secret[bytes]
     client_name: str = ""
     """SMTP only: the EHLO or HELO argument, sent on to the upstream."""
+    is_repeated: bool = False
+    """The login before it on this connection had the same user name and password, and was refused for being wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,8 @@ class Door:
         try:
             # Counted by the name as typed, not by account: two names that slow each other down would turn out to be
             # one.
-            await self._guesses.wrong(caller.key, same_name(login.username), login.password)
+            name = same_name(login.username)
+            await self._guesses.wrong(caller.key, name, login.password, is_repeated=login.is_repeated)
         except LimitReached as limit:
             raise LimitReached(f"{reason}; {limit}{whose}") from None
         if caller.is_for_now:  # counted all the same, or a user who uses up our descriptors could go on guessing

@@ -5,6 +5,9 @@ Counted for each caller (an OS user, or another machine) and user name, never fo
 - The right password is compared at once, however many wrong ones there were: only the answer "no" waits.
 - That alone bounds nothing: an attacker need not wait for a "no", because a missing "yes" tells as much. So a caller
   may try only so many *different* passwords for a name. The same wrong one again is no guess: a CRM sends it all night.
+- A mail program that is told "no" tries the same password with every mechanism that it knows, on the same connection.
+  For the person that is one wrong login, so the repetitions neither wait nor count. Programs that are told "no" for
+  the third time after half a minute say that the server does not answer, and not that the password is wrong.
 - Beyond that number, a password that is right but could be guessed is not accepted any more. One of our random ones
   could not be guessed, and one that this caller has shown before is no guess. So the limit affects only a caller who
   has tried twenty wrong passwords for an account with a weak one, and has never had the right one.
@@ -99,13 +102,16 @@ class Guesses:
         while len(self._shown) > SHOWN:
             self._shown.popitem(last=False)
 
-    async def wrong(self, caller: str, name: str, password: Secret[bytes]) -> None:
+    async def wrong(self, caller: str, name: str, password: Secret[bytes], *, is_repeated: bool = False) -> None:
         """Count a wrong login, and return when the client may be told "no".
 
+        Args: is_repeated, see Login; a worker may say so of any login, so it holds only for a password known as wrong.
         Raises: LimitReached if the client must be told "later": its guesses are used up, or too many answers wait.
         """
         record = self._record(caller, name)
         guess = self._hash(name, password)
+        if is_repeated and guess in record.wrong:
+            return
         if guess not in record.wrong:
             if record.guesses > GUESSES - 1:
                 raise LimitReached(f"{GUESSES} different wrong passwords were tried; one more is allowed in a while")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol as Interface
 
 from bridge.errors import (
@@ -13,6 +13,7 @@ from bridge.errors import (
     BridgeError,
     BridgeStops,
     LimitReached,
+    LoginRefused,
     PeerGone,
     TokenRefused,
     UpstreamRefused,
@@ -125,7 +126,7 @@ def no_room(protocol: Protocol, stopping: Stopping) -> Serve:
 class Session:
     """A mail client's connection; run() is its whole life."""
 
-    __slots__ = ("_caller", "_client", "_conn", "_frontend", "_protocol", "_services", "_upstream")
+    __slots__ = ("_caller", "_client", "_conn", "_frontend", "_protocol", "_services", "_upstream", "_wrong")
 
     def __init__(
         self,
@@ -143,6 +144,8 @@ class Session:
         self._upstream = upstream
         self._services = services
         self._caller: Caller | None = None
+        self._wrong: Login | None = None
+        """The login before this one, if it was refused for being wrong."""
 
     async def run(self) -> None:
         """Serve until either side ends; closes the client's channel."""
@@ -188,7 +191,7 @@ class Session:
 
     async def _serve_once(self, frontend: Frontend, unauthenticated: ExitStack) -> bool:
         """One login; True if it was accepted and the session is over, False if it was refused."""
-        login = await frontend.login()
+        login = self._marked(await frontend.login())
         is_answered = False
         try:
             account = await self._services.who(login, self._ask_caller)
@@ -210,8 +213,16 @@ class Session:
             self._services.counters.add(LOGINS, self._protocol.value, "later" if problem.temporary else "no")
             if isinstance(problem, AuthorizationRequired):  # before the answer: after it the client may be gone
                 await self._services.asked(problem.address, self._client.ends, self._ask_caller)
+            if isinstance(problem, LoginRefused):
+                self._wrong = login
             await frontend.refuse(problem)
             return False
+
+    def _marked(self, login: Login) -> Login:
+        """The login, marked if it repeats the one before it, which is forgotten: no password is kept longer."""
+        wrong, self._wrong = self._wrong, None
+        is_same = wrong is not None and (wrong.username, wrong.password) == (login.username, login.password)
+        return replace(login, is_repeated=True) if is_same else login
 
     async def _say_later(self, frontend: Frontend) -> None:
         with suppress(PeerGone, TimeoutError):

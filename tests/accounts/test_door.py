@@ -76,10 +76,12 @@ class House:
         self.looked_at += 1
         return f"crm-of-{self.caller.user}"
 
-    async def log_in(self, password: str, username: str = ADDRESS, caller: Caller | None = None) -> Account:
+    async def log_in(
+        self, password: str, username: str = ADDRESS, caller: Caller | None = None, *, is_repeated: bool = False
+    ) -> Account:
         """Log in, moving the clock until there is an answer."""
         self.caller = caller or self.caller
-        login = Login(Protocol.IMAP, username, Secret(password.encode()))
+        login = Login(Protocol.IMAP, username, Secret(password.encode()), is_repeated=is_repeated)
         work = asyncio.ensure_future(self.door.admit(login, self.caller_of))  # noqa: TID251  a test drives the clock
         while not work.done():
             await asyncio.sleep(0)
@@ -117,6 +119,15 @@ async def test_a_random_password_opens_however_many_wrong_ones_there_were(house:
         await house.refused(f"CANARY-{number}")
     assert isinstance(await house.refused("CANARY-more"), LimitReached)
     assert await house.log_in(password) is house.account
+
+
+async def test_a_wrong_password_that_comes_again_with_the_next_mechanism_waits_no_more(house: House) -> None:
+    for number in range(AT_ONCE + 3):
+        await house.refused(f"CANARY-wrong-{number}")
+    before = house.clock.monotonic()
+    with pytest.raises(LoginRefused):
+        await house.log_in(f"CANARY-wrong-{number}", is_repeated=True)
+    assert house.clock.monotonic() - before == 0.5, "a single step of the test's clock"
 
 
 async def test_a_chosen_password_is_not_compared_with_the_guesses_of_somebody_who_never_had_it(house: House) -> None:

@@ -38,11 +38,13 @@ def wrong(number: int) -> Secret[bytes]:
     return Secret(f"CANARY-wrong-{number}".encode())
 
 
-async def tried(guesses: Guesses, clock: ManualClock, caller: str, name: str, password: Secret[bytes]) -> float:
+async def tried(
+    guesses: Guesses, clock: ManualClock, caller: str, name: str, password: Secret[bytes], *, is_repeated: bool = False
+) -> float:
     """One wrong login up to its answer. Returns: the seconds that it took. Raises: LimitReached."""
     before = clock.monotonic()
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(_quiet(guesses.wrong(caller, name, password)))
+        task = group.create_task(_quiet(guesses.wrong(caller, name, password, is_repeated=is_repeated)))
         await asyncio.sleep(0)
         while not task.done():
             clock.advance(0.25)
@@ -150,6 +152,28 @@ async def test_the_same_wrong_password_all_night_is_one_guess() -> None:
     for _ in range(10 * GUESSES):
         await tried(guesses, clock, ALICE, NAME, wrong(0))
     assert guesses.may_try(ALICE, NAME, RIGHT)
+
+
+async def test_whoever_tries_a_wrong_password_with_each_mechanism_waits_once_for_all() -> None:
+    """Otherwise a third typing error would be answered after 22 seconds."""
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    took = [
+        await tried(guesses, clock, ALICE, NAME, wrong(number), is_repeated=mechanism > 0)
+        for number in range(6)
+        for mechanism in range(3)
+    ]
+    assert took[::3] == [0, 0, 0, 0.5, 1, 2]
+    assert sum(took) == sum(took[::3])
+
+
+async def test_a_new_password_that_is_called_a_repetition_is_a_guess() -> None:
+    """As a worker might say if its memory were somebody else's."""
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    for number in range(GUESSES):
+        await tried(guesses, clock, ALICE, NAME, wrong(number), is_repeated=True)
+    assert not guesses.may_try(ALICE, NAME, RIGHT)
 
 
 async def test_two_programs_with_a_wrong_password_each_make_two_guesses() -> None:

@@ -289,6 +289,30 @@ async def test_after_a_wrong_password_the_right_one_is_taken_on_the_same_connect
             assert await client.ask(b"bye") == b"farewell"
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_wrong_login_that_comes_again_at_once_is_marked_and_no_other_is(
+    trust: Trust, protocol: Protocol
+) -> None:
+    """Whatever is left of the mechanisms is tried with the same password."""
+    with scripted() as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            for password in ("CANARY-wrong", "CANARY-wrong", "CANARY-wrong", "CANARY-other", "CANARY-wrong"):
+                await log_in(client, protocol, password)
+        assert [login.is_repeated for login in bridge.office.logins] == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_right_login_that_comes_again_is_no_wrong_one(trust: Trust, protocol: Protocol) -> None:
+    with scripted() as server, bridge_to(server, protocol, trust) as bridge:
+        bridge.office.problem = ProviderUnavailable("not just now")
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            for _ in range(2):
+                await log_in(client, protocol)
+        assert [login.is_repeated for login in bridge.office.logins] == [False, False]
+
+
 TOO_MANY = {
     Protocol.IMAP: b"* BYE Too many refused logins\r\n",
     Protocol.POP3: b"",
