@@ -116,6 +116,11 @@ class Provider(Protocol):
 class BrowserProvider(Provider, Protocol):
     """A person signs in, in a browser that comes back to us."""
 
+    @property
+    def sign_in_host(self) -> str:
+        """The host name to which the browser is sent."""
+        ...
+
     async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
         """Start an authorization-code sign-in with PKCE and state.
 

@@ -92,6 +92,11 @@ class Generic(Adapter):
 class GenericBrowser(Generic):
     """With `flow: browser`."""
 
+    @property
+    def sign_in_host(self) -> str:
+        """That of the configured URL."""
+        return urlsplit(self._config.authorization_url or "").hostname or ""
+
     async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
         """Compose the authorization URL; needs no network."""
         state, verifier = pkce.new_state(), pkce.new_verifier()

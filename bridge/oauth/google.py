@@ -49,6 +49,11 @@ class Google(Adapter):
         self._secret = config.client_secret or Secret("")
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
 
+    @property
+    def sign_in_host(self) -> str:
+        """Google's, unless the configuration has another URL for it."""
+        return urlsplit(self._config.authorization_url).hostname or ""
+
     async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
         """Compose the authorization URL; needs no network."""
         return await self._https.run(lambda: self._guarded(lambda: self._begin(login_hint, redirect_uri, asks_who)))

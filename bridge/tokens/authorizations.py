@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from bridge.advice.base import Turn
@@ -233,6 +234,7 @@ class Authorizations:
             provider = self._provider(account)
             if not isinstance(provider, BrowserProvider):
                 raise _configuration_changed()
+            self._check_issuer(provider, parameters.get("iss", ""))
             with _told_to_a_person(goes_on=True):
                 return await provider.redeem(request, parameters)
         except ProviderNotAsked as problem:
@@ -272,6 +274,22 @@ class Authorizations:
         if provider is None:
             raise _configuration_changed()
         return provider
+
+    def _check_issuer(self, asked: BrowserProvider, issuer: str) -> None:
+        """A provider that was asked could have sent the browser on to another one, with our client's id there, and
+        would be given the other's code now: the mix-up attack of RFC 9700 section 4.4. So a server may say whose answer
+        it is (RFC 9207). The configuration has no issuers to compare it with, and an issuer's host need not be the
+        one that the browser sees; but it is never that of another configured provider.
+
+        Raises: AuthorizationFailed.
+        """
+        try:
+            host = urlsplit(issuer).hostname
+        except ValueError:
+            host = None
+        others = (one.sign_in_host for one in self._providers.values() if isinstance(one, BrowserProvider))
+        if host and host != asked.sign_in_host and host in others:
+            raise AuthorizationFailed(code="provider", diagnosis=Diagnosis.of("oauth.other_sign_in"))
 
     def _check_still_configured(self, account: Account, fingerprint: str) -> Account:
         """A reload ends the sign-ins that wait for a person. This check is for those that wait for the provider during

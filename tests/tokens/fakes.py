@@ -54,6 +54,7 @@ class StrictProvider:
         self.fingerprint = "one"
         self.client = "mine"
         self.consent = "mine"
+        self.sign_in_host = "acme.example"
         self.is_unattended = False
         self.clock = clock
         self.subject: Subject | None = subject or Subject("alice@example.com", "id-1")
@@ -62,6 +63,8 @@ class StrictProvider:
         """The subject of each call of refresh()."""
         self.asked_who: list[bool] = []
         """For each call of begin()."""
+        self.redeemed: list[str] = []
+        """The state of each request that it was asked to redeem."""
         self.revoked: list[str] = []
         self.has_revocation = True
         self.problem: Exception | None = None
@@ -92,6 +95,7 @@ class StrictProvider:
         return AuthorizationRequest(f"https://acme.example/authorize?state={state}", state, Secret("CANARY-verifier"))
 
     async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
+        self.redeemed.append(request.state)
         if self.problem is not None:
             raise self.problem
         if parameters.get("error"):

@@ -25,7 +25,7 @@ from bridge.errors import (
 )
 from bridge.model import Account, TokenSet
 from bridge.notices import AuthorizationEnded, Notice, NoticeBus
-from bridge.oauth.base import AuthorizationRequest, DevicePending, DeviceRequest
+from bridge.oauth.base import AuthorizationRequest, DevicePending, DeviceRequest, Provider
 from bridge.tokens import authorizations as module
 from bridge.tokens.authorizations import Authorizations, Pending
 from bridge.tokens.room import PENDING_LIMIT, SHARE
@@ -46,8 +46,9 @@ class World:
         bus = NoticeBus()
         bus.on_notice(self.notices.append)
         uris = {"acme": "http://localhost:3017/"}
+        self.providers: dict[str, Provider] = {"acme": self.device if answers else self.strict}
         self.authorizations = Authorizations(
-            {"acme": self.device if answers else self.strict},
+            self.providers,
             uris,
             self.clock,
             bus,
@@ -108,6 +109,39 @@ async def test_after_somebody_elses_sign_in_the_provider_is_to_ask_who_it_is(
     await try_once(ALICE, "alice")
     await try_once(ALICE, "alice")
     assert it.strict.asked_who == [False, True, False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "is_taken"),
+    [
+        ("https://other.example/realms/office", False),
+        ("https://OTHER.example:8443", False),
+        ("https://acme.example", True),
+        ("https://issuer.acme.example", True),  # as at Amazon Cognito, whose issuer has a host of its own
+        ("https://[", True),
+        ("other.example", True),  # no URL, so no issuer (RFC 9207 section 2)
+        ("", True),
+    ],
+)
+async def test_no_provider_is_given_the_code_of_another_one(issuer: str, is_taken: bool) -> None:
+    """RFC 9700 section 4.4: the one that was asked may have sent the browser on to the other."""
+    it = World()
+    other = StrictProvider(it.clock)
+    other.sign_in_host = "other.example"
+    it.providers["other"] = other
+    it.providers["device"] = ScriptedDevice(other)
+    pending = await it.authorizations.begin(ALICE)
+    parameters = {"state": pending.state, "code": "CANARY-code", "iss": issuer}
+    if is_taken:
+        assert await it.authorizations.complete(parameters) == ALICE.address
+        return
+    with pytest.raises(AuthorizationFailed) as failed:
+        await it.authorizations.complete(parameters)
+    assert failed.value.diagnosis is not None
+    assert failed.value.diagnosis.key == "oauth.other_sign_in"
+    assert it.strict.redeemed == []
+    assert it.kept == []
+    assert it.authorizations.find(ALICE.address) is None
 
 
 async def test_a_sign_in_that_could_not_be_saved_is_not_begun() -> None:

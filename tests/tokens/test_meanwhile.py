@@ -50,8 +50,6 @@ class Slow(StrictProvider):
         self.begins: list[Gate] = []
         self.redeems: list[Gate] = []
         self.revokes: list[Gate] = []
-        self.redeemed: list[str] = []
-        """The state of each request that it was asked to redeem."""
 
     async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
         request = await super().begin(login_hint=login_hint, redirect_uri=redirect_uri, asks_who=asks_who)
@@ -62,7 +60,6 @@ class Slow(StrictProvider):
         return request
 
     async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
-        self.redeemed.append(request.state)
         if self.redeems:
             await self.redeems.pop(0).passed()
         return await super().redeem(request, parameters)

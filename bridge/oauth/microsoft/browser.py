@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from bridge.model import TokenSet
 from bridge.oauth import pkce
@@ -16,6 +17,11 @@ from bridge.secret import Secret
 
 class Browser(Person):
     """`kind: microsoft, flow: browser`; a public client, or one with a secret or a certificate."""
+
+    @property
+    def sign_in_host(self) -> str:
+        """The same for all tenants of a cloud."""
+        return urlsplit(self._config.authority).hostname or ""
 
     async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
         """Compose the authorization URL; the first time it needs the network for the discovery document."""
