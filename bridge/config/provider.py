@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import Enum
-from typing import NoReturn
 
 from pydantic import Field, ValidationError
 from pydantic_core import InitErrorDetails
@@ -98,14 +96,9 @@ def only(flow: Flow, *allowed: Flow, why: Said) -> None:
 def required(part: Part, *keys: str) -> None:
     """Raises: ValidationError where one of them is missing or empty."""
     missing = [key for key in keys if getattr(part, key) in {None, ""}]
-    if missing:
-        _missing(type(part).__name__, missing)
-
-
-def _missing(title: str, keys: Iterable[str]) -> NoReturn:
-    """Raise what pydantic raises for a field without a default, so that the error stands at the key's own place."""
-    details = [InitErrorDetails(type="missing", loc=(key,), input={}) for key in keys]
-    raise ValidationError.from_exception_data(title, details, hide_input=True)
+    if missing:  # as pydantic tells it of a field without a default, so that the error stands at the key's own place
+        details = [InitErrorDetails(type="missing", loc=(key,), input={}) for key in missing]
+        raise ValidationError.from_exception_data(type(part).__name__, details, hide_input=True)
 
 
 def unwanted(part: Part, *keys: str, why: Said) -> None:
