@@ -7,7 +7,7 @@ import functools
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from bridge.host.language import system_language
 from bridge.secret import Secret
 from bridge.ui import i18n
 from bridge.ui.cli.configured import Settings, as_named, find_config, load
-from bridge.ui.cli.starting import bind_or_stop, certificate_or_stop
+from bridge.ui.cli.starting import bind_or_stop, ends_the_start
 
 if TYPE_CHECKING:  # a command that only asks a running bridge does not import one
     from bridge.app import App
@@ -65,7 +65,7 @@ async def opened(
         caller_at_once=callers.at_once,
         key_at_once=callers.key_at_once,
         program_of=callers.program,
-        ensure_certificate=functools.partial(certificate_or_stop, functools.partial(made_certificate, loaded)),
+        ensure_certificate=functools.partial(_certificate_or_stop, loaded),
         authority_file=made_certificate_dir(loaded.config.store.path) / AUTHORITY_NAME,
         start_worker=start_worker,
         store_place=None if store is not None or loaded.config.store.url is not None else place,
@@ -81,6 +81,16 @@ def made_certificate(loaded: LoadedConfig) -> MadeCertificate:
     from bridge.host.paths import made_certificate_dir
 
     return MadeCertificate(made_certificate_dir(loaded.config.store.path), time.time)
+
+
+def _certificate_or_stop(loaded: LoadedConfig, names: Iterable[str]) -> str:
+    """The file of that certificate, with these names. Raises: CannotStart."""
+    from bridge.host.local_tls import CertificateTrouble  # late, for ports with TLS alone: X.509 is heavy
+
+    try:
+        return made_certificate(loaded).ensure(names)
+    except CertificateTrouble as problem:
+        raise ends_the_start(problem) from problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from bridge.advice.said import said
 from bridge.errors import BridgeError
 from bridge.shortage import may_pass
-
-if TYPE_CHECKING:
-    from bridge.host.local_tls import MadeCertificate
 
 
 class CannotStart(BridgeError):
@@ -33,16 +28,6 @@ def refuse_if_incomplete() -> None:
                 packages=", ".join(lacking),
             )
         )
-
-
-def certificate_or_stop(made: Callable[[], MadeCertificate], names: Iterable[str]) -> str:
-    """The file of the certificate that the bridge makes, with these names. Raises: CannotStart."""
-    from bridge.host.local_tls import CertificateTrouble  # late, for ports with TLS alone: X.509 is heavy
-
-    try:
-        return made().ensure(names)
-    except CertificateTrouble as problem:
-        raise ends_the_start(problem) from problem
 
 
 def bind_or_stop(host: str, port: int, what: str) -> list[socket.socket]:
