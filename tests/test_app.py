@@ -39,8 +39,8 @@ from bridge.stores.sqlite import SqliteStore
 from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
 from bridge.tokens.vault import PREFIX
-from bridge.ui.web.server import Console
 from tests.bridging import ALICE, BOB, bind_anywhere, bridging, running
+from tests.consoles import Console
 from tests.servers.disks import full, small_disk
 from tests.tokens.fakes import FailingStore
 

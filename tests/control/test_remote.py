@@ -25,7 +25,7 @@ from bridge.control.remote import BridgeNotRunning, RemoteControl, connect
 from bridge.notices import Forgotten, ListenerUp, Notice, Reloaded
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
-from bridge.ui.web.server import Console
+from tests.consoles import Console
 from tests.control.test_wire import every_error
 from tests.fakes_control import FakeControl, state_of
 

@@ -36,7 +36,7 @@ from bridge.relay.channel import Channel
 from bridge.relay.limits import console_cap
 from bridge.relay.smtp_frontend import SmtpFrontend
 from bridge.secret import Secret
-from bridge.ui.web.server import Console
+from tests.consoles import Console
 from tests.fakes_control import FakeControl
 
 CANARY = "CANARY-7d1c"

@@ -57,11 +57,6 @@ UserOf = Callable[[Ends | None], Awaitable[str]]
 """The system's id of the user whose program is at the other end of a connection; empty if not known."""
 
 
-async def nobody_knows(ends: Ends | None) -> str:
-    """For where nobody can be asked whose program it is."""
-    return ""
-
-
 class Pace:
     """Wraps a connection's transport: reading is paused while data waits for its turn, even if aiohttp resumes it, and
     while aiohttp has paused it."""

@@ -11,7 +11,7 @@ from bridge.secret import Secret
 from bridge.ui.setup.installer import Installer
 from bridge.ui.web import guards
 from bridge.ui.web.api import Api
-from bridge.ui.web.connection import Places, UserOf, nobody_knows
+from bridge.ui.web.connection import Places, UserOf
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.setup import SetupPages
 from bridge.ui.web.site import Site
@@ -28,7 +28,7 @@ class FirstRun(Site):
         admin_token: Secret[str],
         hosts: frozenset[str],
         places: Places,
-        user_of: UserOf = nobody_knows,
+        user_of: UserOf,
         administrators: guards.Administrators,
     ) -> None:
         super().__init__(hosts, lambda: "auto", places, user_of)

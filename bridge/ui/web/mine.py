@@ -11,7 +11,6 @@ from bridge.control import wire
 from bridge.control.contract import Attendants
 from bridge.control.own import HEADER, PATH, PATIENCE, Concerns, tag_of
 from bridge.errors import BridgeError
-from bridge.model import Concern, Ends
 from bridge.observe.logs import report
 from bridge.ui.web import guards
 
@@ -19,22 +18,6 @@ WAITING = 512
 """Requests that wait for news; beyond that number a request is answered at once, and the tray asks again."""
 SHARE = 8
 """Of these, for one user: trays of several desktop sessions, and of those that were just closed."""
-
-
-class NoUser:
-    """For a console that is told of no mail program."""
-
-    async def user_of(self, ends: Ends | None) -> str:
-        """See Attendants."""
-        return ""
-
-    def change_of(self, user_id: str) -> asyncio.Event:
-        """See Attendants: never asked, since there is no user."""
-        return asyncio.Event()
-
-    async def concerns(self, user_id: str) -> tuple[Concern, ...]:
-        """See Attendants."""
-        return ()
 
 
 class Mine:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -21,12 +20,11 @@ from bridge.ui.web.doors import Doors
 from bridge.ui.web.events import Events
 from bridge.ui.web.examination import CheckPage
 from bridge.ui.web.metrics import MetricsPage
-from bridge.ui.web.mine import Mine, NoUser
+from bridge.ui.web.mine import Mine
 from bridge.ui.web.pages import Pages
 from bridge.ui.web.site import Site
 from bridge.ui.web.waiting import Waiting
 from bridge.ui.web.welcome import WelcomePage
-from bridge.ui.web.wishing import Nobody
 
 
 class Console(Site):
@@ -46,28 +44,27 @@ class Console(Site):
         admin_token: Secret[str],
         hosts: frozenset[str],
         places: Places,
+        language: Callable[[], str],
+        visitors: Visitors,
+        attendants: Attendants,
+        metrics: Callable[[], str],
+        administrators: guards.Administrators | None = None,
         clock: Clock | None = None,
         keep_alive: float = KEEP_ALIVE,
-        language: Callable[[], str] = lambda: "auto",
-        visitors: Visitors | None = None,
-        administrators: guards.Administrators | None = None,
-        attendants: Attendants | None = None,
-        metrics: Callable[[], str] = lambda: "",
     ) -> None:
-        self._attendants = attendants or NoUser()
-        super().__init__(hosts, language, places, self._attendants.user_of)
+        super().__init__(hosts, language, places, attendants.user_of)
         self._control = control
         self._token = admin_token
         self._clock = clock or SystemClock()
         self._keep_alive = keep_alive
         self._metrics = metrics
-        self._visitors = visitors or Nobody()
+        self._visitors = visitors
+        self._attendants = attendants
         self._administrators = administrators or guards.Administrators(admin_token, self._clock)
 
     @asynccontextmanager
-    async def serving(self, sockets: Sequence[socket.socket] | Doors) -> AsyncIterator[None]:
-        """Serve on these listening sockets, which are closed at the end; or at doors that another site has opened."""
-        doors = sockets if isinstance(sockets, Doors) else Doors(sockets)
+    async def serving(self, doors: Doors) -> AsyncIterator[None]:
+        """Answer at these doors, which another site may have opened, and close them at the end."""
         control, administrators, hosts = self._control, self._administrators, self._hosts
         forms = guards.Forms(hosts)
         callback = Callback(control, self._clock, self._visitors, forms)

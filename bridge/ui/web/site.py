@@ -16,7 +16,7 @@ from bridge.shortage import is_short
 from bridge.threads import NoThread
 from bridge.ui import i18n
 from bridge.ui.web import guards
-from bridge.ui.web.connection import HEAD_LIMIT, ROOM, Connection, Places, UserOf, nobody_knows
+from bridge.ui.web.connection import HEAD_LIMIT, ROOM, Connection, Places, UserOf
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.rendering import HEADERS, ICON, SCRIPT, STYLE, not_found, page
 from bridge.ui.web.turns import Turns
@@ -49,9 +49,7 @@ class Site:
     connections. user_of, for their shares, and for guards.user_of.
     """
 
-    def __init__(
-        self, hosts: frozenset[str], language: Callable[[], str], places: Places, user_of: UserOf = nobody_knows
-    ) -> None:
+    def __init__(self, hosts: frozenset[str], language: Callable[[], str], places: Places, user_of: UserOf) -> None:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._language = language
         self._places = places

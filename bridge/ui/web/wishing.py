@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from bridge.advice.said import Said, as_said
 from bridge.control.contract import Visitors
 from bridge.errors import BridgeError
-from bridge.model import Ends, Wish
+from bridge.model import Wish
 from bridge.observe.logs import report
 from bridge.ui.i18n import say, say_number
 from bridge.ui.web import guards
@@ -18,21 +17,6 @@ SHOWN = 8
 """Wishes on one page."""
 LONGEST = 60
 """Characters of a program's or user's name."""
-
-
-class Nobody:
-    """For a console that knows of no mail programs."""
-
-    async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
-        """See Visitors."""
-        return ()
-
-    async def keep(self, address: str, name: str) -> None:
-        """See Visitors: never asked, since there is no wish."""
-
-    async def why_none(self, address: str) -> Said:
-        """See Visitors: the same."""
-        return as_said("")
 
 
 async def shown_wishes(visitors: Visitors, address: str, request: web.Request) -> tuple[Wish, ...]:

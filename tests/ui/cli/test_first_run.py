@@ -26,6 +26,7 @@ from bridge.ui.cli.reaching import Served
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.first_run import FirstRun
 from bridge.ui.web.guards import Administrators
+from tests.consoles import nobody_knows
 
 TOKEN = Secret("CANARY-token")
 
@@ -38,6 +39,7 @@ def started(installer: LocalInstaller) -> Start:
         admin_token=TOKEN,
         places=console_cap(),
         hosts=served.hosts,
+        user_of=nobody_knows,
         administrators=administrators,
     )
     return Start(Settings(None, None), installer, [], Doors([]), page, served, administrators)

@@ -18,7 +18,7 @@ from bridge.host.loop import new_event_loop
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.cli.reaching import Served
-from bridge.ui.web.server import Console
+from tests.consoles import Console
 from tests.fakes_control import FakeControl
 from tests.tokens.fakes import HandClock
 

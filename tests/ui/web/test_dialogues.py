@@ -16,6 +16,7 @@ from bridge.host.sockets import bind
 from bridge.relay.limits import console_cap
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.site import Site
+from tests.consoles import nobody_knows
 
 SECONDS = 30.0
 HOST = "console"
@@ -26,7 +27,7 @@ async def site(*routes: web.RouteDef) -> AsyncIterator[int]:
     """A site that answers requests with the Host header HOST. Yields: its port."""
     (sock,) = bind("127.0.0.1", 0, what="console")
     port = sock.getsockname()[1]
-    console = Site(frozenset({HOST}), lambda: "en", console_cap())
+    console = Site(frozenset({HOST}), lambda: "en", console_cap(), nobody_knows)
     async with asyncio.timeout(SECONDS), console.answering(routes, Doors([sock]), lambda: None):
         yield port
 

@@ -21,7 +21,7 @@ from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.web import doors
 from bridge.ui.web.doors import Doors, answering_once_asked
-from bridge.ui.web.server import Console
+from tests.consoles import Console
 from tests.fakes_control import FakeControl
 from tests.host.limits import out_of_descriptors
 from tests.relay.sockets import tcp_pair

@@ -26,7 +26,7 @@ from bridge.errors import (
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.web import rendering
-from bridge.ui.web.server import Console
+from tests.consoles import Console
 from tests.fakes_control import FakeControl, state_of
 from tests.servers.needed import absent
 from tests.ui.web.conftest import TOKEN, Browser

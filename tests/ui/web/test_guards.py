@@ -19,8 +19,7 @@ from bridge.model import Ends
 from bridge.relay.limits import ConnectionCap
 from bridge.secret import Secret
 from bridge.ui.web import guards
-from bridge.ui.web.mine import NoUser
-from bridge.ui.web.server import Console
+from tests.consoles import Console, NoUser
 from tests.fakes_control import FakeControl
 from tests.ui.web.conftest import TOKEN, Browser, browsing, serving
 

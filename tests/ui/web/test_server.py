@@ -27,8 +27,8 @@ from bridge.secret import Secret
 from bridge.ui.cli.reaching import Served
 from bridge.ui.web import rendering
 from bridge.ui.web.connection import Connection
-from bridge.ui.web.server import Console
 from bridge.ui.web.turns import Turns
+from tests.consoles import Console
 from tests.fakes_control import FakeControl, state_of
 from tests.host.limits import out_of_descriptors
 from tests.ui.web.conftest import TOKEN, Browser, browsing, serving

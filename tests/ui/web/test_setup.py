@@ -27,7 +27,7 @@ from bridge.ui.setup.roster import LARGEST
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.first_run import FirstRun
 from bridge.ui.web.guards import SESSION_SECONDS, Administrators
-from bridge.ui.web.server import Console
+from tests.consoles import Console, nobody_knows
 from tests.fakes_control import FakeControl
 from tests.tokens.fakes import HandClock
 from tests.ui.web.conftest import TOKEN, Browser, Buttons, browsing
@@ -131,6 +131,7 @@ async def site(tmp_path: Path, clock: HandClock) -> AsyncIterator[Site]:
         admin_token=Secret(TOKEN),
         hosts=frozenset({f"127.0.0.1:{port}", f"localhost:{port}"}),
         places=console_cap(),
+        user_of=nobody_knows,
         administrators=administrators,
     )
     doors = Doors([sock])

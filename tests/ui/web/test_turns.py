@@ -23,6 +23,7 @@ from bridge.ui.web.connection import PIECE, ROOM, Connection
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.site import Site
 from bridge.ui.web.turns import Turns
+from tests.consoles import nobody_knows
 from tests.fakes_control import FakeControl
 from tests.ui.web.conftest import TOKEN, serving
 
@@ -75,7 +76,7 @@ async def visitors(handler: guards.Handler) -> AsyncIterator[tuple[Callable[[str
     (sock,) = bind("127.0.0.1", 0, what="console")
     address = sock.getsockname()
     host = f"127.0.0.1:{address[1]}"
-    site = Site(frozenset({host}), lambda: "en", console_cap())
+    site = Site(frozenset({host}), lambda: "en", console_cap(), nobody_knows)
     async with site.answering([web.post("/", handler)], Doors([sock]), lambda: None):
         come = [await asyncio.open_connection(*address) for _ in range(VISITORS)]
         for reader, writer in come:

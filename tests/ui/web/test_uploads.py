@@ -14,6 +14,7 @@ from bridge.relay.limits import console_cap
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.site import Site
 from bridge.ui.web.uploads import PARTS, Upload, read_upload
+from tests.consoles import nobody_knows
 from tests.relay.later import Later
 
 LIMIT = 20
@@ -60,7 +61,7 @@ class Form:
 async def form() -> AsyncIterator[Form]:
     sock = socket.create_server(("127.0.0.1", 0))
     form = Form(sock.getsockname()[1])
-    site = Site(frozenset({f"127.0.0.1:{form.port}"}), lambda: "en", console_cap())
+    site = Site(frozenset({f"127.0.0.1:{form.port}"}), lambda: "en", console_cap(), nobody_knows)
     async with site.answering([web.post("/", form.take)], Doors([sock]), lambda: None):
         yield form
 
