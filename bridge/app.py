@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -36,9 +36,9 @@ from bridge.desk.late import loading
 from bridge.desk.server_answers import ServerAnswers
 from bridge.desk.server_checks import ServerChecks
 from bridge.desk.standings import Standings
-from bridge.doctor.machine import NOT_TOLD, Machine
+from bridge.doctor.machine import Machine
 from bridge.errors import BridgeError, ConfigError
-from bridge.hooks.delivery import RunProgram, no_programs
+from bridge.hooks.delivery import RunProgram
 from bridge.hooks.dispatch import Hooks
 from bridge.model import Account, Caller, Endpoint, Ends, Protocol, TlsMode
 from bridge.notices import ListenerUp, Notice, NoticeBus, Refreshed, RefreshFailed, Reloaded
@@ -50,7 +50,7 @@ from bridge.observe.supervisor import kept
 from bridge.relay.balancers import Balancers
 from bridge.relay.channel import ends_of
 from bridge.relay.limits import ConnectionCap, Turns
-from bridge.relay.ports import Bind, EnsureCertificate, Ports, no_certificate
+from bridge.relay.ports import Bind, EnsureCertificate, Ports
 from bridge.relay.reception import Reception
 from bridge.relay.server_check import log_in
 from bridge.relay.session import Services
@@ -77,14 +77,6 @@ AGAIN_SECONDS = 0.5
 """How long to wait if the last look at a file is not over yet; unless a drive hangs, a look takes milliseconds."""
 
 
-async def _not_told(ends: Ends | None) -> Caller:
-    return Caller(unknown="mail-bridge was not told how to ask this system")
-
-
-async def _not_named(ends: Ends | None) -> str:
-    return ""
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What differs between a machine, a demo and a test."""
@@ -92,30 +84,29 @@ class Surroundings:
     store: SealedStore
     """The App closes it."""
     bind: Bind
-    clock: Clock = field(default_factory=SystemClock)
-    is_demo: bool = False
-    machine: Machine = NOT_TOLD
+    is_demo: bool
+    machine: Machine
     """For the doctor."""
-    store_place: Path | None = None
+    store_place: Path | None
     """The store's file, which need not exist yet; None if the store is not a file."""
-    run_program: RunProgram = no_programs
+    run_program: RunProgram
     """For `notify: {command: …}`."""
-    translation: Callable[[str], Translate] = lambda configured: str
+    translation: Callable[[str], Translate]
     """From `language` in the configuration to the translation of sentences for scripts, which people read in the
     end."""
-    caller_of: Callable[[Ends | None], Awaitable[Caller]] = _not_told
+    caller_of: Callable[[Ends | None], Awaitable[Caller]]
     """Whose program is at the other end of a local connection."""
-    caller_at_once: Callable[[Ends | None], Caller | None] = lambda _: None
+    caller_at_once: Callable[[Ends | None], Caller | None]
     """The same if that takes microseconds; None if `caller_of` has to be asked."""
-    key_at_once: Callable[[Ends | None], str] = lambda _: ""
+    key_at_once: Callable[[Ends | None], str]
     """What tells callers apart for a moment; empty for all that nobody knows."""
-    program_of: Callable[[Ends | None], Awaitable[str]] = _not_named
+    program_of: Callable[[Ends | None], Awaitable[str]]
     """The program's name."""
-    ensure_certificate: EnsureCertificate = no_certificate
+    ensure_certificate: EnsureCertificate
     """Makes the certificate for ports with TLS that have none of their own."""
-    authority_file: Path | None = None
+    authority_file: Path
     """The authority that signs that certificate; need not exist yet."""
-    start_worker: StartWorker | None = None
+    start_worker: StartWorker | None
     """None on Windows, where a mail client's connection cannot be handed to another process."""
 
 
@@ -123,7 +114,7 @@ class App:
     """The bridge. Call in this order: opened(), bind(), serve(), stop(). `control` works from opened() on."""
 
     def __init__(self, loaded: LoadedConfig, surroundings: Surroundings) -> None:
-        clock, callers = surroundings.clock, surroundings.caller_of
+        clock, callers = SystemClock(), surroundings.caller_of
         self._loaded = loaded
         self._started = loaded.config
         """The configuration at the start: a reload moves neither console nor store, and starts no worker."""
@@ -168,7 +159,7 @@ class App:
             caller_at_once=surroundings.caller_at_once,
             tried=answers.note_login,
         )
-        self._pool = _pool(loaded.config.workers, surroundings, self._services, self._manner)
+        self._pool = _pool(loaded.config.workers, surroundings.start_worker, self._services, self._manner, clock)
         on_renewed = self._pool.renew_certificates if self._pool is not None else lambda: None
         gather = self._pool.gather if self._pool is not None else 0.0
         on_closed = self._pool.closed if self._pool is not None else lambda welcome: None
@@ -465,10 +456,12 @@ class App:
         return looks
 
 
-def _pool(count: int, surroundings: Surroundings, services: Services, manner: Callable[[], Manner]) -> Pool | None:
+def _pool(
+    count: int, start_worker: StartWorker | None, services: Services, manner: Callable[[], Manner], clock: Clock
+) -> Pool | None:
     """The workers; None if this process serves the mail clients itself."""
-    if count == 1 or surroundings.start_worker is None:
+    if count == 1 or start_worker is None:
         return None
     from bridge.workers.pool import Pool  # late: not needed by a bridge of one process
 
-    return Pool(count, surroundings.start_worker, services, manner, surroundings.clock)
+    return Pool(count, start_worker, services, manner, clock)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 
-from bridge.app import App, Surroundings
+from bridge.app import App
 from bridge.config.load import parse_config
 from bridge.demo.world import DemoWorld, demo_world
 from bridge.host.sockets import bind
@@ -24,6 +24,7 @@ from bridge.secret import Secret
 from bridge.stores.base import Store
 from bridge.stores.memory import MemoryStore
 from bridge.stores.sealed import KEY_BYTES, SealedStore
+from tests.surroundings import surroundings
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
 T = TypeVar("T")
@@ -75,7 +76,7 @@ async def bridging(
 ) -> AsyncIterator[Running]:
     loaded = parse_config(change(world.yaml), name="test", directory=Path.cwd())
     sealed = SealedStore(store or MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
-    app = App(loaded, Surroundings(store=sealed, bind=bind_anywhere))
+    app = App(loaded, surroundings(sealed, bind_anywhere))
     notices: list[Notice] = []
     app.on_notice(notices.append)
     async with app.opened():

@@ -9,14 +9,13 @@ import poplib
 import smtplib
 import socket
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
 
-from bridge.app import App, Surroundings
+from bridge.app import App
 from bridge.config.load import parse_config
 from bridge.control.contract import AccountState, Leftover
 from bridge.demo.world import demo_world
@@ -39,9 +38,10 @@ from bridge.stores.sqlite import SqliteStore
 from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
 from bridge.tokens.vault import PREFIX
-from tests.bridging import ALICE, BOB, bind_anywhere, bridging, running
+from tests.bridging import ALICE, BOB, bridging, running
 from tests.consoles import Console
 from tests.servers.disks import full, small_disk
+from tests.surroundings import surroundings
 from tests.tokens.fakes import FailingStore
 
 
@@ -331,7 +331,7 @@ async def test_ports_are_opened_all_or_none() -> None:
     async with running() as it:
         free = socket.create_server(("127.0.0.1", 0))
         free.close()
-        surroundings = Surroundings(store=SealedStore(MemoryStore(), Secret(bytes(KEY_BYTES))), bind=bind_anywhere)
+        store = SealedStore(MemoryStore(), Secret(bytes(KEY_BYTES)))
 
         def third_fails(host: str, port: int, what: str) -> list[socket.socket]:
             if what == "listeners.smtp":
@@ -340,7 +340,7 @@ async def test_ports_are_opened_all_or_none() -> None:
             return found
 
         opened: list[socket.socket] = []
-        app = App(it.app._loaded, replace(surroundings, bind=third_fails))
+        app = App(it.app._loaded, surroundings(store, third_fails))
         async with app.opened():
             with pytest.raises(LoginRefused):
                 app.bind()
@@ -358,7 +358,7 @@ async def test_workers_are_refused_before_a_port_is_open_where_the_system_has_no
             opened.append(what)
             return bind(host, 0, what=what)
 
-        app = App(loaded, Surroundings(store=store, bind=bound, start_worker=None))
+        app = App(loaded, surroundings(store, bound))
         async with app.opened():
             with pytest.raises(ConfigError, match="only Linux and macOS"):
                 app.bind()

@@ -47,8 +47,8 @@ class Examination:
     """Empty if no bridge of ours holds the ports, so that they are tried; otherwise the sentence to say of them."""
     store_place: Path | None
     """The store's file; None where it is in no file."""
-    authority_file: Path | None
-    """The authority that signs the certificate that the bridge makes for its ports; None where it makes none."""
+    authority_file: Path
+    """The authority that signs the certificate that the bridge makes for its ports; need not exist."""
     check_store: Callable[[], Awaitable[None]]
     """Opens store and key. Raises: BridgeError."""
     accounts: Callable[[], Awaitable[Sequence[Account]]]

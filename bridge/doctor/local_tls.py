@@ -63,13 +63,13 @@ class _Served:
     """Blocks while the file is read."""
 
 
-def certificate_findings(config: Config, authority_file: Path | None, today: date) -> tuple[Finding, ...]:
+def certificate_findings(config: Config, authority_file: Path, today: date) -> tuple[Finding, ...]:
     """For each certificate of our ports: what it is, and what somebody should see to."""
     return tuple(finding for one in _served(config, authority_file, today) for finding in one.findings())
 
 
 async def certificate_warnings(
-    config: Config, authority_file: Path | None, today: date, looks: Callable[[Path], Threads]
+    config: Config, authority_file: Path, today: date, looks: Callable[[Path], Threads]
 ) -> tuple[Diagnosis, ...]:
     """What an administrator must act on.
 
@@ -95,15 +95,13 @@ async def _warnings(served: _Served, looks: Threads) -> Sequence[Diagnosis]:
     ]
 
 
-def _served(config: Config, authority_file: Path | None, today: date) -> Sequence[_Served]:
+def _served(config: Config, authority_file: Path, today: date) -> Sequence[_Served]:
     listeners = [one for one in configured_listeners(config) if one.address.tls is not None]
     served = []
     for named in dict.fromkeys(one.address.certificate for one in listeners):
         ports = ", ".join(one.name for one in listeners if one.address.certificate == named)
-        if named is not None:
-            served.append(_Served(Path(named), ports, partial(_of_file, ports, Path(named), today)))
-        elif authority_file is not None:
-            served.append(_Served(authority_file, ports, partial(_of_ours, ports, authority_file, today)))
+        told, file = (_of_ours, authority_file) if named is None else (_of_file, Path(named))
+        served.append(_Served(file, ports, partial(told, ports, file, today)))
     return served
 
 

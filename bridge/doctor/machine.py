@@ -60,9 +60,6 @@ class Machine:
     """Whether a file there is on a disk of another machine; False, too, where that cannot be known."""
 
 
-NOT_TOLD = Machine(lambda port: None, lambda: (), lambda: None, lambda: None)
-"""For a bridge that was given no such functions."""
-
 MOST_NAMED = 5
 """Accounts that one sentence names."""
 PER_SESSION = 2

@@ -30,8 +30,3 @@ RunProgram = Callable[[Sequence[str], Mapping[str, str], float], Awaitable[Ended
 
 Raises: HookFailed if it cannot be started, or has not ended in time and was killed with all that it started.
 """
-
-
-async def no_programs(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ended:
-    """The default where nobody has said how programs are started."""
-    raise HookFailed("programs cannot be started here", temporary=False)

@@ -34,11 +34,6 @@ EnsureCertificate = Callable[[Iterable[str]], str]
 """Host names to the PEM file with the current certificate that we made for them, and its key. Raises: BridgeError."""
 
 
-def no_certificate(names: Iterable[str]) -> str:
-    """For a demo or a test, where no certificates are made."""
-    raise ConfigError(("listeners: tls needs `certificate` and `key` here",))
-
-
 LOOK_SECONDS = 10.0
 """Between two looks at the certificates' files."""
 ANSWER_SECONDS = 5.0

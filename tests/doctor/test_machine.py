@@ -15,9 +15,10 @@ from bridge.config.schema import Config
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor import machine as texts
 from bridge.doctor.examination import in_thread
-from bridge.doctor.machine import NOT_TOLD, Machine, Telling, machine_findings, store_findings, user_findings
+from bridge.doctor.machine import Machine, Telling, machine_findings, store_findings, user_findings
 from bridge.host.machine import is_on_network, this_machine
 from tests.silent import no_thread
+from tests.surroundings import NOT_TOLD
 
 
 def config(*lines: str) -> Config:

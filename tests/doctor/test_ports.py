@@ -15,13 +15,14 @@ from bridge.config.load import parse_config
 from bridge.config.schema import Config
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor import ports
-from bridge.doctor.machine import NOT_TOLD, Holder, Machine
+from bridge.doctor.machine import Holder, Machine
 from bridge.doctor.ports import port_findings
 from bridge.host.machine import this_machine
 from bridge.host.sockets import bind
 from bridge.ui.i18n import translation
 from tests.addresses import needs_ipv6
 from tests.servers.daemons import free_ports
+from tests.surroundings import NOT_TOLD
 
 LISTEN = """
 import socket

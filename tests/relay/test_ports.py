@@ -25,13 +25,14 @@ from bridge.host.sockets import bind
 from bridge.model import Protocol, TlsMode
 from bridge.relay.limits import ConnectionCap
 from bridge.relay.listener import socket_name
-from bridge.relay.ports import LOOK_SECONDS, Ports, no_certificate
+from bridge.relay.ports import LOOK_SECONDS, Ports
 from bridge.relay.session import no_room
 from bridge.relay.stopping import Stopping
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Service, Welcome
 from tests.servers.daemons import free_ports
 from tests.silent import fall_silent, release
+from tests.surroundings import no_certificate
 from tests.turns import until
 
 
