@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from bridge.config.importers.yaml_text import Value
+from bridge.config.presets import DEFAULT_PORTS
 from bridge.config.values import same_name
-from bridge.model import Protocol
+from bridge.model import Protocol, TlsMode
 from bridge.secret import Secret
 from bridge.ui.cli.asking import ask, ask_secret, choose, is_yes, refuse
 from bridge.ui.i18n import say
@@ -30,7 +31,7 @@ from bridge.ui.setup.answers import (
 )
 from bridge.ui.setup.document import section_problem
 from bridge.ui.setup.roster import LARGEST, read_roster
-from bridge.ui.setup.words import USUAL_PORTS, choice_label, field_label, guide, preparation
+from bridge.ui.setup.words import choice_label, field_label, guide, preparation
 
 SECRETS = "secrets"
 """Directory for secrets, beside the YAML, as `mail-bridge import` has it."""
@@ -107,7 +108,7 @@ class Interview:
         while not any(protocol.value in settings for protocol in Protocol):
             for protocol in Protocol:
                 question = say("{protocol} server, such as mail.example.com:{port} (empty: none)").format(
-                    protocol=protocol.value.upper(), port=USUAL_PORTS[protocol.value][0]
+                    protocol=protocol.value.upper(), port=DEFAULT_PORTS[protocol, TlsMode.IMPLICIT]
                 )
                 text = ask(question, _server_problem, optional=True)
                 found = mail_server(text)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
+from bridge.config.presets import DEFAULT_PORTS
+from bridge.model import Protocol, TlsMode
 from bridge.ui.i18n import say, spoken
 from bridge.ui.setup.answers import Choice
-
-USUAL_PORTS: Final = {"imap": (993, 143), "pop3": (995, 110), "smtp": (465, 587)}
-"""Ports of a mail server with implicit TLS, and with STARTTLS (RFC 8314 section 3)."""
 
 
 def choice_label(choice: Choice) -> str:
@@ -96,7 +94,7 @@ def field_hint(choice: Choice, name: str) -> str:
         case "ca_file":
             return say("May stay empty: for a provider that is not known to the system's own list of authorities.")
         case "imap" | "pop3" | "smtp":
-            usual, starttls = USUAL_PORTS[name]
+            usual, starttls = (DEFAULT_PORTS[Protocol(name), tls] for tls in (TlsMode.IMPLICIT, TlsMode.STARTTLS))
             return say(
                 "Such as mail.example.com:{usual}, or mail.example.com:{starttls} starttls. Empty: there is none."
             ).format(usual=usual, starttls=starttls)
