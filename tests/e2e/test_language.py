@@ -45,7 +45,7 @@ def test_a_person_is_told_in_french_what_has_happened(
     with running(bridge):
         assert "Personne ne s’est encore connecté." in bridge.run("accounts", "list")
         said = bridge.authorize(authorization_server, ALICE)
-        assert f"{ALICE} est connecté sous le nom de {ALICE}." in said
+        assert f"{ALICE} est connecté en tant que {ALICE}." in said
         assert "IMAP  ne fonctionne pas\u00a0: Le serveur de messagerie est indisponible pour le moment." in said
         authorization_server.revoke_person(ALICE)
         bridge.run("accounts", "check", ALICE, code=1)

@@ -193,6 +193,14 @@ def test_the_french_drops_a_vowel_before_a_vowel(text: str) -> None:
     assert not re.search(rf"{dropping} [aàâeéèêiîoôuœ]", prose, re.IGNORECASE)
 
 
+def test_a_thing_has_one_name_in_french() -> None:
+    """For a bridge mail-bridge, for a directory dossier, for damaged endommagé; and a space is masculine."""
+    others = re.compile(r"\bponts?\b|\brépertoires?\b|\babîmée?s?\b|\bune espace\b", re.IGNORECASE)
+    guides = [page.read_text("utf-8") for page in (ROOT / "docs" / "guides" / "fr").glob("*.md")]
+    assert guides
+    assert [word for text in (*translations(), *guides) for word in others.findall(text)] == []
+
+
 @pytest.mark.usefixtures("french")
 @pytest.mark.parametrize("module", ["base.py", "sql.py", "worker.py"])
 def test_what_is_said_of_a_store_fits_a_database_too(module: str) -> None:
