@@ -65,7 +65,7 @@ CERTIFICATES: dict[str, tuple[Callable[[trustme.CA], ssl.SSLContext], str, str]]
     "not yet": (
         lambda ca: server(ca, not_before=NOW + DAY, not_after=NOW + 3 * DAY),
         "certificate is not yet valid",
-        "il n’est pas encore valable (ou l’horloge de cet ordinateur est fausse)",
+        "il n’est pas encore valable (ou l’horloge de cet ordinateur n’est pas à l’heure)",
     ),
     "other name": (
         lambda ca: server(ca, "else.example"),

@@ -150,7 +150,7 @@ async def test_a_wrong_clock_is_named_and_is_over_when_it_is_set(
         with refusal(ProviderRefused, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)
         assert str(caught.value).startswith("The clock of this computer is wrong")
-        assert "(L’horloge de cet ordinateur est fausse de plus de quelques minutes" in french(caught.value)
+        assert "(L’horloge de cet ordinateur est décalée de plus de quelques minutes" in french(caught.value)
         authorization_server.clock_ahead = 0.0
         await provider.refresh(NOTHING, subject=ALICE)
 

@@ -142,7 +142,7 @@ PROVIDER = {
     "broken": ("localhost is in trouble or busy (HTTP 500).", "localhost est en difficulté ou surchargé (HTTP 500)."),
     "portal": (
         "localhost answers with a redirect: there is a captive portal, or a URL is wrong.",
-        "localhost répond par une redirection : il y a un portail captif, ou une URL est fausse.",
+        "localhost répond par une redirection : il y a un portail captif, ou une URL est incorrecte.",
     ),
     "expired": (
         "The certificate of localhost is not trusted (certificate has expired).",

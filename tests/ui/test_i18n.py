@@ -194,8 +194,8 @@ def test_the_french_drops_a_vowel_before_a_vowel(text: str) -> None:
 
 
 def test_a_thing_has_one_name_in_french() -> None:
-    """For a bridge mail-bridge, for a directory dossier, for damaged endommagé; and a space is masculine."""
-    others = re.compile(r"\bponts?\b|\brépertoires?\b|\babîmée?s?\b|\bune espace\b", re.IGNORECASE)
+    """A bridge is mail-bridge, a directory dossier, what is damaged endommagé and what is wrong incorrect."""
+    others = re.compile(r"\b(?:ponts?|répertoires?|abîmée?s?|faux|fausses?|une espace)\b", re.IGNORECASE)
     guides = [page.read_text("utf-8") for page in (ROOT / "docs" / "guides" / "fr").glob("*.md")]
     assert guides
     assert [word for text in (*translations(), *guides) for word in others.findall(text)] == []
