@@ -137,7 +137,7 @@ PROVIDER = {
         "127.0.0.1 is in trouble or busy (HTTP 503); it asks to wait 600 seconds.",
         # The second sentence appears after five seconds, when only the host's own request keeps the bridge from asking.
         "127.0.0.1 est en difficulté ou surchargé (HTTP 503) ; il demande d’attendre 600 secondes."
-        "|127.0.0.1 a demandé qu’on le laisse tranquille un moment : il sera de nouveau interrogé dans ",
+        "|127.0.0.1 a demandé une pause : il sera de nouveau interrogé dans ",
     ),
     "broken": ("localhost is in trouble or busy (HTTP 500).", "localhost est en difficulté ou surchargé (HTTP 500)."),
     "portal": (
