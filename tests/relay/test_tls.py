@@ -222,9 +222,7 @@ def test_a_pair_that_cannot_be_used_is_named_at_start_in_any_language(
         ListenerCertificate(str(pair.certificate), str(pair.key))
     (sentence,) = caught.value.sentences
     assert str(sentence).endswith(f"{pair.certificate} or its key cannot be used: {words[0]}")
-    assert sentence.told(translation("fr")).endswith(
-        f"{pair.certificate} ou sa clé ne peut pas être utilisé\u00a0: {words[1]}"
-    )
+    assert sentence.told(translation("fr")).endswith(f"{pair.certificate} ou sa clé est inutilisable\u00a0: {words[1]}")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFO in a directory")
