@@ -120,7 +120,7 @@ def _address(name: str, switches: Globals) -> str:
             raise NotCarried(said("it had no effect: allow_catch_all_accounts was not on"))
         if name == "@":
             raise NotCarried(
-                said('everybody of every domain is not possible here; add an account "*@example.com" for each domain')
+                said('one account for all domains is not possible here; add an account "*@example.com" for each domain')
             )
     try:
         return _ADDRESS.validate_python("*" + name if name.startswith("@") else name)

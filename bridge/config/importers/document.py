@@ -48,7 +48,7 @@ def _lines(found: Found) -> Iterator[str]:
             said(
                 "Made by `mail-bridge import` from {file}, the configuration of email-oauth2-proxy.", file=found.source
             ),
-            said("Comments say what is not carried, and what to do instead. All settings: config.example.yaml."),
+            said("Comments say what is not carried over, and what to do instead. All settings: config.example.yaml."),
         ]
     )
     yield "#"
@@ -72,13 +72,14 @@ def _lines(found: Found) -> Iterator[str]:
 def _changes(found: Found) -> Iterator[Said]:
     if found.ports:
         yield said(
-            "Mail programs keep server and port. Each port now serves everybody: the user name picks the account."
+            "Mail programs keep their server and port. Each port now serves everybody: the user name selects the "
+            "account."
         )
     yield said("Mail programs need another password: `mail-bridge accounts password ADDRESS` shows it.")
     if any(provider.has_people for provider in found.providers):
         yield said(
-            "Everybody signs in once more: the old program's tokens are not read. Who has a refresh token in clear can "
-            "hand it over instead: `mail-bridge accounts adopt ADDRESS`."
+            "Everybody must sign in once more: the old program's tokens are not read. Anyone who has a refresh token "
+            "in plain text can hand it over instead: `mail-bridge accounts adopt ADDRESS`."
         )
 
 
@@ -118,7 +119,7 @@ def _account_lines(found: Found) -> Iterator[str]:
         place = said("[{section}] (line {line})", section=section, line=line)
         reasons.setdefault(reason, []).append(place.told(found.translate))
     yield ""
-    yield from found.comment([said("Not carried from {file}:", file=found.source)])
+    yield from found.comment([said("Not carried over from {file}:", file=found.source)])
     sentences = (
         said("{sections}: {reason}.", sections=", ".join(places), reason=reason) for reason, places in reasons.items()
     )

@@ -105,7 +105,7 @@ def draft(account: Account, switches: Globals, directory: Path) -> Draft:
         return _google_service_account(options)
     token_host = host_of(options.get("token_url"))
     if not token_host or not options.get("client_id"):
-        raise NotCarried(said("token_url or client_id is missing, so that it did not work there either"))
+        raise NotCarried(said("token_url or client_id is missing, so it did not work in the old program either"))
     if SAMPLE_TEXT in options.get("client_id") or SAMPLE_TEXT in options.get("token_url"):
         raise NotCarried(said("it still holds the text of the sample configuration"))
     if token_host in _GOOGLE_HOSTS:
@@ -125,7 +125,10 @@ def _flow(options: _Options) -> Flow | None:
     if written == "password":
         return None
     raise NotCarried(
-        said("it has no permission_url, and no oauth2_flow that goes without, so that it did not work there")
+        said(
+            "it has no permission_url, and no oauth2_flow that works without one, so it did not work in the old "
+            "program either"
+        )
     )
 
 
@@ -135,7 +138,7 @@ def _secret(options: _Options) -> tuple[Secret[str] | None, Said | None]:
     if written and SAMPLE_TEXT not in written:
         return Secret(written), None
     if options.get("client_secret_encrypted"):
-        return None, said("it is in the old file only encrypted, with the password of whoever used it")
+        return None, said("the old file has it only in encrypted form, with the password of whoever used it")
     return None, None
 
 
@@ -150,12 +153,10 @@ def _google(options: _Options, flow: Flow | None) -> Draft:
             said("Google has no client_credentials for mail; use `flow: service_account` with its JSON key")
         )
     if flow is not Flow.BROWSER:
-        options.remark(
-            said("Signing in is done in the browser here: Google allows mail with no other way for a person.")
-        )
+        options.remark(said("People sign in in the browser here: Google allows no other way to reach a person's mail."))
     secret, hidden = _secret(options)
     if secret is None and hidden is None:
-        hidden = said("the old file has none, and Google wants one")
+        hidden = said("the old file has none, but Google requires one")
     settings: dict[str, Setting] = {"kind": "google", "client_id": options.get("client_id")}
     _google_scopes(options, settings, preset=GOOGLE_SCOPES)
     return _drafted(options, "gmail", "google", settings, secret, hidden)
@@ -208,9 +209,9 @@ def _microsoft(options: _Options, flow: Flow | None, cloud: Cloud) -> Draft:
         flow = Flow.BROWSER
         options.remark(
             said(
-                "There, the password of each person was sent to Microsoft (oauth2_flow = password); mail-bridge never "
-                "does that: people sign in once, in the browser. Register the redirect URI {redirect_uri} "
-                "(type Web, or Mobile and desktop for an app without a secret) before the first one does.",
+                "The old program sent each person's password to Microsoft (oauth2_flow = password); mail-bridge never "
+                "does that: people sign in once, in the browser. Before the first sign-in, register the redirect URI "
+                "{redirect_uri} (type Web, or Mobile and desktop for an app without a secret).",
                 redirect_uri="",
             ),
             to_do=True,
@@ -255,7 +256,7 @@ def _tenant(options: _Options) -> str:
             options.remark(said("Its URLs were those of version 1; mail-bridge uses version 2 of the same tenant."))
     own = [tenant for key, tenant in tenants.items() if key not in SHARED_TENANTS]
     if len(own) > 1:
-        raise NotCarried(said("permission_url and token_url name two tenants"))
+        raise NotCarried(said("permission_url and token_url name two different tenants"))
     return own[0] if own else next(reversed(tenants.values()))
 
 
@@ -268,20 +269,21 @@ def _microsoft_credential(
     if flow is Flow.DEVICE:
         if secret or hidden is not None or (certificate and key):
             options.remark(
-                said("The client secret (or certificate) is left out: Microsoft lets only public clients use a code.")
+                said(
+                    "The client secret (or certificate) is left out: Microsoft lets only public clients sign in with a "
+                    "code."
+                )
             )
         return None, None
     if secret is None and hidden is None and certificate and key:
         settings["client_certificate"] = options.path("jwt_certificate_path")
         settings["client_certificate_key"] = options.path("jwt_key_path")
     elif certificate or key:
-        options.remark(
-            said("The certificate is left out: it was not used beside the client secret, or without its key.")
-        )
+        options.remark(said("The certificate is left out: with a client secret, or without its key, it was not used."))
     if flow is Flow.CLIENT_CREDENTIALS and "client_certificate" not in settings and secret is None and hidden is None:
         if not options.switches.login_password_is_secret:
-            raise NotCarried(said("client_credentials need a client secret or a certificate, and it has neither"))
-        hidden = said("there, it was the password with which mail programs logged in")
+            raise NotCarried(said("client_credentials need a client secret or a certificate, but it has neither"))
+        hidden = said("in the old program, it was the password with which mail programs logged in")
     return secret, hidden
 
 
@@ -337,14 +339,14 @@ def _other(options: _Options, flow: Flow | None, token_host: str) -> Draft:
     settings |= {key: url for key, url in urls.items() if url != known.get(key)}
     scopes = _words(options.get("oauth2_scope"))
     if not scopes:
-        raise NotCarried(said("oauth2_scope is missing, so that it did not work there either"))
+        raise NotCarried(said("oauth2_scope is missing, so it did not work in the old program either"))
     if {*scopes} - {"offline_access"} != {*known.get("scopes", ())}:
         settings["scopes"] = scopes
     if resource := options.get("oauth2_resource"):
         settings["resource"] = resource
     secret, hidden = _secret(options)
     if flow is Flow.CLIENT_CREDENTIALS and secret is None and hidden is None:
-        hidden = said("the old file has none, and client_credentials need one")
+        hidden = said("the old file has none, but client_credentials need one")
     title = preset.value if preset is not None else _title(token_host)
     family = preset.value if preset is not None else None
     return _drafted(options, title, family, settings, secret, hidden, browser=flow is Flow.BROWSER)

@@ -74,7 +74,7 @@ def import_emailproxy(
     )
     yaml = document(found)
     if len(yaml.encode()) > LARGEST:
-        sentence = said('more accounts than one file takes; use catch-all accounts ("*@example.com")')
+        sentence = said('more accounts than one file can have; use catch-all accounts ("*@example.com")')
         raise ConfigError([at(source, sentence)])
     return Imported(
         yaml,
@@ -122,7 +122,8 @@ def _once_each(groups: Sequence[Group], left_out: list[tuple[str, int, Said]]) -
         known = first.setdefault(same_name(account.address), account)
         if known is not account:
             reason = said(
-                "[{section}] (line {line}) is the same for mail-bridge, which does not look at case",
+                "[{section}] (line {line}) is the same for mail-bridge, which does not distinguish upper and lower "
+                "case",
                 section=known.section,
                 line=known.line,
             )
@@ -143,7 +144,7 @@ def _with_redirect(provider: Provider, console: int) -> Provider:
 def _nothing(source: str, left_out: Iterable[tuple[str, int, Said]]) -> Iterator[Said]:
     reasons = [(line, section, reason) for section, line, reason in left_out if "@" in section]
     if not reasons:
-        nothing = said("there is no account in it, such as [alice@example.com]; nothing can be carried")
+        nothing = said("there is no account in it, such as [alice@example.com]; there is nothing to carry over")
         yield at(f"{source}:1", nothing)
     for line, section, reason in sorted(reasons, key=lambda item: item[:2]):
         yield at(f"{source}:{line}", at(f"[{section}]", reason))

@@ -51,7 +51,7 @@ def decoded(content: bytes, name: str) -> str:
             before = content[: error.start]
     line = before.count(b"\n") + 1
     # Raised outside the handler, whose exception holds the bytes.
-    raise ConfigError([at(f"{name}:{line}", said("here stands a byte that is no text; save the file as UTF-8"))])
+    raise ConfigError([at(f"{name}:{line}", said("there is a byte here that is not text; save the file as UTF-8"))])
 
 
 def read_ini(text: str, name: str) -> tuple[IniSection, ...]:
@@ -80,8 +80,8 @@ def _problem(parser: configparser.ConfigParser, text: str) -> tuple[int, Said] |
         parser.read_string(text)
     except configparser.MissingSectionHeaderError as error:
         return error.lineno, said(
-            "this stands before any [section]; is it the configuration of email-oauth2-proxy? A file of that program "
-            "begins with a section such as [IMAP-1993]"
+            "this comes before any [section]; is this file the configuration of email-oauth2-proxy? A file of that "
+            "program begins with a section such as [IMAP-1993]"
         )
     except configparser.DuplicateSectionError as error:
         name = f"[{_shown(str(error.section))}]"

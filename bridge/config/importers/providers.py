@@ -171,7 +171,7 @@ def provider_of(group: Group, ports: Sequence[Server], home: SecretHome, *, is_o
     if all(effective_endpoint(checked, protocol) is None for protocol in Protocol):
         raise NotCarried(
             said(
-                "which of the servers belongs to it cannot be told from their names; write the provider with `imap`, "
+                "the names of the servers do not show which of them belong to it; write the provider with `imap`, "
                 "`pop3` and `smtp`, as config.example.yaml shows"
             )
         )

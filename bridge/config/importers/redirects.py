@@ -92,9 +92,8 @@ def _other_port(uri: str, ours: str, kind: str) -> Remark:
     if kind == "microsoft":
         return Remark(
             said(
-                "redirect_uri was {old}. Microsoft does not look at the port of localhost, so that the registration "
-                "can stay. Should a sign-in end with AADSTS50011, register {new} in the place of the old one, exactly "
-                "so.",
+                "redirect_uri was {old}. Microsoft ignores the port of localhost, so the registration can stay as it "
+                "is. Should a sign-in end with AADSTS50011, register exactly {new} in place of the old one.",
                 old=_shown(uri),
                 new=ours,
             )
@@ -140,7 +139,7 @@ def _elsewhere(uri: str, kind: str, port: int) -> Redirect:
 
 def _to_register(uri: str, ours: str) -> Remark:
     text = said(
-        "redirect_uri was {old}. Register {new} at the provider, exactly so, before the first sign-in.",
+        "redirect_uri was {old}. Register exactly {new} at the provider before the first sign-in.",
         old=_shown(uri),
         new=ours,
     )

@@ -15,13 +15,15 @@ from bridge.config.nodes import at
 
 _SWITCHES = {
     "delete_account_token_on_password_error": said(
-        "delete_account_token_on_password_error is not needed: here, a wrong password never costs anybody a sign-in."
+        "delete_account_token_on_password_error is not needed: here, a wrong password never makes anybody sign in "
+        "again."
     ),
     "encrypt_client_secret_on_first_use": said(
-        "encrypt_client_secret_on_first_use is not needed: the secret stands in no file that the program writes."
+        "encrypt_client_secret_on_first_use is not needed: the secret is not in any file that the program writes."
     ),
     "use_login_password_as_client_credentials_secret": said(
-        "use_login_password_as_client_credentials_secret is not possible here: the app's secret is the administrator's."
+        "use_login_password_as_client_credentials_secret is not possible here: only the administrator has the app's "
+        "secret."
     ),
     "allow_catch_all_accounts": said(
         'allow_catch_all_accounts is not needed: an account such as "*@example.com" is for everybody of its domain.'
@@ -57,14 +59,15 @@ def notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[Said]:
     for option, where in strange.items():
         if option == _PLUGINS:
             yield said(
-                "plugins (in [{section}], and perhaps elsewhere) are not carried: what passes after the login is not "
-                'looked at. In place of IMAPIgnoreSentMessageUpload switch off "save a copy in Sent" in the mail '
+                "plugins (in [{section}], and perhaps elsewhere) are not carried over: what passes after the login is "
+                'not examined. In place of IMAPIgnoreSentMessageUpload, switch off "save a copy in Sent" in the mail '
                 "program.",
                 section=where,
             )
             continue
         yield said(
-            "{option} (in [{section}], and perhaps elsewhere) was no option that the program knew; it is left out.",
+            "{option} (in [{section}], and perhaps elsewhere) was not an option that the old program knew; it is left "
+            "out.",
             option=option,
             section=where,
         )

@@ -153,7 +153,7 @@ def _local_host(written: str, *, has_tls: bool) -> tuple[str, Said | None]:
     if has_tls:
         return host, said("Other machines can connect, as before.")
     return BOTH_LOOPBACKS if host == "::" else LOOPBACK, said(
-        "It listened on {address}, without TLS, so that passwords crossed the network in clear; now only programs on "
+        "It listened on {address}, without TLS, so passwords crossed the network unencrypted; now only programs on "
         "this machine can connect. For others, give the address together with tls and `exposed: true`.",
         address=host,
     )

@@ -112,9 +112,9 @@ def test_what_is_missing_is_told_at_once(old: Path, tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (f"client_secret = {CANARY}\n".encode(), "emailproxy.config:1: this stands before any [section]"),
+        (f"client_secret = {CANARY}\n".encode(), "emailproxy.config:1: this comes before any [section]"),
         (b"[a@b.c]\n\x81\x8d", "emailproxy.config:2: "),
-        (b"", "nothing can be carried"),
+        (b"", "there is nothing to carry over"),
     ],
 )
 def test_a_malformed_file_is_a_sentence_with_its_line(
