@@ -91,7 +91,7 @@ async def test_no_session_stands_still_for_it_while_the_administrator_looks_what
             findings = await it.app.examination(held_ports="ours").basics()
             assert help_at_last.is_alive()
     (found,) = (one for one in findings if one.check == "certificate")
-    assert found.detail.startswith("nothing came of it within")
+    assert found.detail.startswith("no result within")
 
 
 async def test_the_status_tells_which_file_does_not_answer_and_of_the_others_what_there_is(

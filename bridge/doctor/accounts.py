@@ -28,7 +28,7 @@ ALL_SECONDS = 50.0
 
 RENEWED = "signed in as {subject}; its token was renewed just now"
 HELD = (
-    "signed in as {subject}; its token works for {minutes} min yet, but the provider has not renewed it just now: "
+    "signed in as {subject}; its token works for another {minutes} min, but the provider did not renew it just now: "
     "{problem}"
 )
 SIGN_IN = "somebody must sign in: {url} ({reason})"
@@ -36,13 +36,16 @@ SIGN_IN_FIRST = "somebody must sign in: {url}"
 START_AND_SIGN_IN = "somebody must sign in: start mail-bridge, then open {url} ({reason})"
 START_AND_SIGN_IN_FIRST = "somebody must sign in: start mail-bridge, then open {url}"
 PENDING = "not tried: a sign-in is under way"
-OUT_OF_TIME = "not tried: {seconds} s were over before its turn; `mail-bridge accounts check {address}` tries it"
+OUT_OF_TIME = (
+    "not tried: the {seconds} s for all accounts had passed before its turn; `mail-bridge accounts check "
+    "{address}` tries it"
+)
 TOO_MANY = "{count} more accounts were not tried; `mail-bridge accounts check ADDRESS` tries one"
 UNUSED = "not tried: no mailbox of {pattern} has been used yet; `mail-bridge accounts check ADDRESS` tries one"
 OPENS = "the mailbox opens"
 LEFT = (
-    "in no account of the configuration, and still signed in: {addresses}. `{command}` removes what is stored, and "
-    "revokes it where the provider can"
+    "not in the configuration, but still signed in: {addresses}. `{command}` removes what is stored, and revokes it if "
+    "the provider supports that"
 )
 NO_STORE = "not tried: nobody can have signed in, since there is no store yet"
 STORE_CLOSED = "not tried: the store does not open"

@@ -34,8 +34,8 @@ ABOUT_US = frozenset(REGISTRATION) - {"access_denied"}
 NO_PAGE = (
     "{url} does not let a sign-in begin (HTTP {status}): `client_id`, one of the `scopes` or the redirect URI "
     "{redirect_uri} is not what the provider has registered, or `authorization_url` in the configuration is wrong. "
-    "In a browser the page says more; if it lets people sign in there, it turns away programs alone, and nothing is "
-    "wrong"
+    "Open the page in a browser, where it says more; if it lets people sign in there, it only turns programs away, and "
+    "nothing is wrong"
 )
 
 

@@ -13,14 +13,14 @@ TOLERANCE = 300.0
 """Seconds; beyond it providers refuse signed requests and we misjudge the life of tokens (RFC 7519 section 4.1.4 has
 "a few minutes")."""
 
-RIGHT = "{seconds} s off the time of the providers, which is as good as right"
+RIGHT = "{seconds} s off the time of the providers, which is close enough"
 AHEAD = (
     "{seconds} s ahead of the time of the providers: set this machine's clock and let it follow a time server; until "
-    "then tokens that are good are taken for expired"
+    "then, valid tokens are taken for expired"
 )
 BEHIND = (
     "{seconds} s behind the time of the providers: set this machine's clock and let it follow a time server; until "
-    "then tokens that have expired are taken for good"
+    "then, expired tokens are taken for valid"
 )
 NOT_TOLD = "no provider has told the time: none was reached, or none is on another machine"
 

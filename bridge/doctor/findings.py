@@ -10,7 +10,7 @@ from bridge.errors import BridgeError
 
 VERBATIM = "{problem}"
 """For an error that has a sentence of its own."""
-SLOW = "nothing came of it within {seconds} s"
+SLOW = "no result within {seconds} s"
 
 
 def ok(check: str, subject: str, sentence: str, /, **arguments: object) -> Finding:

@@ -19,7 +19,7 @@ KEPT = "{home}: an entry was written, read back and removed"
 KEY_FILE = "not tried: the store's key is in the file {file}"
 OPENS = "opens, and the key fits"
 OPENS_AT = "{place} opens, and the key fits"
-LATER = "not there yet: the first run makes {place}, its key in {home}"
+LATER = "not there yet: the first run creates {place}, with its key in {home}"
 
 
 async def keyring_finding(config: StoreConfig) -> Finding:

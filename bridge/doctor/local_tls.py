@@ -26,29 +26,32 @@ WARN_DAYS = 30
 somebody."""
 
 VALID = "valid until {day}, for {names}; SHA-256 {fingerprint}"
-SOON = "ends on {day}; then mail programs refuse it. Renew it in the same file; mail-bridge takes it up by itself"
-OVER = "ended on {day}: mail programs refuse it. Renew it in the same file; mail-bridge takes it up by itself"
-EARLY = "begins on {day} only, and mail programs refuse it until then: is the clock of this machine right?"
+SOON = (
+    "expires on {day}; after that, mail programs refuse it. Renew it in the same file; mail-bridge loads the new "
+    "one by itself"
+)
+OVER = "expired on {day}: mail programs refuse it. Renew it in the same file; mail-bridge loads the new one by itself"
+EARLY = "is valid only from {day}, and mail programs refuse it until then: is the clock of this machine right?"
 MADE = (
     "made by mail-bridge, valid until {day}; machines whose mail programs connect must trust it (`mail-bridge "
     "certificate` says how); SHA-256 {fingerprint}"
 )
 MADE_SOON = (
-    "made by mail-bridge, and ends on {day}: run `mail-bridge certificate --new` and import the new one on the "
+    "made by mail-bridge, and expires on {day}: run `mail-bridge certificate --new` and import the new one on the "
     "machines whose mail programs connect"
 )
 MADE_EARLY = (
-    "made by mail-bridge, and begins on {day} only: mail programs refuse it until then. If the clock of this machine "
+    "made by mail-bridge, and valid only from {day}: mail programs refuse it until then. If the clock of this machine "
     "is right by now, run `mail-bridge certificate --new` and import the new one on the machines whose mail programs "
     "connect"
 )
 NOT_YET = "mail-bridge makes one when it starts, or with `mail-bridge certificate`"
 ALONE = (
-    "the file holds the certificate alone: unless mail programs know {issuer} themselves, put the certificate of "
-    "{issuer} behind it in the same file"
+    "the file contains only the certificate itself: unless mail programs already know {issuer}, add the certificate of "
+    "{issuer} after it in the same file"
 )
-DISORDER = "the certificates in the file are not a chain: {issuer} must come second, behind the one that it has signed"
-UNANSWERED = "its file does not answer: is the drive that it is on away?"
+DISORDER = "the certificates in the file are not a chain: {issuer} must come second, after the one that it has signed"
+UNANSWERED = "its file does not answer: is the drive that it is on disconnected?"
 UNREADABLE = "the file cannot be read as a certificate"
 CLOSED = "{directory}, where mail-bridge keeps the certificate of its ports, cannot be used: {reason}"
 

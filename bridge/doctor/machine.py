@@ -69,9 +69,9 @@ BESIDE = 64
 FEW_SESSIONS = 200
 """Some 40 people with a handful of connections each."""
 
-ENOUGH = "{limit} open files and sockets: enough for some {sessions} mail sessions at once"
+ENOUGH = "{limit} open files and sockets: enough for about {sessions} mail sessions at once"
 TOO_FEW = (
-    "{limit} open files and sockets are enough for some {sessions} mail sessions at once only; for more people, raise "
+    "{limit} open files and sockets are enough for only about {sessions} mail sessions at once; for more people, raise "
     "the limit (`ulimit -n`, or LimitNOFILE= of the systemd unit)"
 )
 NO_LIMIT = "this system has no limit on open files that a program could run into"
@@ -92,8 +92,8 @@ OPEN_TO_OTHERS = (
 )
 NOTIFY_FOUND = "the program of `notify` is there: {program}; it was not started"
 NOTIFY_MISSING = (
-    "the program of `notify` cannot be started: {program} is not there, or is no program. Write its whole path under "
-    "`notify` in the configuration"
+    "the program of `notify` cannot be started: {program} does not exist, or is not a program. Write its whole path "
+    "under `notify` in the configuration"
 )
 
 ON_NETWORK = (
@@ -103,7 +103,7 @@ ON_NETWORK = (
 
 USERS_TOLD = "this system tells whose programs connect, so that `os_user` and the sign-in page work"
 USERS_OWN = (
-    "this system tells mail-bridge only of programs of the user who runs it: accounts with another `os_user` let "
+    "this system tells mail-bridge only about programs of the user who runs it: accounts with another `os_user` let "
     "nobody in. Run mail-bridge as a service"
 )
 USERS_INSIDE = (
@@ -113,15 +113,15 @@ USERS_INSIDE = (
 )
 USERS_NOT_TOLD = (
     "this system does not tell whose programs connect: accounts with `os_user` let nobody in ({accounts}). Leave "
-    "`os_user` out, or run mail-bridge where the system tells"
+    "`os_user` out, or run mail-bridge on a system that does"
 )
 FIRST_USE_BLIND = (
     "this system does not tell whose programs connect: with `first-use` the sign-in page cannot say whose password it "
     "keeps"
 )
 FIRST_USE_OWN = (
-    "this system tells mail-bridge only of programs of the user who runs it: with `first-use` the sign-in page names "
-    "those, and no others"
+    "this system tells mail-bridge only about programs of the user who runs it: with `first-use` the sign-in page "
+    "names those, and no others"
 )
 NO_SUCH_USER = "this machine has no user called {user}, for whom `os_user` lets programs in"
 FROM_ELSEWHERE = (

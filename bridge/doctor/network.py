@@ -38,21 +38,21 @@ AT_ONCE = 64
 """Connections side by side; a dozen is usual."""
 
 PLAIN = "reached at {address} in {milliseconds} ms, without TLS, which never leaves this machine"
-SECURE = "reached at {address} in {milliseconds} ms: {version}, certificate issued by {issuer}, good until {day}"
+SECURE = "reached at {address} in {milliseconds} ms: {version}, certificate issued by {issuer}, valid until {day}"
 OPENED_TRUSTED = (
     "reached, but {product} opens the encryption on the way (certificate issued by {issuer}), which this machine "
     "trusts; if sign-ins or mail fail nevertheless, exempt mail-bridge there"
 )
 FOREIGN_TRUSTED = (
-    "reached, but the certificate was issued by {issuer}, which is no public authority that we know: a security "
-    "program or a company's proxy may open the encryption on the way; this machine trusts it"
+    "reached, but the certificate was issued by {issuer}, which is not a public authority known to mail-bridge: a "
+    "security program or a company's proxy may open the encryption on the way; this machine trusts it"
 )
 NO_NAME = (
     "the name {host} cannot be looked up ({reason}): there is no network, no name server, or the name in the "
     "configuration is wrong"
 )
-NAME_SLOW = "nothing came of it within {seconds} s: most likely the name server does not answer"
-REFUSED = "cannot be connected to ({reason}): the network, a firewall, or the port in the configuration"
+NAME_SLOW = "no result within {seconds} s: most likely the name server does not answer"
+REFUSED = "cannot be connected to ({reason}): check the network, the firewalls, and the port in the configuration"
 SILENT = (
     "does not answer within {seconds} s: a firewall drops what is sent there, or there is no network; the "
     "administrator of the network must let this machine reach port {port}"
@@ -61,18 +61,20 @@ PROXY = (
     "the proxy {proxy} does not lead there ({reason}): the administrator must check its address, and that it lets this "
     "machine reach {host}"
 )
-OTHER_PROXY = "not tried: the proxy speaks TLS itself or wants a password, which this check does not do; a sign-in does"
+OTHER_PROXY = (
+    "not tried: the proxy speaks TLS itself or requires a password, which this check does not support; a sign-in does"
+)
 SOCKS = (
-    "this system's proxy is a SOCKS proxy, which mail-bridge does not speak: the administrator must name an HTTP proxy "
-    "with `proxy`, or exempt {host} from it (NO_PROXY)"
+    "this system's proxy is a SOCKS proxy, which mail-bridge does not support: the administrator must name an HTTP "
+    "proxy with `proxy`, or exempt {host} from it (NO_PROXY)"
 )
 BAD_PROXY = (
-    "what this system has for a proxy cannot be used: the administrator must correct it (HTTPS_PROXY, or the system's "
-    "settings) to one such as http://proxy.example.com:3128"
+    "this system's proxy setting cannot be used: the administrator must correct it (HTTPS_PROXY, or the system's "
+    "settings), for example to http://proxy.example.com:3128"
 )
 NOT_MAIL = (
     "answers, but TLS cannot be started there ({reason}): the port or `tls` in the configuration may be wrong, or a "
-    "security program takes STARTTLS out of the answers"
+    "security program removes STARTTLS from the answers"
 )
 NOT_TLS = (
     "TLS fails ({reason}): the port or `tls` in the configuration may be wrong, or something on the way interferes"
@@ -81,12 +83,12 @@ TLS_SILENT = (
     "connects, but does not answer the TLS handshake within {seconds} s: something on the way swallows it, or the port "
     "or `tls` in the configuration is wrong"
 )
-NO_ANSWER = "TLS works, but no answer comes ({reason}): a proxy on the way, or trouble of the provider's"
+NO_ANSWER = "TLS works, but no answer comes ({reason}): there is a proxy on the way, or the provider is having problems"
 EXPIRED = (
-    "the certificate ended on {day} (issued by {issuer}): the administrator of that server must renew it, unless this "
-    "machine's clock is wrong"
+    "the certificate expired on {day} (issued by {issuer}): the administrator of that server must renew it, unless "
+    "this machine's clock is wrong"
 )
-NOT_YET = "the certificate is good from {day} on only (issued by {issuer}): this machine's clock may be wrong"
+NOT_YET = "the certificate is valid only from {day} (issued by {issuer}): this machine's clock may be wrong"
 OTHER_NAME = (
     "the certificate is for {names}, not for this name: the host in the configuration is wrong, or something else "
     "answers in its place"
@@ -96,13 +98,13 @@ OPENED = (
     "exempt mail-bridge there, or name its root certificate as `ca_file` of the provider"
 )
 FOREIGN = (
-    "the certificate is not trusted ({reason}): issued by {issuer}, which is no public authority that we know. If a "
-    "company's proxy opens the encryption on the way, its administrator must exempt mail-bridge, or you name its CA "
-    "certificate as `ca_file` of the provider"
+    "the certificate is not trusted ({reason}): issued by {issuer}, which is not a public authority known to "
+    "mail-bridge. If a company's proxy opens the encryption on the way, have its administrator exempt mail-bridge, or "
+    "name its CA certificate as `ca_file` of the provider"
 )
 NOT_FROM_CA_FILE = (
-    "the certificate is not trusted ({reason}): it was issued by {issuer}, while `ca_file` of the provider names "
-    "another authority"
+    "the certificate is not trusted ({reason}): it was issued by {issuer}, but `ca_file` of the provider names another "
+    "authority"
 )
 NOT_TRUSTED = "the certificate is not trusted: {reason}"
 

@@ -31,19 +31,19 @@ HELD_BY_USER = (
 )
 CONSOLE_HELD = (
     "in use by {program} (process {pid}). If that is the mail-bridge of another user, such as a service's, let it run, "
-    "and run mail-bridge's commands as docs/guides/en/terminal-server.md shows: on Linux with sudo. "
-    "Else stop it, or choose another port under `console` in the configuration"
+    "and run mail-bridge's commands as docs/guides/en/terminal-server.md shows: on Linux with sudo. Otherwise stop it, "
+    "or choose another port under `console` in the configuration"
 )
 CONSOLE_HELD_BY_USER = (
     "in use by a program of the user {user}. If that is a mail-bridge, such as a service's, let it run, and run "
-    "mail-bridge's commands as docs/guides/en/terminal-server.md shows: on Linux with sudo. "
-    "Else stop it, or choose another port under `console` in the configuration"
+    "mail-bridge's commands as docs/guides/en/terminal-server.md shows: on Linux with sudo. Otherwise stop it, or "
+    "choose another port under `console` in the configuration"
 )
 HELD_WITH_CONSOLE = (
-    "in use by {program} (process {pid}), which has the console's port as well: what to do is said there"
+    "in use by {program} (process {pid}), which has the console's port as well: see there for what to do"
 )
 HELD_WITH_CONSOLE_BY_USER = (
-    "in use by a program of the user {user}, who has the console's port as well: what to do is said there"
+    "in use by a program of the user {user}, who has the console's port as well: see there for what to do"
 )
 EXCLUDED = (
     "Windows keeps the ports {first} to {last} for itself (`netsh int ipv4 show excludedportrange tcp`): choose "

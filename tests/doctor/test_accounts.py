@@ -34,7 +34,7 @@ def test_who_is_signed_in_without_an_account_is_named_and_how_that_ends() -> Non
     assert (found.outcome, found.turn) == (Outcome.WARNING, Turn.APP_ADMIN)
     assert found.detail.endswith(
         "still signed in: bob@example.com. `mail-bridge accounts forget bob@example.com` removes "
-        "what is stored, and revokes it where the provider can"
+        "what is stored, and revokes it if the provider supports that"
     )
     many = [Leftover(f"u{number}@example.com", is_signed_in=True, has_password=False) for number in range(11)]
     (found,) = left_findings(many)
@@ -139,7 +139,7 @@ async def test_where_nobody_signs_in_a_token_is_asked_for_all_the_same() -> None
 async def test_a_token_that_could_not_be_renewed_is_not_ok() -> None:
     token, server = await found(Office(obtained_at=NOW - 1800))
     assert (token.outcome, token.sentence, token.turn) == (Outcome.FAILED, texts.HELD, Turn.NOBODY)
-    assert "works for 30 min yet" in token.detail
+    assert "works for another 30 min" in token.detail
     assert "the provider is away" in token.detail
     assert server.outcome is Outcome.OK
 

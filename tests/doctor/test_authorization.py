@@ -103,7 +103,7 @@ async def test_what_is_wrong_for_every_browser_is_told(tmp_path: Path, status: s
     (finding,) = await answered(tmp_path, http(PAGE, status))
     assert f"(HTTP {status[:3]})" in finding.detail
     # A firewall may give programs, and only them, the same answer.
-    assert "if it lets people sign in there, it turns away programs alone, and nothing is wrong" in finding.detail
+    assert "if it lets people sign in there, it only turns programs away, and nothing is wrong" in finding.detail
 
 
 async def test_what_is_said_of_the_client_outright_is_told_with_any_status(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ async def test_thirty_days_ahead_somebody_should_see_to_it(tmp_path: Path, days:
     assert (one.outcome, one.turn) == (Outcome.WARNING, Turn.APP_ADMIN)
     (warning,) = await warnings(found)
     assert warning.told().startswith(
-        f"The certificate of imap 127.0.0.1:1993, smtp 127.0.0.1:1587: ends on {TODAY + timedelta(days)};"
+        f"The certificate of imap 127.0.0.1:1993, smtp 127.0.0.1:1587: expires on {TODAY + timedelta(days)};"
     )
 
 
@@ -119,7 +119,7 @@ def test_one_of_ours_that_was_made_while_the_clock_was_ahead_has_failed(tmp_path
     assert one.outcome is Outcome.OK
 
 
-@pytest.mark.parametrize(("first", "last", "words"), [(-90, -1, "ended on 2026-06-14"), (1, 90, "is the clock")])
+@pytest.mark.parametrize(("first", "last", "words"), [(-90, -1, "expired on 2026-06-14"), (1, 90, "is the clock")])
 def test_one_that_mail_programs_refuse_has_failed(tmp_path: Path, first: int, last: int, words: str) -> None:
     (one,) = findings(with_pair(tmp_path, first, last))
     assert (one.outcome, one.turn) == (Outcome.FAILED, Turn.APP_ADMIN)
@@ -130,7 +130,7 @@ def test_one_without_its_chain_is_told(tmp_path: Path) -> None:
     first, second = findings(with_pair(tmp_path, -10, 90, says_issuer=True))
     assert first.turn is Turn.NOBODY
     assert (second.outcome, second.turn) == (Outcome.WARNING, Turn.APP_ADMIN)
-    assert "put the certificate of Issuer X1 behind it" in second.detail
+    assert "add the certificate of Issuer X1 after it" in second.detail
 
 
 def test_a_chain_of_somebody_else_is_told(tmp_path: Path) -> None:

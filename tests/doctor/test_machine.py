@@ -100,7 +100,7 @@ def test_a_notify_program_that_is_not_there_is_told_before_it_is_missed(tmp_path
             Turn.APP_ADMIN,
             texts.NOTIFY_MISSING,
         )
-        assert f"{program} is not there" in finding.detail
+        assert f"{program} does not exist" in finding.detail
     plain.chmod(0o755)
     for program in ("true" if is_marked else "cmd", str(plain)):
         finding = notify(program)

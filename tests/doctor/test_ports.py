@@ -111,7 +111,7 @@ def test_what_has_the_consoles_port_may_be_another_users_bridge_and_is_not_to_be
         several = config(imap.getsockname()[1], door.getsockname()[1])
         same = replace(NOT_TOLD, holder_of=lambda port: holder)
         first, console = port_findings(several, listening, same)
-        assert first.detail == f"{program}, {which} has the console's port as well: what to do is said there"
+        assert first.detail == f"{program}, {which} has the console's port as well: see there for what to do"
         assert console.detail.startswith(f"{program}. {hint}")
         other = replace(NOT_TOLD, holder_of=lambda port: holder if port == several.console.port else Holder("nginx", 7))
         first, console = port_findings(several, listening, other)

@@ -233,9 +233,9 @@ def test_everything_that_is_wrong_on_the_way_is_named_in_one_go(tmp_path: Path) 
         if row["check"] == "connection" and not row["subject"].endswith(", imap)")
     }
     for name, words in {
-        "unknown": "issued by Example Corp, which is no public authority",
+        "unknown": "issued by Example Corp, which is not a public authority",
         "misnamed": "the certificate is for else.example",
-        "expired": "the certificate ended on 2021-02-03",
+        "expired": "the certificate expired on 2021-02-03",
         "silent": "does not answer the TLS handshake",
         "nameless": "the name idp.nowhere.invalid cannot be looked up",
     }.items():

@@ -115,7 +115,7 @@ def test_a_renewed_certificate_is_used_at_a_reload_and_its_end_is_told_of(
         bridge.wait_for_log("certificate.renewed")
         assert ssl.get_server_certificate(at) == certificate.read_text()
         (warning,) = bridge.json("status")["warnings"]
-        assert warning.startswith(f"The certificate of imap {address}: ends on {last_day:%Y-%m-%d};")
+        assert warning.startswith(f"The certificate of imap {address}: expires on {last_day:%Y-%m-%d};")
 
 
 def test_files_on_a_drive_that_is_away_hold_up_nobody(world: World, authority: Authority, tmp_path: Path) -> None:

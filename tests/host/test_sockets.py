@@ -100,7 +100,7 @@ def test_who_has_the_consoles_port_may_be_another_users_bridge_that_is_meant_to_
     assert str(caught.value) == (
         f"127.0.0.1:{port_of(taken)} (console) is in use by another program. If that is the mail-bridge of another "
         "user, such as a service's, let it run, and run mail-bridge's commands as docs/guides/en/terminal-server.md "
-        "shows: on Linux with sudo. Else stop it (a mail-bridge of your own?), "
+        "shows: on Linux with sudo. Otherwise stop it (a mail-bridge of your own?), "
         "or choose another port under `console` in the configuration"
     )
 
