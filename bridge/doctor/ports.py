@@ -46,7 +46,7 @@ HELD_WITH_CONSOLE_BY_USER = (
     "in use by a program of the user {user}, who has the console's port as well: see there for what to do"
 )
 EXCLUDED = (
-    "Windows keeps the ports {first} to {last} for itself (`netsh int ipv4 show excludedportrange tcp`): choose "
+    "Windows reserves the ports {first} to {last} for itself (`netsh int ipv4 show excludedportrange tcp`): choose "
     "another port under `listeners` or `console` in the configuration"
 )
 NO_WORKERS = (

@@ -114,8 +114,8 @@ def run_value(command: Sequence[str]) -> str:
     if len(line) > RUN_LIMIT:
         raise BridgeError(
             said(
-                "Windows starts nothing at login by a command of more than {most} characters: move the configuration, "
-                "or mail-bridge itself, to a shorter path",
+                "Windows cannot start a command of more than {most} characters at login: move the configuration, or "
+                "mail-bridge itself, to a shorter path",
                 most=RUN_LIMIT,
             )
         )
@@ -150,7 +150,7 @@ class StartupFile:
         if self._content is None:
             raise BridgeError(
                 said(
-                    "Nothing starts at login by a path with a control character, or one that is not UTF-8: move the "
+                    "Nothing can start at login from a path that has a control character or is not UTF-8: move the "
                     "configuration, or mail-bridge itself, to another path"
                 )
             )

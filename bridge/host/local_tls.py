@@ -132,8 +132,8 @@ class MadeCertificate:
         except ValueError as problem:
             raise CertificateTrouble(
                 said(
-                    "{file} is damaged; restore it from a backup, or remove it: a new certificate is made, to be "
-                    "imported again on all machines",
+                    "{file} is damaged; restore it from a backup, or remove it: a new certificate is then made, which "
+                    "must be imported on all machines again",
                     file=file,
                 )
             ) from problem
@@ -193,7 +193,7 @@ def _written(name: str) -> str:
     try:
         return name.lower().encode("idna").decode("ascii")
     except UnicodeError:
-        raise CertificateTrouble(said("the name {name} cannot stand in a certificate", name=name)) from None
+        raise CertificateTrouble(said("the name {name} cannot be used in a certificate", name=name)) from None
 
 
 def _general(name: str) -> x509.GeneralName:

@@ -27,8 +27,8 @@ def check_roots_alone() -> None:
         if any(part.is_relative_to(place) for place in UNSEEN):
             raise ServiceTrouble(
                 said(
-                    "The program is in {place}, where the service of a machine does not look. Install it in "
-                    "/opt/mail-bridge, as docs/guides/en/terminal-server.md shows",
+                    "The program is in {place}, which a system service does not see. Install it in /opt/mail-bridge, "
+                    "as docs/guides/en/terminal-server.md shows",
                     place=part,
                 )
             )
@@ -36,8 +36,8 @@ def check_roots_alone() -> None:
             if not _is_roots_alone(place):
                 raise ServiceTrouble(
                     said(
-                        "{place} is not root's alone: others could change what the service runs. Install mail-bridge "
-                        "as root in /opt/mail-bridge, as docs/guides/en/terminal-server.md shows",
+                        "{place} does not belong to root alone: others could change what the service runs. Install "
+                        "mail-bridge as root in /opt/mail-bridge, as docs/guides/en/terminal-server.md shows",
                         place=place,
                     )
                 )
@@ -57,8 +57,8 @@ def check_open_to(number: int, group: int) -> None:
         command = f"chmod {'-R ' if is_ours else ''}go+rX {shlex.quote(str(closed))}"
         raise ServiceTrouble(
             said(
-                "{place} is closed to the service's user {user}, as by a umask of 077, so that the service could not "
-                "start. Open it by `{command}`, and call this command again",
+                "the service's user {user} may not read {place}, perhaps because of a umask of 077, so the service "
+                "could not start. Run `{command}`, then run this command again",
                 place=closed,
                 user=NAME,
                 command=command,

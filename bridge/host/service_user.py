@@ -44,7 +44,7 @@ def become_service_user(config: Path) -> bool:
     except KeyError:
         raise BridgeError(
             said(
-                "{directory} belongs to user number {number}, whom nobody knows",
+                "{directory} belongs to user number {number}, and this machine has no such user",
                 directory=directory,
                 number=owner.st_uid,
             )
@@ -52,7 +52,7 @@ def become_service_user(config: Path) -> bool:
     except OSError as problem:
         raise BridgeError(
             said(
-                "the service's user {user} cannot be taken on: {reason}",
+                "mail-bridge cannot act as the service's user {user}: {reason}",
                 user=entry.pw_name,
                 reason=system_reason(problem),
             )
@@ -81,7 +81,7 @@ def _check_program() -> None:
             mode = place.stat().st_mode
             if not mode & (stat.S_IXOTH if stat.S_ISDIR(mode) else stat.S_IROTH):
                 raise BridgeError(
-                    said("the service's user cannot read {place}: call the program that the service runs", place=place)
+                    said("the service's user cannot read {place}: run the program that the service runs", place=place)
                 )
 
 

@@ -115,8 +115,8 @@ def explain(error: OSError, host: str, port: int, *, what: str, is_windows: bool
         return said(
             "{place} is in use by another program. If that is the mail-bridge of another user, such as a service's, "
             "let it run, and run mail-bridge's commands as docs/guides/en/terminal-server.md shows: on Linux with "
-            "sudo. Else stop it (a mail-bridge of your own?), or choose another "
-            "port under `console` in the configuration",
+            "sudo. Otherwise stop it (a mail-bridge of your own?), or choose another port under `console` in the "
+            "configuration",
             place=place,
         )
     if error.errno == errno.EADDRINUSE:
@@ -128,8 +128,9 @@ def explain(error: OSError, host: str, port: int, *, what: str, is_windows: bool
     if error.errno == errno.EACCES and is_windows:
         # WSAEACCES (10013) stands for a reserved port and for one that another program holds exclusively.
         return said(
-            "{place} is kept by Windows or by another program (error 10013); Windows' ranges are shown by `netsh int "
-            "ipv4 show excludedportrange tcp`; choose another port under `listeners` or `console` in the configuration",
+            "{place} is reserved by Windows or by another program (error 10013); `netsh int ipv4 show "
+            "excludedportrange tcp` shows the ranges of Windows; choose another port under `listeners` or `console` in "
+            "the configuration",
             place=place,
         )
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -145,7 +146,7 @@ def explain(error: OSError, host: str, port: int, *, what: str, is_windows: bool
             "{place}: this machine has no such address; use 127.0.0.1, or one that it has, in the configuration",
             place=place,
         )
-    return said("{place} cannot be listened on: {reason}", place=place, reason=system_reason(error))
+    return said("mail-bridge cannot listen on {place}: {reason}", place=place, reason=system_reason(error))
 
 
 def _forbidden(place: str, port: int) -> Said:

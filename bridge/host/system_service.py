@@ -89,8 +89,8 @@ def system_service(config: Path, addresses: Sequence[Address] = ()) -> SystemSer
         return TaskScheduler(service_command(), config, addresses)
     raise ServiceTrouble(
         said(
-            "services are made with systemd and on Windows only; docs/guides/en/terminal-server.md says what one must "
-            "run"
+            "a service can only be made with systemd and on Windows; docs/guides/en/terminal-server.md says what a "
+            "service must run"
         )
     )
 
@@ -153,6 +153,6 @@ def needs_administrator() -> ServiceTrouble:
     """The error for somebody without the rights."""
     if os.name == "nt":
         return ServiceTrouble(
-            said("this needs an administrator's rights: a command prompt that was opened as administrator")
+            said("this needs an administrator's rights: use a command prompt that was opened as administrator")
         )
-    return ServiceTrouble(said("this needs an administrator's rights: call it with sudo"))
+    return ServiceTrouble(said("this needs an administrator's rights: run it with sudo"))

@@ -125,7 +125,7 @@ class Systemd:
         ask_system("systemctl", "daemon-reload")
         told(
             said(
-                "left: {config}, {data} and the user {user}",
+                "not removed: {config}, {data} and the user {user}",
                 config=self._config.parent,
                 data=service_data_dir(),
                 user=NAME,
@@ -143,7 +143,7 @@ def _check_rights() -> None:
     if sys.platform == "win32" or os.geteuid() != 0:
         raise needs_administrator()
     if not SYSTEMD.is_dir():
-        raise ServiceTrouble(said("systemd does not run this machine; see docs/guides/en/terminal-server.md"))
+        raise ServiceTrouble(said("this machine does not run systemd; see docs/guides/en/terminal-server.md"))
 
 
 def _check_unit() -> None:
@@ -156,8 +156,8 @@ def _check_unit() -> None:
     if not text.startswith(MARK[: MARK.index(",")]):
         raise ServiceTrouble(
             said(
-                "{file} is there, and not from this command: it is left alone. Move it away, or go on without this "
-                "command",
+                "{file} already exists, and was not made by this command: it is left alone. Move it away, or do "
+                "without this command",
                 file=UNIT_FILE,
             )
         )
@@ -173,12 +173,12 @@ def _user(told: Told) -> tuple[int, int]:
         entry = pwd.getpwnam(NAME)
         return entry.pw_uid, entry.pw_gid
     ask_system("useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", NAME)
-    told(said("the user {user} is made, who has no password and no rights", user=NAME))
+    told(said("the user {user} was created, without a password and without rights", user=NAME))
     try:
         entry = pwd.getpwnam(NAME)
     except KeyError:  # a cache of users learns of a new one late; or the file cannot be opened just now
         raise ServiceTrouble(
-            said("the system does not know the user {user} yet: call this command again", user=NAME)
+            said("the system does not know the user {user} yet: run this command again", user=NAME)
         ) from None
     return entry.pw_uid, entry.pw_gid
 

@@ -102,7 +102,7 @@ class TaskScheduler:
             written.write_text(self.definition(), "utf-16")
             _end()  # otherwise the old program runs on, and the new one is not started beside it
             ask_system("schtasks", "/Create", "/TN", NAME, "/XML", str(written), "/F")
-        told(said("the task {name} is made; it starts with the machine, as SYSTEM", name=NAME))
+        told(said("the task {name} was created; it starts with the machine, as SYSTEM", name=NAME))
         ask_system("schtasks", "/Run", "/TN", NAME)
         self._wait()
 
@@ -120,8 +120,9 @@ class TaskScheduler:
                 if time.monotonic() > deadline:
                     raise ServiceTrouble(
                         said(
-                            "the service has been started, but nothing answers at port {port}. What it says is in the "
-                            "file that `log` of the configuration names, or shown by `mail-bridge run`",
+                            "the service has been started, but nothing answers at port {port}. Look at the log file "
+                            "that `log` in the configuration names; if there is none, `mail-bridge run` shows what it "
+                            "says",
                             port=port,
                         )
                     )
@@ -170,8 +171,8 @@ def _check_directory(directory: Path) -> None:
     if AccessLists().everybody_reads(directory):
         raise ServiceTrouble(
             said(
-                "every user of this machine may read {directory}, and with it the key of the stored sign-ins; close it "
-                "to them: {command}",
+                "every user of this machine may read {directory}, and with it the key of the stored sign-ins; to close "
+                "it to them, run: {command}",
                 directory=directory,
                 command=closing(directory),
             )

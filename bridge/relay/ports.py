@@ -245,7 +245,7 @@ class Ports:
             raise BridgeError(problem.said) from problem
         except NotDone as problem:
             sentence = said(
-                "listeners: the certificate of {ports} does not answer: is the drive that it is on away?",
+                "listeners: the certificate of {ports} does not answer: is the drive that it is on disconnected?",
                 ports=", ".join(encrypted),
             )
             raise BridgeError(sentence) from problem
@@ -293,7 +293,7 @@ class Ports:
                 raise
             # 127.0.0.1 and 0.0.0.0, say: the old port is served until the new one is open, but blocks it.
             sentence = said(
-                "{place} cannot be listened on while mail-bridge still has {ours}: restart mail-bridge",
+                "mail-bridge cannot listen on {place} while it still has {ours}: restart mail-bridge",
                 place=address.address,
                 ours=ours.address,
             )
@@ -333,7 +333,7 @@ def _copies(port: _Port) -> list[socket.socket]:
             copies = [undo.enter_context(sock.dup()) for sock in port.sockets]
         except OSError as problem:
             place, reason = port.configured.address.address, system_reason(problem)
-            sentence = said("{place} cannot be listened on: {reason}", place=place, reason=reason)
+            sentence = said("mail-bridge cannot listen on {place}: {reason}", place=place, reason=reason)
             raise ConfigError([sentence]) from problem
         undo.pop_all()
         return copies

@@ -81,7 +81,7 @@ def test_another_users_program_is_told_by_its_user_and_an_unknown_one_by_the_sys
         nameless = replace(NOT_TOLD, holder_of=lambda _: Holder(pid=12))
         assert found(port, nameless).detail.startswith("in use by ? (process 12):")
         excluded = Machine(lambda _: None, lambda: (range(1, 5), range(port - 3, port + 4)), lambda: None, lambda: None)
-        assert f"Windows keeps the ports {port - 3} to {port + 3} for itself" in found(port, excluded).detail
+        assert f"Windows reserves the ports {port - 3} to {port + 3} for itself" in found(port, excluded).detail
         assert "choose another port" in found(port).detail
         assert "choisissez un autre port" in found(port).told(translation("fr"))
 

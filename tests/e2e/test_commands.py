@@ -66,7 +66,7 @@ def test_check_lists_all_problems_with_their_places(world: World, tmp_path: Path
 def test_a_client_secrets_last_days_are_told_everywhere_an_administrator_looks(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
     bridge.config["providers"]["office365"]["client_secret_expires"] = f"{date.today() + timedelta(days=3)}"
-    sentence = "The client secret of office365 ends in 3 days"
+    sentence = "The client secret of office365 expires in 3 days"
     assert sentence in bridge.run("check")
     with running(bridge):
         bridge.wait_for_log(sentence)

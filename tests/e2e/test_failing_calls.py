@@ -260,7 +260,7 @@ def test_a_start_that_lacks_what_the_system_may_have_again_ends_in_a_sentence(
         ),
         (
             Failing(("epoll_ctl ENOSPC 2+",)),
-            "127.0.0.1:{port} (console) cannot be listened on: No space left on device",
+            "mail-bridge cannot listen on 127.0.0.1:{port} (console): No space left on device",
         ),
     ],
     ids=["no thread", "no room to watch a socket"],

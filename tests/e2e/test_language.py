@@ -142,7 +142,7 @@ def test_the_status_is_told_in_french_and_its_json_stays_english(bridge: Bridge)
         assert "0 session\n" in said
         assert f"○ {ALICE}\u00a0: connexion" in said
         (warning,) = bridge.json("status")["warnings"]
-        assert warning.startswith("The client secret of office365 ends in 3 days")
+        assert warning.startswith("The client secret of office365 expires in 3 days")
 
 
 def test_a_key_that_is_gone_is_told_in_french(bridge: Bridge) -> None:

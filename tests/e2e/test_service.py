@@ -159,36 +159,44 @@ os.setxattr(sys.argv[1], "system.posix_acl_access", content)
 def test_what_cannot_be_or_should_not_be_is_told_and_changes_nothing(terminal_server: Machine) -> None:
     server = terminal_server
     configure(server)
-    assert "this needs an administrator's rights: call it with sudo" in as_user(
+    assert "this needs an administrator's rights: run it with sudo" in as_user(
         server, PROGRAM, "service", "remove", code=1
     )
     server.run("chmod", "o+w", "/opt/mail-bridge/bridge")
-    assert "/opt/mail-bridge/bridge is not root's alone" in sudo(server, "service", "install", code=1)
+    assert "/opt/mail-bridge/bridge does not belong to root alone" in sudo(server, "service", "install", code=1)
     server.run("chmod", "o-w", "/opt/mail-bridge/bridge")
     server.run("sh", "-c", "cd /opt/mail-bridge/.venv/lib/python*/site-packages; chgrp staff .; chmod g+w .")
-    assert "site-packages is not root's alone" in sudo(server, "service", "install", code=1), "those of the group"
+    assert "site-packages does not belong to root alone" in sudo(server, "service", "install", code=1), (
+        "those of the group"
+    )
     server.run("sh", "-c", "chgrp root /opt/mail-bridge/.venv/lib/python*/site-packages")
     server.run("chmod", "o+w", "/opt/mail-bridge/.venv/bin")
-    assert "/opt/mail-bridge/.venv/bin is not root's alone" in sudo(server, "service", "install", code=1)
+    assert "/opt/mail-bridge/.venv/bin does not belong to root alone" in sudo(server, "service", "install", code=1)
     server.run("chmod", "o-w", "/opt/mail-bridge/.venv/bin")
     server.run("sh", "-c", LINKED.format(interpreter="/opt/mail-bridge/.venv/bin/python"))
-    assert "/srv/shared is not root's alone" in sudo(server, "service", "install", code=1), "a link on the way"
+    assert "/srv/shared does not belong to root alone" in sudo(server, "service", "install", code=1), (
+        "a link on the way"
+    )
     server.run("chmod", "o-w", "/srv/shared")
     server.run("python3", "-c", LIST_A_COLLEAGUE, "/opt/mail-bridge")
-    assert "/opt/mail-bridge is not root's alone" in sudo(server, "service", "install", code=1), "by an access list"
+    assert "/opt/mail-bridge does not belong to root alone" in sudo(server, "service", "install", code=1), (
+        "by an access list"
+    )
     server.run("chmod", "g-w", "/opt/mail-bridge")
 
     server.run("sh", "-c", "cp -a /opt/mail-bridge/.venv /home/venv; ln -s /home/venv /opt/venv")
     for place in ("/home/venv", "/opt/venv"):
         said = server.run(f"{place}/bin/python", "-P", "-m", "bridge", "service", "install", code=1)
-        assert "The program is in /home/venv, where the service of a machine does not look" in said
+        assert "The program is in /home/venv, which a system service does not see" in said
     server.run("sh", "-c", "rm /opt/venv; mkdir -m 777 /srv/all; mv /home/venv /srv/all; ln -s /srv/all/venv /opt")
     said = server.run("/opt/venv/bin/python", "-P", "-m", "bridge", "service", "install", code=1)
-    assert "/srv/all is not root's alone" in said, "who may exchange what the link leads to"
+    assert "/srv/all does not belong to root alone" in said, "who may exchange what the link leads to"
 
     server.run("sh", "-c", f"echo '[Service]' > {UNIT_FILE}")
     for command in ("install", "remove"):
-        assert "is there, and not from this command: it is left alone" in sudo(server, "service", command, code=1)
+        assert "already exists, and was not made by this command: it is left alone" in sudo(
+            server, "service", command, code=1
+        )
     server.run("rm", str(UNIT_FILE))
     assert "a service reads /etc/mail-bridge/config.yaml" in sudo(
         server, "--config", "/tmp/other.yaml", "service", "show", code=2
@@ -214,7 +222,7 @@ def test_a_program_that_root_has_installed_for_itself_alone_is_told_with_what_op
     configure(server)
     server.run("sh", "-c", f"chmod -R go-rwx {closed}")
     said = sudo(server, "service", "install", code=1)
-    assert re.search(rf"mail-bridge: \S*{named} is closed to the service's user mail-bridge", said)
+    assert re.search(rf"mail-bridge: the service's user mail-bridge may not read \S*{named}, perhaps", said)
     assert not (server.root / str(UNIT_FILE)[1:]).exists()
     (command,) = re.findall("`(chmod [^`]*)`", said)
     server.run("sh", "-c", command)
@@ -300,8 +308,8 @@ def test_a_call_that_fails_on_the_way_is_told_and_the_next_try_works(terminal_se
     assert said == f'{CONFIG}: this file cannot be read: "Input/output error"\n'
     said = server.run(*failing("openat EMFILE 2", "/etc/passwd", "service", "install"), code=1)
     assert said == (
-        "the user mail-bridge is made, who has no password and no rights\n"
-        "mail-bridge: the system does not know the user mail-bridge yet: call this command again\n"
+        "the user mail-bridge was created, without a password and without rights\n"
+        "mail-bridge: the system does not know the user mail-bridge yet: run this command again\n"
     )
     told = " ".join(failing("write ENOSPC 1+", "/told", "service", "install")) + " > /told"
     said = server.run("sh", "-c", told, code=1)

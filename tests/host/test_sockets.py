@@ -158,4 +158,4 @@ def test_a_forbidden_port_is_explained_for_each_system() -> None:
 
 def test_any_other_trouble_keeps_the_words_of_the_system() -> None:
     found = explain(OSError(errno.ENOBUFS, "No buffer space"), "127.0.0.1", 1143, what="imap", is_windows=False)
-    assert str(found) == ('127.0.0.1:1143 (imap) cannot be listened on: "No buffer space"')
+    assert str(found) == ('mail-bridge cannot listen on 127.0.0.1:1143 (imap): "No buffer space"')

@@ -82,7 +82,7 @@ def test_each_system_has_its_own_kind_of_service(
 
 def test_a_mac_is_told_where_it_is_said_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(ServiceTrouble, match=r"docs/guides/en/terminal-server\.md says what one must run"):
+    with pytest.raises(ServiceTrouble, match=r"docs/guides/en/terminal-server\.md says what a service must run"):
         system_service.system_service(tmp_path / "config.yaml")
 
 
@@ -108,7 +108,7 @@ def test_what_opens_the_program_opens_nothing_else_that_is_beside_it(
         monkeypatch.setattr(program_rights, "parts_of_program", lambda: (program,))
         with pytest.raises(ServiceTrouble) as told:
             program_rights.check_open_to(NOBODY, NOBODY)
-        assert f"Open it by `chmod {command.format(apps / closed)}`" in str(told.value)
+        assert f"Run `chmod {command.format(apps / closed)}`" in str(told.value)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root may become another user")
@@ -124,7 +124,7 @@ def test_a_link_that_leads_nowhere_is_closed_to_nobody(monkeypatch: pytest.Monke
         secret.mkdir(0o700)
         (secret / "app.py").touch()
         (program / "app.py").symlink_to(secret / "app.py")
-        with pytest.raises(ServiceTrouble, match=r"bridge/app\.py is closed"):
+        with pytest.raises(ServiceTrouble, match=r"may not read \S*bridge/app\.py"):
             program_rights.check_open_to(NOBODY, NOBODY)
 
 

@@ -78,7 +78,7 @@ async def test_a_port_that_cannot_be_opened_anew_for_want_of_descriptors_stays_a
         ConfiguredListener(Protocol.IMAP, ListenAddress(address="localhost:1143", proxy_protocol_from=balancers))
         for balancers in ((), ("192.0.2.1",))
     )
-    await assert_refused(ports, before, after, r'^localhost:1143 cannot be listened on: "Too many open files"$')
+    await assert_refused(ports, before, after, r'^mail-bridge cannot listen on localhost:1143: "Too many open files"$')
 
 
 class System:
