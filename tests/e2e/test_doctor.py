@@ -283,7 +283,7 @@ def test_a_report_is_written_over_an_earlier_one_and_nothing_else(world: World, 
     with running(bridge):
         before = (tmp_path / name).read_bytes()
         said = bridge.run("check", "--report", name, code=2)
-        assert f"{name} is there already, and something else: name another file" in said
+        assert f"{name} already exists, and is something else: name another file" in said
         assert (tmp_path / name).read_bytes() == before
     (tmp_path / "empty").touch()  # as mktemp creates one
     for _ in range(2):

@@ -289,7 +289,7 @@ def test_a_certificate_is_written_over_an_earlier_one_and_nothing_else(world: Wo
     for name in ("config.yaml", "tls/made.pem"):  # the second begins with a certificate, but also holds a key
         before = (tmp_path / name).read_bytes()
         said = bridge.run("certificate", "--new", "--export", name, code=2)
-        assert f"{name} is there already, and something else: name another file" in said
+        assert f"{name} already exists, and is something else: name another file" in said
         assert (tmp_path / name).read_bytes() == before
     assert made.read_bytes() == kept, "and there is no new one"
     bridge.run("certificate", "--new", "--export", "a.crt")

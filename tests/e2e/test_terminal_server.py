@@ -184,8 +184,8 @@ def test_where_nobody_may_look_is_not_told_as_nothing() -> None:
             [*erin.launcher(), *command], env=surroundings, cwd="/", capture_output=True, text=True, check=False
         )
         assert done.returncode == 2
-        assert f"{directory} is closed to this user" in done.stderr
-        assert "/ is closed" not in done.stderr, "where anybody may look, and nothing is"
+        assert f"this user may not look into {directory}, so" in done.stderr
+        assert "look into /," not in done.stderr, "where anybody may look, and nothing is"
         assert "mail-bridge init" in done.stderr
 
 

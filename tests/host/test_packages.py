@@ -40,5 +40,5 @@ def test_no_bridge_starts_and_no_check_is_content_without_one(package: str, tmp_
         assert done.returncode == 2
         assert done.stderr.splitlines()[-1] == (
             f"mail-bridge cannot start: mail-bridge is not installed completely: {package} cannot be found. "
-            "Install it once more."
+            "Install it again."
         )

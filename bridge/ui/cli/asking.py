@@ -65,7 +65,7 @@ def choose(question: str, choices: Sequence[str]) -> int:
     numbers = {str(number): number - 1 for number in range(1, len(choices) + 1)}
 
     def problem(answer: str) -> str:
-        return "" if answer in numbers else say("a number from 1 to {last}").format(last=len(choices))
+        return "" if answer in numbers else say("enter a number from 1 to {last}").format(last=len(choices))
 
     return numbers[ask(question, problem)]
 
@@ -76,7 +76,7 @@ def is_yes(question: str, *, default: bool) -> bool:
     shown = say("[Y/n]") if default else say("[y/N]")
 
     def problem(answer: str) -> str:
-        return "" if answer.lower() in known else say("yes or no")
+        return "" if answer.lower() in known else say("answer yes or no")
 
     return known[ask(f"{question} {shown}", problem, optional=True).lower()]
 

@@ -76,7 +76,9 @@ def refuse_a_pipe(config: Path) -> None:
         return  # whoever reads it reports that, as for a directory
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         sentence = said(
-            "{file} is no file but a pipe or a device: mail-bridge reads its configuration more than once", file=config
+            "{file} is a pipe or a device; mail-bridge reads its configuration more than once, so it must be "
+            "an ordinary file",
+            file=config,
         )
         raise ConfigError([sentence])
 
@@ -103,7 +105,9 @@ def find_config(settings: Settings) -> Path:
     places = "\n  ".join(map(str, candidates))
     first = i18n.say("there is no configuration yet. Looked for:")
     remedy = i18n.say("To make one, by answering a few questions: {program} init, or in the browser: init --browser")
-    other = i18n.say("Or name yours with --config FILE. To look around first: {program} run --demo")
+    other = i18n.say(
+        "If you have one elsewhere, name it with --config FILE. To look around first: {program} run --demo"
+    )
     lines = [f"{first}\n  {places}", *map(_tell_closed, itertools.filterfalse(may_look, candidates))]
     lines += [sentence.format(program=own_program()) for sentence in (remedy, other)]
     raise ConfigError(("\n".join(lines),))
@@ -111,8 +115,8 @@ def find_config(settings: Settings) -> Path:
 
 def _tell_closed(file: Path) -> str:
     sentence = i18n.say(
-        "{directory} is closed to this user, so that nobody can say whether a configuration is in it. If the service "
-        "of this machine has its own there, run this command as an administrator: on Linux with sudo"
+        "this user may not look into {directory}, so there may be a configuration in it. If the service of this "
+        "machine has its own there, run this command as an administrator: on Linux with sudo"
     )
     return sentence.format(directory=file.parent)
 
@@ -135,8 +139,8 @@ def _refuse_a_strangers(config: Path) -> None:
 
     if not is_trusted(config):
         told = said(
-            "{file} or its directory belongs to a user of this machine who is neither you nor the administrators, and "
-            "is not used. If it is right all the same, as an administrator: {command}",
+            "{file} is not used, because it or its directory belongs to a user of this machine who is neither you nor "
+            "the administrators. If it is the right one all the same, run as an administrator: {command}",
             file=config,
             command=f'icacls "{config.parent}" /setowner *{ADMINISTRATORS} /T',
         )
@@ -156,8 +160,8 @@ def _refuse_a_strangers_here(config: Path, handle: int | None = None) -> None:
         _tell_unreadable(config, problem)
     if is_theirs:
         told = said(
-            "{file} was found in the current directory, belongs to another user of this machine, and is not used. If "
-            "it is right all the same, name it: {command}",
+            "{file} was found in the current directory, but is not used, because it belongs to another user of this "
+            "machine. If it is the right one all the same, name it: {command}",
             file=config,
             command=f'--config "{config}"',
         )

@@ -59,14 +59,15 @@ def demo_guide(app: App, passwords: dict[str, Secret[str]], ports: list[int], ad
         "the words):"
     )
     second = say("2. Sign in, once: open {url} and press Sign in, then Accept.").format(url=app.sign_in_url(alice))
-    third = say("3. The same line now lists the mailbox. Read a message, by IMAP and by POP3:")
+    third = say("3. The same command now lists the folders. Read a message, by IMAP and by POP3:")
     fourth = say("4. Send one to Bob:")
     title = say(
-        "mail-bridge demo: a play provider and play mail servers, all in this process's memory. Nothing here is real."
+        "mail-bridge demo: a made-up provider and made-up mail servers, all in the memory of this "
+        "program. Nothing here is real."
     )
     glance = say("All accounts at a glance: {url}").format(url=admin_url)
     end = say("Ctrl-C ends the demo. For real mail: {command}").format(command=f"{own_program()} init")
-    reads = say("Bob reads it after his own sign-in, {url} :").format(url=app.sign_in_url(bob))
+    reads = say("Bob can read it after his own sign-in, {url} :").format(url=app.sign_in_url(bob))
     return f"""
 {title}
 

@@ -98,7 +98,7 @@ def _listen(port: int) -> list[socket.socket]:
     try:
         return bind_or_stop("localhost", port, "console")
     except CannotStart as problem:
-        hint = said("Without a configuration, another port is named so: mail-bridge init --browser --port NUMBER")
+        hint = said("To use another port for the set-up: mail-bridge init --browser --port NUMBER")
         raise CannotStart(said("{problem}\n{hint}", problem=problem.said or str(problem), hint=hint)) from problem
 
 
@@ -121,7 +121,7 @@ async def _invite(options: FirstRunOptions, served: Served, administrators: Admi
     """Print the link; and open it, where a person sits here and a browser can be started."""
     click.echo(say("There is no configuration yet. To make one, open this page in a browser on this computer:"))
     click.echo(f"\n  {served.admin_url}\n")
-    click.echo(say("Whoever has this link can do the set-up, so keep it to yourself. Ctrl-C ends this."))
+    click.echo(say("Anyone who has this link can do the set-up, so keep it to yourself. Ctrl-C ends the program."))
     logs.event("setup.waiting", file=str(options.output), console=console_url(served.port))
     if not options.open_browser:
         return
@@ -220,7 +220,7 @@ class Start:
         """Store and ports. Raises: BridgeError, ConfigError, with everything closed that was opened."""
         found = found_config(self._installer.output)
         if found is None:
-            raise CannotStart(said("{file} is not there any more", file=self._installer.output))
+            raise CannotStart(said("{file} is no longer there", file=self._installer.output))
         self._shares_port = False
         for part in CONSOLE_PARTS:
             importlib.import_module(part)

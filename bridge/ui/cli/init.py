@@ -35,27 +35,27 @@ from bridge.ui.setup.writing import check_writable, is_taken, write_configuratio
     metavar="FILE",
     help="Write here. [default: where `run` looks first]",
 )
-@click.option("--browser", is_flag=True, help="Ask on a page of the console, and go on as the bridge.")
+@click.option("--browser", is_flag=True, help="Ask on a page in the browser, then go on as the bridge.")
 @click.option("--no-open", is_flag=True, help="With --browser: only print the link of that page.")
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
     metavar="NUMBER",
-    help="With --browser: of the console. [default: 3017]",
+    help="With --browser: the port of the console. [default: 3017]",
 )
 @with_settings
 def init(settings: Settings, output: Path | None, browser: bool, no_open: bool, port: int | None) -> int:
-    """Ask for the provider, the ids, the secret and the mailboxes, and write config.yaml with comments.
+    """Ask for the provider, the IDs, the secret and the mailboxes, and write config.yaml with comments.
 
-    Every answer is checked at once. Nothing is written before the last question is answered, and nothing that is
-    there is overwritten without asking. The secret is not shown, and goes into the keyring or a file of its own.
-    With --browser the questions are on a page, for whoever has its link, and the bridge starts at its end.
+    Every answer is checked at once. Nothing is written before the last question is answered, and no existing file is
+    overwritten without asking. The secret is not shown, and goes into the keyring or a file of its own. With
+    --browser, the questions are on a page that only its link opens, and the bridge starts once they are answered.
     """
     output = from_root(output or settings.config or config_file()).absolute()
     if browser:
         return _init_in_browser(settings, output, port, opens=not no_open)
     if no_open or port is not None:
-        raise click.UsageError(say("--port and --no-open belong to --browser"))
+        raise click.UsageError(say("--port and --no-open need --browser"))
     check_writable(output)
     replaceable = Replaceable()
     try:
@@ -76,7 +76,7 @@ def _init_in_browser(settings: Settings, output: Path, port: int | None, *, open
     from bridge.ui.cli.run import Terminal
 
     if is_taken(output):
-        click.echo(say("{file} is there already, and is left alone.").format(file=output), err=True)
+        click.echo(say("{file} already exists, and is left as it is.").format(file=output), err=True)
         return FAILED
     options = FirstRunOptions(output, USUAL_CONSOLE if port is None else port, opens)
     return in_loop(serve_first_run(settings, Terminal(), options))
@@ -96,14 +96,14 @@ class Replaceable:
 def _ask(output: Path, replaceable: Replaceable) -> tuple[Interview, str] | None:
     """All questions. Returns: the answers and the YAML; None if somebody would rather not."""
     click.echo(
-        say("The configuration will be in {file}. Ctrl-C ends this; nothing is written before the end.").format(
-            file=output
-        )
+        say(
+            "The configuration will be in {file}. Nothing is written before the end; Ctrl-C stops the questions."
+        ).format(file=output)
     )
     interview = Interview(output.parent, _has_keyring(output), is_for_service(output))
     if is_taken(output):
         replaceable.places.add(output)
-        if not is_yes(say("There is one already. Replace it in the end?"), default=False):
+        if not is_yes(say("This file already exists. Replace it at the end?"), default=False):
             return None
     click.echo()
     text = document(interview.hold())
@@ -138,11 +138,11 @@ def _is_wanted(output: Path, interview: Interview, replaceable: Replaceable) -> 
     """Nothing that is there is replaced without a question. Raises: BridgeError."""
     for path in (output.parent / place for place in interview.files):
         if path not in replaceable.places and is_taken(path):
-            if not is_yes(say("{file} is there already. Replace it?").format(file=path), default=False):
+            if not is_yes(say("{file} already exists. Replace it?").format(file=path), default=False):
                 return False
             replaceable.places.add(path)
     for name in interview.entries:
-        question = say("The keyring has an entry mail-bridge/{name} already. Replace it?").format(name=name)
+        question = say("The keyring already has an entry mail-bridge/{name}. Replace it?").format(name=name)
         if name not in replaceable.entries and read_named_secret(name) is not None:
             if not is_yes(question, default=False):
                 return False
@@ -153,7 +153,10 @@ def _is_wanted(output: Path, interview: Interview, replaceable: Replaceable) -> 
 def _has_keyring(output: Path) -> bool:
     if is_for_service(output):
         click.echo(
-            say("Secrets will be in files beside the configuration: a service, which is to read it, has no keyring.")
+            say(
+                "Secrets will be in files beside the configuration, because a service will read it, and a "
+                "service has no keyring."
+            )
         )
         return False
     try:
@@ -172,12 +175,12 @@ def _write(interview: Interview, output: Path, text: str, replaceable: Replaceab
     secrets = {output.parent / place: secret_text(secret) for place, secret in interview.files.items()}
     for path in (*secrets, output):
         if path not in replaceable.places and is_taken(path):
-            raise BridgeError(said("{file} is there already, and is left alone.", file=path))
+            raise BridgeError(said("{file} already exists, and is left as it is.", file=path))
     for name, secret in interview.entries.items():
         # The same value is ours: the first try's answer was lost, or came only when the keyring was unlocked.
         if name not in replaceable.entries and read_named_secret(name) not in {None, secret.reveal()}:
             raise BridgeError(
-                said("the keyring has an entry mail-bridge/{name} already, which is left alone", name=name)
+                said("the keyring already has an entry mail-bridge/{name}, which is left as it is", name=name)
             )
     for name, secret in interview.entries.items():
         replaceable.has_written = True  # before: it may be written although the answer is lost
@@ -196,21 +199,21 @@ def _finish(output: Path) -> int:
         for sentence in problem.sentences:
             click.echo(f"  {sentence.told(say)}", err=True)
         return code_of(problem)
-    click.echo(say("{file} is written, and loads.").format(file=output))
+    click.echo(say("{file} has been written, and can be loaded.").format(file=output))
     click.echo("\n" + say("Next:"))
     if is_for_service(output):
         program = administrators_program()
-        steps = {f"{program} service install": say("starts it for all users, now and with the machine")}
+        steps = {f"{program} service install": say("starts it for all users, now and whenever the machine starts")}
     else:
         is_found = output == config_candidates()[0].absolute()
         program = with_config(own_program(), None if is_found else output)
         steps = {
             f"{program} check --online": say("tries everything that mail has to pass through"),
-            f"{program} run": say("serves mail programs until Ctrl-C; who must sign in finds the page there"),
+            f"{program} run": say("serves mail programs until Ctrl-C, and has the page on which people sign in"),
         }
     for command, purpose in steps.items():
         click.echo(f"  {command}\n      {purpose}")
-    click.echo("\n" + say("In the mail program or CRM, for every mailbox alike:"))
+    click.echo("\n" + say("In the mail program or CRM, the same for every mailbox:"))
     click.echo(crm_settings(loaded, program))
     return DONE
 

@@ -110,11 +110,11 @@ class LocalInstaller:
 
     def _write(self, text: str, files: dict[Path, Secret[str]], entries: dict[str, Secret[str]]) -> None:
         if found_config(self.output) is not None:
-            raise AlreadyConfigured(said("{file} is there already, and is left alone.", file=self.output))
+            raise AlreadyConfigured(said("{file} already exists, and is left as it is.", file=self.output))
         for name, secret in entries.items():
             if self._is_taken("keyring", name):
                 raise BridgeError(
-                    said("the keyring has an entry mail-bridge/{name} already, which is left alone", name=name)
+                    said("the keyring already has an entry mail-bridge/{name}, which is left as it is", name=name)
                 )
             self._own_entries.add(name)  # before: a keyring that is unlocked after we gave up still takes the entry
             write_named_secret(name, secret)
@@ -123,7 +123,9 @@ class LocalInstaller:
             write_configuration({**texts, self.output: text})
         except BridgeError:
             if is_there(self.output):  # of two who wrote at the same time, we were the second
-                raise AlreadyConfigured(said("{file} is there already, and is left alone.", file=self.output)) from None
+                raise AlreadyConfigured(
+                    said("{file} already exists, and is left as it is.", file=self.output)
+                ) from None
             raise
 
     async def start(self) -> None:

@@ -112,8 +112,8 @@ class _Commands(Group):
 def main(ctx: click.Context, /, **options: Any) -> None:
     """Plain IMAP, POP3 and SMTP logins on localhost; OAuth 2.0 to Gmail and Office 365.
 
-    The mail program logs in here with a user name and a local password. The bridge signs in upstream with a token
-    and passes the bytes. Each person signs in once, in the browser.
+    The mail program logs in here with a user name and a local password. The bridge logs in to the mail server with a
+    token and passes everything on. Each person signs in once, in the browser.
 
     Exit codes: 0 done, 1 failed, 2 usage or configuration.
     """
@@ -209,9 +209,7 @@ def _tell_of_system(problem: OSError) -> int:
     elif is_short(problem):
         _tell(f"mail-bridge: {too_little(problem).told(say)}")
     elif _is_of_nowhere(problem):
-        sentence = said(
-            "the current directory is not there any more: change to another one, and call this command again"
-        )
+        sentence = said("the current directory no longer exists: change to another one, and run this command again")
         _tell(f"mail-bridge: {sentence.told(say)}")
         return UNUSABLE
     else:
@@ -226,8 +224,8 @@ def _tell_of_name(problem: UnicodeEncodeError) -> int:
     if of_names == "utf-8" or found != of_names:
         raise problem
     sentence = said(
-        "the language that is set for this command (LANG) has letters of {encoding} alone, and a file's name has "
-        "others ({letters}): set one with UTF-8, such as C.UTF-8",
+        "the language that is set for this command (LANG) has only the characters of {encoding}, but the name of a "
+        "file has others ({letters}): set one with UTF-8, such as C.UTF-8",
         encoding=sys.getfilesystemencoding(),
         letters=ascii(problem.object[problem.start : problem.end]),
     )

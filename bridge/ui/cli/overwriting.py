@@ -24,4 +24,4 @@ def refuse_another_kind(file: Path, is_ours: Callable[[bytes], bool]) -> None:
     except OSError:
         return
     if beginning and not is_ours(beginning):
-        raise click.UsageError(say("{file} is there already, and something else: name another file").format(file=file))
+        raise click.UsageError(say("{file} already exists, and is something else: name another file").format(file=file))

@@ -156,7 +156,7 @@ class Interview:
     def _last_day(self, settings: dict[str, Value]) -> None:
         key = "client_secret_expires"
         day = ask(
-            say("Its last day, such as 2027-01-31, as the portal shows it (empty: not known)"),
+            say("Day on which the secret expires, such as 2027-01-31, as the portal shows it (empty: not known)"),
             lambda answer: setting_problem({**settings, key: answer}, key),
             optional=True,
         )
@@ -200,7 +200,7 @@ class Interview:
                 return
             for problem in roster.problems:
                 click.echo(f"  {problem}")
-            click.echo(say("Nothing of this file is taken. Correct it, and name it again."))
+            click.echo(say("Nothing has been taken from this file. Correct it, and name it again."))
 
     def _accounts_one_by_one(self) -> None:
         while True:
@@ -230,7 +230,7 @@ class Interview:
         if self.providers[provider].choice.is_unattended or address.startswith("*@"):
             return ""
         return ask(
-            say("Who signs in, if not this address itself: for a shared mailbox (empty: itself)"),
+            say("For a shared mailbox: the address of the person who signs in (empty: this address itself)"),
             lambda person: account_problem(AccountAnswer(address, provider, person)),
             optional=True,
         )
@@ -243,7 +243,7 @@ def _server_problem(text: str) -> str:
 
 def _prepared(choice: Choice) -> str:
     page = guide(choice)
-    return preparation(choice) + ("\n" + say("Every click: {page}").format(page=page) if page else "")
+    return preparation(choice) + ("\n" + say("Step by step: {page}").format(page=page) if page else "")
 
 
 def choose_accounts_from_file() -> bool:

@@ -274,8 +274,9 @@ def _warn_of_a_stranger(loaded: LoadedConfig) -> None:
     config = loaded.config
     if config.store.path is None and config.store.url is None and answers(config.console.host, config.console.port):
         sentence = i18n.say(
-            "warning: a program listens at {console}, and it is no mail-bridge of this user. If it is that of another "
-            "user, such as a service's, run this command as that user: here it looks into a store of your own"
+            "warning: a program listens at {console}, but it is not a mail-bridge of this user. If it is that of "
+            "another user, such as a service's, run this command as that user: as it is, it looks into a store of "
+            "your own"
         )
         click.echo(sentence.format(console=config.console.address), err=True)
 

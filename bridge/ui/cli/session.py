@@ -52,7 +52,7 @@ log_level_option = click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     metavar="LEVEL",
-    help="debug, info, warning or error; wins over the file.",
+    help="debug, info, warning or error; takes precedence over the configuration file.",
 )
 
 

@@ -24,7 +24,7 @@ def refuse_if_incomplete() -> None:
     if lacking := missing():
         raise CannotStart(
             said(
-                "mail-bridge is not installed completely: {packages} cannot be found. Install it once more.",
+                "mail-bridge is not installed completely: {packages} cannot be found. Install it again.",
                 packages=", ".join(lacking),
             )
         )

@@ -36,9 +36,7 @@ def _called_by_hand() -> int:
     from bridge.ui.i18n import say
 
     speak_before_parsing([])
-    sentence = say(
-        "`worker` is what mail-bridge starts for itself where `workers` is more than 1; the bridge: {command}"
-    )
+    sentence = say("mail-bridge starts `worker` itself where `workers` is more than 1. To start the bridge: {command}")
     told = sentence.format(command=f"{own_program()} run")
     click.echo(f"mail-bridge: {told}", err=True)
     return UNUSABLE

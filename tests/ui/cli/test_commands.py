@@ -134,7 +134,7 @@ def test_a_configuration_that_can_be_read_only_once_is_refused(admin: Bridge, co
     os.mkfifo(pipe)
     code, said = without_config(admin, *command.split(), "--config", str(pipe))
     assert code == 2
-    assert f"{pipe} is no file but a pipe" in said
+    assert f"{pipe} is a pipe or a device; mail-bridge reads its configuration more than once" in said
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows removes no directory in which somebody stands")
@@ -151,7 +151,7 @@ def test_who_stands_in_a_directory_that_is_gone_is_told_so(admin: Bridge, comman
         timeout=60,
         check=False,
     )
-    sentence = "mail-bridge: the current directory is not there any more: change to another one, and call this"
+    sentence = "mail-bridge: the current directory no longer exists: change to another one, and run this"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{sentence} command again\n")
 
 
@@ -163,7 +163,8 @@ def test_a_name_that_the_locale_has_no_letters_for_is_told(admin: Bridge, comman
     admin.config["store"]["path"] = str(admin.directory / "Łódź" / "store.sqlite")
     said = admin.run(*command.split(), code=2)
     assert (
-        "has letters of ascii alone, and a file's name has others ('\\u0141\\xf3'): set one with UTF-8, such as" in said
+        "has only the characters of ascii, but the name of a file has others ('\\u0141\\xf3'): set one "
+        "with UTF-8, such as" in said
     )
     assert "Traceback" not in said
 
@@ -217,7 +218,7 @@ def test_the_page_does_not_begin_where_there_is_a_configuration(admin: Bridge) -
     before = (admin.directory / "config.yaml").read_text()
     code, said = without_config(admin, "--config", "config.yaml", "init", "--browser", "--no-open")
     assert code == 1
-    assert "is there already" in said
+    assert "already exists, and is left as it is" in said
     assert (admin.directory / "config.yaml").read_text() == before
 
 

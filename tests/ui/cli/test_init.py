@@ -168,7 +168,7 @@ def test_what_somebody_else_has_written_meanwhile_is_left_alone(desk: Desk, take
         theirs.write_text("theirs")
         _, problems = process.communicate("\n", timeout=SECONDS)
     assert process.returncode == 1
-    assert f"{theirs} is there already, and is left alone." in problems
+    assert f"{theirs} already exists, and is left as it is." in problems
     assert theirs.read_text() == "theirs"
     assert desk.files() == [f"bridge/{taken}"]
 
@@ -260,7 +260,7 @@ def test_with_a_keyring_the_secret_goes_there_and_the_file_names_it(desk: Desk) 
     assert "key_file" not in desk.config.read_text("utf-8")
     assert desk.files() == ["bridge/config.yaml", "keyring.json"]
     assert json.loads((desk.home / "keyring.json").read_text()) == {"mail-bridge/gmail": CANARY}
-    assert "has an entry mail-bridge/gmail already" in desk.init("y", *GOOGLE[:3], "1", "", *ALICE, "n", code=1)
+    assert "already has an entry mail-bridge/gmail." in desk.init("y", *GOOGLE[:3], "1", "", *ALICE, "n", code=1)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such pipes")
@@ -269,7 +269,7 @@ def test_the_secret_of_the_machines_configuration_goes_into_no_persons_keyring(d
     service."""
     desk.keyring, desk.is_machine = "tests.servers.good_keyring.GoodKeyring", True
     said = desk.init(*GOOGLE, *ALICE, *WRITE)
-    assert "a service, which is to read it, has no keyring" in said
+    assert "because a service will read it, and a service has no keyring" in said
     assert desk.files() == ["bridge/config.yaml", "bridge/secrets/gmail.txt"]
     assert "\nstore:\n  path: " in desk.config.read_text("utf-8")
     assert f"\n  key_file: {service_store()[1]}\n" in desk.config.read_text("utf-8")
@@ -315,7 +315,7 @@ def test_what_is_there_is_kept_unless_somebody_says_yes(desk: Desk) -> None:
     assert desk.files() == ["bridge/config.yaml"]
     desk.init("y", *GOOGLE, *ALICE, *WRITE)
     assert desk.config.read_text() != "mine"
-    assert "secrets/gmail.txt is there already" in desk.init("y", *GOOGLE, *ALICE, "n", code=1).replace("\\", "/")
+    assert "secrets/gmail.txt already exists." in desk.init("y", *GOOGLE, *ALICE, "n", code=1).replace("\\", "/")
 
 
 @pytest.mark.parametrize("count", range(len([*GOOGLE, *ALICE])))
@@ -451,7 +451,7 @@ def test_a_secret_that_is_typed_is_not_shown(desk: Desk) -> None:
         terminal.type("second provider", "\n")
         terminal.type("Number", "1\n")
         terminal.type("Address of a mailbox", "alice@example.com\n")
-        terminal.type("Who signs in", "\n")
+        terminal.type("the person who signs in", "\n")
         terminal.type("Another mailbox", "\n")
         terminal.type("Write", "\n")
         assert terminal.end() == 0
@@ -482,7 +482,7 @@ def answer_all(terminal: Terminal, keyring: bool = False) -> None:
     terminal.type("second provider", "\n")
     terminal.type("Number", "1\n")
     terminal.type("Address of a mailbox", "alice@example.com\n")
-    terminal.type("Who signs in", "\n")
+    terminal.type("the person who signs in", "\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
@@ -528,7 +528,7 @@ def test_a_keyring_that_fails_at_the_end_is_asked_again_and_so_is_the_disk(desk:
         directory.unlink()
         os.write(terminal.master, b"\n")
         assert terminal.end() == 0
-        assert "is left alone" not in terminal.shown
+        assert "is left as it is" not in terminal.shown
     assert desk.files() == ["bridge/config.yaml", "keyring.json"]
 
 
@@ -543,5 +543,5 @@ def test_what_has_got_into_the_keyring_unheard_is_no_strangers_either(desk: Desk
         os.write(terminal.master, b"\n")
         terminal.type("Try again, with the same answers?", "\n")
         assert terminal.end() == 0
-        assert "is left alone" not in terminal.shown
+        assert "is left as it is" not in terminal.shown
     assert json.loads((desk.home / "keyring.json").read_text()) == {"mail-bridge/gmail": CANARY}

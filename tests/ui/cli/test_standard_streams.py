@@ -69,7 +69,7 @@ def test_an_answer_that_is_no_text_is_refused_and_asked_for_again(admin: Bridge)
     answers.write_bytes("été\n".encode("cp1252") * 2)
     ended, said = redirected(admin, f"<{shlex.quote(str(answers))}", "init", "--output", f"{admin.directory}/new.yaml")
     assert ended == 1, said
-    assert said.count("This cannot be used: a number from 1 to") == 2
+    assert said.count("This cannot be used: enter a number from 1 to") == 2
     assert "Nothing was written." in said
     assert "Traceback" not in said
 
