@@ -176,6 +176,6 @@ def test_a_colleagues_failures_are_bounded_and_cost_nobody_else_theirs(
         hostile = {"state": state_in(begun(colleague, fresh, BOB)), "error": "access_denied"}
         where(colleague, fresh, hostile)
     status, page, _ = press(colleague, fresh, BOB)
-    assert (status, "The sign-in cannot start just now" in page) == (503, True)
+    assert (status, "The sign-in cannot start at the moment" in page) == (503, True)
     assert "You are signed in" in ask(None, fresh, mine)[1]
     assert begun(None, fresh, BOB)

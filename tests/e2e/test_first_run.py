@@ -92,7 +92,7 @@ def to_summary(page: Page, run: FirstRun, world: World, accounts: str = ALICE) -
     choose_other(page, run)
     fill_provider(page, world)
     fill_accounts(page, accounts, ports)
-    assert heading(page) == "Look, test, write"
+    assert heading(page) == "Review, test, write"
     return ports
 
 
@@ -491,7 +491,7 @@ def test_the_back_button_and_a_restart(run: FirstRun, world: World, chromium: Br
     assert "is kept" in page.inner_text("#client_secret-hint")
     next_step(page)  # without typing the secret again
     next_step(page)
-    assert heading(page) == "Look, test, write"
+    assert heading(page) == "Review, test, write"
     assert run.stop() == 0
     run.start()
     page.click("text=Write it and start")

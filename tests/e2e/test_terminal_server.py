@@ -29,7 +29,7 @@ from tests.servers.os_user import OsUser, os_user
 pytestmark = [pytest.mark.servers, pytest.mark.desktop]
 
 ALICE, BOB = "alice@example.com", "bob_b@example.com"
-NOTHING = "mail-bridge: no program of yours waits for a sign-in"
+NOTHING = "mail-bridge: none of your programs is waiting for a sign-in"
 
 
 @pytest.fixture

@@ -73,8 +73,8 @@ def _placed(problem: Said) -> tuple[str, str]:
 def _lines(answers: Answers) -> Iterator[str]:
     yield from comment(
         [
-            say("Made by `mail-bridge init`. All settings, each with its reason: config.example.yaml."),
-            say("After a change: `mail-bridge check`. A running bridge takes the new file by itself."),
+            say("Made by `mail-bridge init`. config.example.yaml shows all settings and explains each."),
+            say("After a change, run `mail-bridge check`. A running bridge reloads the file by itself."),
         ]
     )
     yield ""
@@ -91,8 +91,8 @@ def _lines(answers: Answers) -> Iterator[str]:
         yield from comment(
             [
                 say(
-                    "There is no keyring of the operating system to trust here: the key of the stored sign-ins is in "
-                    "this file. Keep it as safe as a password; without it everybody signs in again."
+                    "The operating system has no keyring to rely on here, so the key of the stored sign-ins is in "
+                    "this file. Keep it as safe as a password; without it, everybody must sign in again."
                 )
             ]
         )
@@ -125,7 +125,7 @@ def _provider(name: str, provider: ProviderAnswer, console_port: int | None) -> 
     if provider.secret_reference:
         lines += entry("client_secret", Reference(provider.secret_reference), 4)
     if ends := provider.settings.get("client_secret_expires"):
-        lines += comment([say("On this day nobody's mail works any more; you are warned 30 and 7 days ahead.")], 4)
+        lines += comment([say("From this day on, nobody's mail works; you are warned 30 and 7 days ahead.")], 4)
         lines += entry("client_secret_expires", ends, 4)
     return lines
 
@@ -135,15 +135,16 @@ def _heading(choice: Choice) -> str:
         return say("Nobody signs in: the local password is the only lock. Keep the secret, or the key file, safe.")
     if choice is Choice.MICROSOFT_DEVICE:
         return say("Each person signs in once, by typing a code into any browser.")
-    return say("Each person signs in once, in the browser; it comes back to http://localhost:3017/.")
+    return say("Each person signs in once, in the browser, which then returns to http://localhost:3017/.")
 
 
 def _accounts(answers: Answers) -> Iterator[str]:
     yield from comment(
         [
-            say("Whose mailboxes. The user name in the mail program picks the account."),
+            say("The mailboxes. The user name in the mail program picks the account."),
             say(
-                "Everybody of a domain is one entry (`*@example.com`, in quotes); `sign_in_as` is for shared mailboxes."
+                "One entry covers everybody in a domain (`*@example.com`, in quotes); `sign_in_as` is for shared "
+                "mailboxes."
             ),
         ]
     )

@@ -166,7 +166,7 @@ class Section:
 
     def _missing(self, problems: Mapping[str, str]) -> dict[str, str]:
         if self.choice is Choice.OTHER and not any(self.texts[name] for name in SERVERS):
-            return {"imap": say("name one mail server at least")}
+            return {"imap": say("name at least one mail server")}
         if self.choice.kind != "microsoft":
             return {}
         tenant, *urls = (self.texts[name] for name in ("tenant", "authorization_url", "token_url"))
@@ -235,7 +235,7 @@ class Draft:
         """Take the typed list. Returns: problems, line by line; if there are any, it is shown again, and not used."""
         self.typed, self.typed_accounts = text.replace("\r\n", "\n")[:TYPED], ()
         if len(text) > TYPED:
-            return [say("this list is too long to be typed here; choose it as a CSV file")]
+            return [say("this list is too long to be entered here; choose a CSV file instead")]
         if not text.strip():
             return []
         roster = read_roster(self.typed.encode("utf-8", "replace"), self.sections)
@@ -288,11 +288,11 @@ class Draft:
     def account_problem(self) -> str:
         """What is wrong with both lists together, or with one since a provider was removed; empty if nothing is."""
         if not self.accounts:
-            return say("name one mailbox at least")
+            return say("name at least one mailbox")
         seen: set[str] = set()
         for account in self.accounts:
             if account.provider not in self.sections:
-                return say("{address} names a provider that is not here any more: {name}").format(
+                return say("{address} names a provider that is no longer in the list: {name}").format(
                     address=account.address, name=account.provider
                 )
             if same_name(account.address) in seen:

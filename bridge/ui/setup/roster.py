@@ -62,7 +62,7 @@ def read_roster(content: bytes, providers: Collection[str]) -> Roster:
     """
     text = _decoded(content)
     if text is None:
-        return Roster((), (say("line {line}: this is no text file; save it as CSV").format(line=1),))
+        return Roster((), (say("line {line}: this is not a text file; save it as CSV").format(line=1),))
     accounts: list[AccountAnswer] = []
     problems: list[str] = []
     seen: dict[str, int] = {}
@@ -73,7 +73,7 @@ def read_roster(content: bytes, providers: Collection[str]) -> Roster:
             if first == line:
                 accounts.append(account)
                 continue
-            account = say("{address} stands in line {first} already").format(address=account.address, first=first)
+            account = say("{address} is already in line {first}").format(address=account.address, first=first)
         problems.append(say("line {line}: {problem}").format(line=line, problem=account))
         if len(problems) == MOST_PROBLEMS:
             break
@@ -110,7 +110,7 @@ def _rows(text: str, providers: Collection[str]) -> Iterator[tuple[int, Mapping[
             if any(cells):
                 header = _header(cells) if columns is None else None
                 if columns is None and header is None and _is_header_of_others(cells, providers):
-                    yield line, say("this line names the columns, and none of them is called address")
+                    yield line, say("this line names the columns, but none of them is called address")
                     return
                 columns = columns or header or _ORDER
                 if header is None:
@@ -159,7 +159,7 @@ def _unused(text: str) -> tuple[str, ...]:
 def _named(cells: list[str], columns: tuple[str, ...]) -> Mapping[str, str] | str:
     named = {column: cell for column, cell in zip(columns, cells, strict=False) if column}
     if "@" in named.get("provider", ""):  # as a mail program has its recipients
-        sentence = say("{address} stands where the provider belongs: write each mailbox on a line of its own")
+        sentence = say("{address} is in the place of the provider: write each mailbox on a line of its own")
         return sentence.format(address=named["provider"])
     if any(cells[len(columns) :]):
         return say("there are more cells than columns: address, provider, sign_in_as")
@@ -173,6 +173,6 @@ def _account(cells: Mapping[str, str], providers: Collection[str]) -> AccountAns
         return say("name the provider: {names}").format(names=", ".join(providers))
     provider = provider or next(iter(providers))
     if provider not in providers:
-        return say("there is no provider of this name; possible here: {names}").format(names=", ".join(providers))
+        return say("there is no provider with this name; choose from: {names}").format(names=", ".join(providers))
     account = AccountAnswer(cells.get("address", ""), provider, cells.get("sign_in_as", ""))
     return account_problem(account) or account

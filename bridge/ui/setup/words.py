@@ -43,7 +43,10 @@ def preparation(choice: Choice) -> str:
         case "microsoft":
             return say("At Microsoft: an app with application permissions, and its service principal in Exchange.")
         case _:
-            return say("A client must be registered at the provider, with http://localhost:3017/: docs/providers.md")
+            return say(
+                "A client must be registered with the provider, with the redirect URI http://localhost:3017/. "
+                "See docs/providers.md"
+            )
 
 
 def guide(choice: Choice) -> str:
@@ -67,7 +70,7 @@ def field_label(choice: Choice, name: str) -> str:
         case "token_url":
             return say("OAuth 2.0 token endpoint (v2)") if choice.kind == "microsoft" else say("Token URL")
         case "client_secret_expires":
-            return say("Last day of the secret")
+            return say("Day on which the secret expires")
         case "service_account_file":
             return say("Path of the service account's JSON key file")
         case "scopes":
@@ -82,21 +85,24 @@ def field_hint(choice: Choice, name: str) -> str:
     """A line below it; empty where the label says it all."""
     match name:
         case "client_id" if choice is Choice.GOOGLE:
-            return say("Such as 1234-abcd.apps.googleusercontent.com")
+            return say("For example 1234-abcd.apps.googleusercontent.com")
         case "tenant":
             return say("Or leave this empty, and paste the two URLs of the portal's Endpoints page.")
         case "client_secret_expires":
-            return say("Such as 2027-01-31, as the portal shows it. May stay empty; then nobody is warned in time.")
+            return say(
+                "For example 2027-01-31, as the portal shows it. Optional, but without it nobody is warned in time."
+            )
         case "service_account_file":
             return say("On this computer.")
         case "scopes":
-            return say("As the provider's pages name them, openid and email among them if it knows these.")
+            return say("As the provider's documentation names them, including openid and email if it knows these.")
         case "ca_file":
-            return say("May stay empty: for a provider that is not known to the system's own list of authorities.")
+            return say("Optional: for a provider whose certificate authority the system does not know.")
         case "imap" | "pop3" | "smtp":
             usual, starttls = (DEFAULT_PORTS[Protocol(name), tls] for tls in (TlsMode.IMPLICIT, TlsMode.STARTTLS))
             return say(
-                "Such as mail.example.com:{usual}, or mail.example.com:{starttls} starttls. Empty: there is none."
+                "For example mail.example.com:{usual}, or mail.example.com:{starttls} starttls. Leave it empty "
+                "if there is none."
             ).format(usual=usual, starttls=starttls)
         case _:
             return ""

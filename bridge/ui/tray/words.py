@@ -46,7 +46,7 @@ class Words:
 
     def nothing_waits(self) -> str:
         """The same, where only one's own accounts are seen."""
-        return self.say("mail-bridge: no program of yours waits for a sign-in")
+        return self.say("mail-bridge: none of your programs is waiting for a sign-in")
 
     def sign_ins_needed(self, count: int) -> str:
         """Somebody has to sign in."""
@@ -72,7 +72,7 @@ class Words:
 
     def go_on_as(self, address: str) -> str:
         """A sign-in has begun, and waits in some browser."""
-        return self.say("Go on with the sign-in as {address}").format(address=address)
+        return self.say("Continue the sign-in as {address}").format(address=address)
 
     def look_at(self, address: str) -> str:
         """Trouble: the console tells more."""
@@ -90,7 +90,7 @@ class Words:
 
     def admin_warning(self) -> str:
         """The administrator's turn has come."""
-        return self.say("The administrator must see to something: open the console")
+        return self.say("Something needs the administrator's attention: open the console")
 
     def copy_password(self) -> str:
         """The submenu with an entry for each account."""

@@ -53,7 +53,7 @@ class CheckPage:
         if await self._forms.sent(request) is None:
             return self._page(request, 403, problem=say(guards.AGAIN))
         if self._busy.locked():
-            return self._page(request, 409, problem=say("A check is under way already. Please try again in a minute."))
+            return self._page(request, 409, problem=say("A check is already under way. Please try again in a minute."))
         async with self._busy:
             try:
                 findings = await self._control.diagnose()

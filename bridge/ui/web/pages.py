@@ -182,7 +182,11 @@ class Pages:
         target = urlsplit(started.url)
         if target.scheme not in {"http", "https"} or not target.hostname:
             return self._sign_in_page(
-                request, started.address, 503, "registration", say("The sign-in page is no web page.")
+                request,
+                started.address,
+                503,
+                "registration",
+                say("The address of the sign-in page is not a web address."),
             )
         if started.user_code:
             return self._waiting.open(started, guards.user_of(request))

@@ -265,7 +265,7 @@ class SetupPages:
 
     async def _test(self, request: web.Request, fields: Texts) -> web.StreamResponse:
         if self._busy.locked():
-            return self._summary_page(request, 409, say("A check is under way already. Please try again in a minute."))
+            return self._summary_page(request, 409, say("A check is already under way. Please try again in a minute."))
         draft = self._installer.draft
         if not draft.is_complete:
             return see_other(self._step())
@@ -281,10 +281,13 @@ class SetupPages:
         if not draft.is_complete:
             return see_other(self._step())
         if fields.get("seen") != digest(draft.text):
-            changed = say("The answers have changed since, in another window. Nothing is written yet: look once more.")
+            changed = say(
+                "The answers have been changed in another window. Nothing has been written yet: please check "
+                "them once more."
+            )
             return self._summary_page(request, 409, changed)
         if self._busy.locked():
-            return self._summary_page(request, 409, say("It is being tried or written already."))
+            return self._summary_page(request, 409, say("These answers are already being tested or written."))
         async with self._busy:
             try:
                 await self._installer.install(draft)

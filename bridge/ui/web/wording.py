@@ -81,7 +81,7 @@ def state_sentence(account: AccountStatus) -> str:
         case AccountState.SIGN_IN:
             return say("Mail programs are refused until somebody has signed in for this mailbox.")
         case AccountState.PENDING:
-            return say("Somebody is signing in just now. Mail programs get in once that is finished.")
+            return say("Somebody is signing in at the moment. Mail programs get in once that is finished.")
         case AccountState.TROUBLE:
             return say("Somebody has signed in, but the last attempt to use the mailbox has failed.")
 
@@ -90,7 +90,7 @@ def turn_word(turn: Turn) -> str:
     """Who can fix it."""
     match turn:
         case Turn.NOBODY:
-            return say("nobody, waiting helps")
+            return say("nobody, it is enough to wait")
         case Turn.USER:
             return say("the person whose mailbox it is")
         case Turn.APP_ADMIN:

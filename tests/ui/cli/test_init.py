@@ -199,7 +199,7 @@ def test_two_providers_and_a_list_whose_first_version_is_wrong(desk: Desk) -> No
     device = ["4", GUID, "contoso.com", "n"]
     said = desk.init(*GOOGLE[:3], "y", *device, "2", "no.csv", str(bad), str(good), *WRITE)
     assert "this file cannot be read" in said
-    assert "line 3: there is no provider of this name; possible here: gmail, office365" in said
+    assert "line 3: there is no provider with this name; choose from: gmail, office365" in said
     accounts = load_config(desk.config, environ={}).config.accounts
     assert [(one.address, one.provider) for one in accounts] == [
         ("alice@example.com", "gmail"),

@@ -142,7 +142,7 @@ def test_another_provider_becomes_a_section_that_loads(tmp_path: Path) -> None:
         "token_url": "https://login.example.com/token",
         "scopes": "openid  mail",
     }
-    assert section.take(texts, tmp_path) == {"imap": "name one mail server at least"}
+    assert section.take(texts, tmp_path) == {"imap": "name at least one mail server"}
     assert section.take(texts | {"imap": "mail.example.com:993"}, tmp_path) == {}
     draft.take_typed("alice@example.com")
     provider = draft.loaded().config.providers["mail"]
@@ -153,7 +153,7 @@ def test_another_provider_becomes_a_section_that_loads(tmp_path: Path) -> None:
 
 def test_typed_mailboxes_and_those_of_a_file_are_one_list(tmp_path: Path) -> None:
     draft = draft_with(tmp_path, Choice.GOOGLE)
-    assert draft.account_problem() == "name one mailbox at least"
+    assert draft.account_problem() == "name at least one mailbox"
     assert draft.take_typed("alice@example.com\r\n*@example.org\r\n") == []
     assert draft.take_file("list.csv", b"address\nbob@example.com\n") == []
     assert draft.account_problem() == ""
@@ -215,8 +215,8 @@ def test_other_ports_stand_in_the_file_and_the_usual_ones_as_a_comment(tmp_path:
     assert config.providers["gmail"].redirect_uri == "http://localhost:43017/"
     assert "localhost:3017" not in draft.text
     draft.console_port = 80
-    (told,) = (line for line in draft.text.splitlines() if "comes back to" in line)
-    assert told.endswith(f"comes back to {draft.loaded().config.providers['gmail'].redirect_uri}.")
+    (told,) = (line for line in draft.text.splitlines() if "then returns to" in line)
+    assert told.endswith(f"then returns to {draft.loaded().config.providers['gmail'].redirect_uri}.")
 
 
 def test_secrets_are_named_and_never_written_into_the_file(tmp_path: Path) -> None:

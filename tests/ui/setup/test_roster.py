@@ -66,16 +66,16 @@ def test_the_first_line_that_has_a_separator_tells_which(separator: str) -> None
     [
         ("address,provider\nalice@example.com,gmail\nbob,gmail\n", 3, "an address such as"),
         ("alice@example.com\n", 1, "name the provider: gmail, office365"),
-        ("alice@example.com,gmial\n", 1, "possible here: gmail, office365"),
+        ("alice@example.com,gmial\n", 1, "choose from: gmail, office365"),
         ("sep=;\nalice@example.com;gmail\nbob;gmail\n", 3, "an address such as"),
-        ("alice@example.com,gmail\n\nAlice@Example.com,gmail\n", 3, "stands in line 1 already"),
+        ("alice@example.com,gmail\n\nAlice@Example.com,gmail\n", 3, "is already in line 1"),
         ("alice@example.com,gmail,,extra\n", 1, "more cells than columns"),
         ('alice@example.com,gmail\n"bob@contoso.com,gmail\n', 2, "quotes"),
         ("name,gmail\n", 1, "an address such as"),
-        ("alice@example.com, bob@contoso.com\n", 1, "bob@contoso.com stands where the provider belongs"),
+        ("alice@example.com, bob@contoso.com\n", 1, "bob@contoso.com is in the place of the provider"),
         ("a@example.com; b@example.com; c@example.com; d@example.com", 1, "write each mailbox on a line of its own"),
-        ("User;Display name\nalice@example.com;Alice\nbob@contoso.com;Bob\n", 1, "none of them is called address"),
-        ("\nName,Room,User\nAlice,12,alice@example.com\n", 2, "none of them is called address"),
+        ("User;Display name\nalice@example.com;Alice\nbob@contoso.com;Bob\n", 1, "but none of them is called address"),
+        ("\nName,Room,User\nAlice,12,alice@example.com\n", 2, "but none of them is called address"),
         ("", 1, "no address"),
         ("address\n", 1, "no address"),
     ],
@@ -87,7 +87,7 @@ def test_a_mistake_is_told_with_its_line(content: str, line: int, said: str) -> 
 
 
 def test_a_file_of_another_kind_is_told_in_a_few_lines() -> None:
-    assert "no text file" in read_roster(b"PK\x03\x04\0\0", ONE).problems[0]
+    assert "not a text file" in read_roster(b"PK\x03\x04\0\0", ONE).problems[0]
     assert len(read_roster(b"nonsense\n" * 1000, ONE).problems) == MOST_PROBLEMS
 
 

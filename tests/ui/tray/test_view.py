@@ -70,7 +70,7 @@ def test_each_account_has_an_entry_and_those_to_sign_in_come_first() -> None:
     page = "http://localhost:3017/sign-in/p{}@example.com"
     assert menu(status(READY, TROUBLE, PENDING, SIGN_IN))[2:6] == (
         Entry("Sign in as p3@example.com", OpenPage(page.format(3)), is_default=True),
-        Entry("Go on with the sign-in as p2@example.com", OpenPage(page.format(2))),
+        Entry("Continue the sign-in as p2@example.com", OpenPage(page.format(2))),
         Entry("p0@example.com is signed in", OpenPage(page.format(0))),
         Entry("See what is wrong with p1@example.com", OpenConsole()),
     )
@@ -136,9 +136,9 @@ def test_where_only_ones_own_is_seen_there_is_no_console_and_no_password() -> No
         Entry(line),
         RULE,
         Entry("Sign in as p1@example.com", OpenPage(page.format(1)), is_default=True),
-        Entry("Go on with the sign-in as p0@example.com", OpenPage(page.format(0))),
+        Entry("Continue the sign-in as p0@example.com", OpenPage(page.format(0))),
         RULE,
         *below,
     )
-    assert own(status()) == (Entry("mail-bridge: no program of yours waits for a sign-in"), RULE, *below)
+    assert own(status()) == (Entry("mail-bridge: none of your programs is waiting for a sign-in"), RULE, *below)
     assert len(own(status(*[SIGN_IN] * 300))) == PASSWORDS + 5

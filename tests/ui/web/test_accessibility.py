@@ -133,13 +133,13 @@ async def test_a_page_says_that_the_bridge_has_gone(
         await page.goto(f"http://localhost:{browser.port}{path}")
         await until_it_hears(page)
         assert not await page.is_visible("[role=alert]")
-    await page.wait_for_selector("[role=alert]:text('mail-bridge does not answer just now')")
+    await page.wait_for_selector("[role=alert]:text('mail-bridge is not answering at the moment')")
     assert await page.is_visible("#live")
 
 
 async def assert_told_until_it_is_back(page: Page, unanswered: str) -> None:
     """The page says that the bridge has gone, until requests that match `unanswered` are answered again."""
-    await page.wait_for_selector("[role=alert]:text('mail-bridge does not answer just now')")
+    await page.wait_for_selector("[role=alert]:text('mail-bridge is not answering at the moment')")
     await page.unroute(unanswered)
     await page.wait_for_selector("[role=alert]", state="hidden")
 

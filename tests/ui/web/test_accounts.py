@@ -67,7 +67,7 @@ async def test_the_page_says_who_signed_in_and_whose_turn_it_is(browser: Browser
     assert "Somebody has signed in, but the last attempt" in text
     assert "Opens the mailbox." in text
     assert text.count("535 5.7.139 &lt;no&gt;") == 2  # as the last error, and beside the mail server
-    assert "Whose turn it is: your organization&#39;s mail administrator" in text
+    assert "Who must act: your organization&#39;s mail administrator" in text
     assert text.count("Please forward this to your organization&#39;s mail administrator.") == 2
     assert f'class="button quiet" href="/sign-in/{ALICE}">Sign in again</a>' in text, "it is nobody's turn to do that"
 
@@ -226,7 +226,7 @@ async def test_a_password_that_somebody_else_knows_stops_at_once(browser: Browse
     assert status == 200
     assert control.stopped_at_once is True
     assert control.passwords[ALICE].reveal() in text
-    assert "The old one has stopped working" in text
+    assert "The old one no longer works" in text
     assert "works until" not in text
 
 
@@ -297,13 +297,13 @@ async def test_who_has_left_is_in_the_list_and_can_be_removed_with_all_that_is_s
         assert response.status == 404
     await browser.as_administrator()
     text = await browser.text("/")
-    assert "Stored, and in no account of the configuration" in text
+    assert "Stored for addresses that are not in the configuration" in text
     assert "a sign-in and a local password" in text
     assert "a local password, which no longer opens anything" in text
     assert f'href="{page}/forget"' in text
     async with browser.get(page) as response:
         assert response.status == 404, "there is no account"
-    assert "All that mail-bridge has stored of this address" in await browser.text(f"{page}/forget")
+    assert "Everything that mail-bridge has stored for this address" in await browser.text(f"{page}/forget")
     clock.advance(901)
     status, _, text = await press(browser, "forget", page=page, form=await form_of(browser, f"{page}/forget"))
     assert status == 403

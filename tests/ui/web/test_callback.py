@@ -94,7 +94,7 @@ async def test_an_answer_works_once(browser: Browser, control: FakeControl) -> N
 
 async def test_who_comes_back_to_a_bridge_that_was_restarted_is_told_that_this_may_be_why(browser: Browser) -> None:
     text = await browser.text("/?code=CANARY-c&state=of-the-bridge-before")
-    assert "was not started here, or mail-bridge was restarted meanwhile. Nothing has changed." in text
+    assert "was not started here, or mail-bridge has been restarted since. Nothing has changed." in text
 
 
 async def test_a_page_that_is_reloaded_while_the_sign_in_is_completed_gets_its_result(
@@ -313,7 +313,13 @@ async def test_a_sign_in_that_waits_for_the_store_asks_nobody_to_sign_in_again(
     state = await begun(control)
     control.problem = SignInUnsaved("the disk is full")
     text = await browser.text(f"/?code=CANARY-c&state={state}")
-    for words in ("is not saved yet", ALICE, "the disk is full", "Nobody needs to sign in again", "forward this text"):
+    for words in (
+        "has not been saved yet",
+        ALICE,
+        "the disk is full",
+        "Nobody needs to sign in again",
+        "forward this text",
+    ):
         assert words in text
     assert "Try again" not in text
 

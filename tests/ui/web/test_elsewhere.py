@@ -91,7 +91,7 @@ async def test_a_sign_in_that_waits_for_the_store_asks_nobody_for_another_code(
     await control.following.wait()
     control.completed_elsewhere(ALICE, "unsaved")
     text = await until_done(browser, path)
-    assert "You are signed in, but that is not saved yet" in text
+    assert "You are signed in, but the sign-in has not been saved yet" in text
     assert "did not succeed" not in text
     assert "Try again" not in text
 
@@ -171,7 +171,7 @@ async def test_a_page_that_nobody_was_given_is_not_there(browser: Browser, page:
         assert response.status == 404
         text = await response.text()
     assert "This sign-in is over" in text
-    assert "or mail-bridge was restarted meanwhile" in text
+    assert "or mail-bridge has been restarted since" in text
 
 
 # --- by an address that is brought back -----------------------------------------------------------------------------

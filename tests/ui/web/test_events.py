@@ -120,8 +120,8 @@ async def test_without_script_no_browser_says_that_the_bridge_has_gone(browser: 
     """w3m and lynx ignore `hidden` and would show the sentence: so it is in an attribute, not in the text."""
     await browser.as_administrator()
     text = await browser.text(path)
-    assert "does not answer just now" in text
-    assert "does not answer just now" not in re.sub(r"<[^>]*>", "", text)
+    assert "is not answering at the moment" in text
+    assert "is not answering at the moment" not in re.sub(r"<[^>]*>", "", text)
 
 
 @pytest.mark.parametrize("path", ["/", f"/accounts/{ALICE}"])

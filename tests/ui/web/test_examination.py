@@ -48,7 +48,7 @@ async def test_what_has_failed_comes_first_with_whose_turn_it_is(browser: Browse
     assert re.findall(r'<span class="dot (\w+)"', text) == ["failed", "warning", "ok", "skipped"]
     assert "off by &lt;900&gt; s" in text
     assert "<strong>imap &lt;1143&gt;</strong>" in text
-    assert text.count("Whose turn it is: the administrator of mail-bridge") == 2
+    assert text.count("Who must act: the administrator of mail-bridge") == 2
     assert "1 check has failed" in text
 
 
@@ -60,10 +60,10 @@ async def test_what_somebody_should_see_to_comes_first_where_nothing_has_failed(
     await browser.as_administrator()
     _, text = await press(browser)
     assert re.findall(r'<span class="dot (\w+)"[^>]*></span>(\w+)', text) == [("warning", "warning"), ("ok", "ok")]
-    assert "Whatever could be tried works. What somebody should see to comes first." in text
+    assert "Everything that could be tried works. What needs attention comes first." in text
     control.findings = (right,)
     _, text = await press(browser)
-    assert "<p>Whatever could be tried works.</p>" in text
+    assert "<p>Everything that could be tried works.</p>" in text
 
 
 async def test_the_findings_are_told_in_french(browser: Browser, control: FakeControl) -> None:
@@ -84,7 +84,7 @@ async def test_there_is_one_check_at_a_time(browser: Browser, control: FakeContr
         status, text = await press(browser, field)
         control.diagnosing.set()
     assert status == 409
-    assert "A check is under way already." in text
+    assert "A check is already under way." in text
     assert first.result()[0] == 200
     assert control.diagnoses_made == 1
     control.problem = BridgeError("the bridge has gone")

@@ -83,7 +83,7 @@ async def test_what_the_mail_servers_said_tells_in_french_who_must_act(browser: 
         (UpstreamRefused("x", diagnosis=SMTP_OFF), "Le serveur de messagerie refuse ce compte", "Set-CASMailbox"),
         (
             SignInUnsaved("the disk is full"),
-            "Vous êtes connecté, mais ce n’est pas encore enregistré",
+            "Vous êtes connecté, mais la connexion n’est pas encore enregistrée",
             "Personne n’a à se reconnecter",
         ),
         (StoreUnavailable("the disk is full"), "La connexion n’a pas pu être enregistrée", "the disk is full"),

@@ -91,7 +91,7 @@ async def test_words_do_not_run_into_what_stands_behind_them(browser: Browser) -
     """Jinja removes the line break after a block tag (trim_blocks)."""
     await browser.as_administrator()
     for path in ("/", "/welcome"):
-        assert "once it has been used:\n<code>*@pattern.example</code>" in await browser.text(path)
+        assert "once they have been used:\n<code>*@pattern.example</code>" in await browser.text(path)
 
 
 async def test_the_administrators_link_on_a_page_of_another_site_leads_on_by_a_page_of_ours(browser: Browser) -> None:
@@ -241,7 +241,7 @@ async def test_an_account_is_found_by_some_of_its_letters(browser: Browser, cont
     assert "Page 2 of 3" in text
     assert text.count('<strong><a href="') == 40
     assert 'href="/?find=%40%3Cb%3E%26&amp;page=3"' in text
-    assert "No account has these letters in it." in await browser.text("/?find=nobody")
+    assert "No account contains this text." in await browser.text("/?find=nobody")
 
 
 async def test_a_short_list_has_nothing_to_find(browser: Browser) -> None:

@@ -301,7 +301,7 @@ async def test_a_file_of_mailboxes_in_windows_letters(site: Site) -> None:
     assert "sign_in_as: alice@example.com" in page
     status, _, page = await site.upload(no_file="1")
     assert status == 422
-    assert "name one mailbox at least" in page
+    assert "name at least one mailbox" in page
 
 
 @pytest.mark.parametrize("port", ["abc", "", "1110"])
@@ -438,7 +438,7 @@ async def test_a_configuration_that_appeared_meanwhile_is_left_alone(site: Site)
     site.machine.output.write_text("of somebody else")
     status, _, page = await site.write()
     assert status == 409
-    assert "somebody has written one meanwhile" in page
+    assert "somebody has written one in the meantime" in page
     assert site.machine.output.read_text() == "of somebody else"
     assert list(site.machine.output.parent.iterdir()) == [site.machine.output]
     assert site.machine.started == 0

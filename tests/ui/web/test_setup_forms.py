@@ -68,7 +68,7 @@ async def test_only_what_was_shown_is_written(site: Site) -> None:
     assert (await upload(site, await field_of(site)))[0] == 200
     status, _, text = await site.send("/setup/write", "/setup/summary", seen=seen[1])
     assert status == 409
-    assert "The answers have changed since, in another window." in text
+    assert "The answers have been changed in another window." in text
     assert not site.machine.output.exists()
 
 

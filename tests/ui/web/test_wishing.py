@@ -204,7 +204,7 @@ async def test_an_answer_that_cannot_be_kept_any_more_is_not_taken_for_one(
     assert status == 503
     for page in (text, reloaded):
         assert words in page
-        assert "works again with its next attempt" not in page
+        assert "will work at its next attempt" not in page
     assert people.kept == []
 
 
