@@ -34,7 +34,7 @@ from bridge.observe.logs import event, report
 from bridge.ui.i18n import forwarding, say, tell, tell_problem
 from bridge.ui.web import guards
 from bridge.ui.web.expiring import Expiring
-from bridge.ui.web.rendering import form_page, not_found, page, see_other, sign_in_over
+from bridge.ui.web.rendering import FORGET, form_page, not_found, once_more, page, see_other, sign_in_over
 from bridge.ui.web.wishing import only_own, sentence, shown_wishes, wishes_of, with_password
 
 RESULTS = 100
@@ -99,6 +99,8 @@ class Callback:
         """The parameters came in the URL. HEAD is somebody's link check, not a person's browser."""
         if request.method != "GET":
             return not_found()
+        if not guards.is_shown(request):
+            return once_more(request)
         return await self._complete(request, fields_of(request.raw_path.partition("?")[2]))
 
     async def post(self, request: web.Request) -> web.StreamResponse:
@@ -131,7 +133,9 @@ class Callback:
         if isinstance(end, ProviderNotAsked):
             return page("problem.html", 503, kind="reload", detail=tell_problem(end))
         if end:
-            return see_other(end)
+            response = see_other(end)
+            response.headers.update(FORGET)
+            return response
         return sign_in_over(sign_in_path(self._addresses.get(parameters["state"]) or ""))
 
     async def _completed(self, request: web.Request, parameters: Mapping[str, str]) -> str | ProviderNotAsked:

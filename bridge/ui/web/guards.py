@@ -89,6 +89,16 @@ def is_foreign(request: web.Request, hosts: frozenset[str]) -> bool:
     return request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
 
 
+def is_shown(request: web.Request) -> bool:
+    """True unless the browser says that the answer is for a script, and not a page to be shown.
+
+    Our own script opens no administrator's link, brings no provider's answer and sends no form. So this one is of
+    another user's program, which had our port for a while: a service worker, which gets every page in the browser's
+    place, or a page that is still open. To the browser it is as good as ours, and sends the person's cookies.
+    """
+    return request.headers.get("Sec-Fetch-Dest", "document") == "document"
+
+
 def user_of(request: web.Request) -> str:
     """The system's id of the user whose browser has sent this; empty if not known."""
     user: str = request.get(USER, "")

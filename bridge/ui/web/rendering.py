@@ -36,6 +36,11 @@ HEADERS: Final = {
     "Server": "mail-bridge",  # otherwise aiohttp's and Python's versions
 }
 
+FORGET: Final = {"Clear-Site-Data": '"cache", "storage"'}
+"""Has the browser drop all pages, scripts and service workers that it keeps under our address. We let it keep none; but
+while mail-bridge did not run, another user's program may have had our port, and what that let the browser keep, for a
+year if it likes, would be shown in place of our pages. Not on each answer: it may take the browser a second."""
+
 _FILES = resources.files("bridge.ui.web")
 SCRIPT: Final = _FILES.joinpath("static/console.js").read_text("utf-8")
 STYLE: Final = _FILES.joinpath("static/style.css").read_text("utf-8")
@@ -103,6 +108,8 @@ def admitted(request: web.Request, administrators: guards.Administrators, path: 
 
     From then on this browser is an administrator's.
     """
+    if not guards.is_shown(request):
+        return once_more(request)
     if not administrators.admits(request, request.match_info["token"]):
         return page("problem.html", 403, kind="administrator", detail="")
     # Either way the token leaves the address bar. After a link on another site's page (a terminal in the browser, a
@@ -111,7 +118,14 @@ def admitted(request: web.Request, administrators: guards.Administrators, path: 
     is_from_elsewhere = request.headers.get("Sec-Fetch-Site") == "cross-site"
     response = page("arrived.html", path=path) if is_from_elsewhere else see_other(path)
     guards.set_cookie(response, guards.cookie_name("admin", request), administrators.open_session(request))
+    response.headers.update(FORGET)
     return response
+
+
+def once_more(request: web.Request) -> web.Response:
+    """The answer to a request that a service worker has made in the browser's place (guards.is_shown): have the browser
+    drop that worker, and repeat the request itself."""
+    return web.Response(status=307, headers={"Location": request.raw_path, **FORGET})
 
 
 def see_other(path: str) -> web.Response:

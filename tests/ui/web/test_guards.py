@@ -244,3 +244,39 @@ async def connected(port: int) -> AsyncIterator[bool]:
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
+
+
+async def test_what_a_script_asks_for_in_the_browsers_place_is_not_done(browser: Browser, control: FakeControl) -> None:
+    """A service worker, or a page that is still open, of a program that had the port for a while."""
+    script = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-origin", "Origin": "null"}
+    form = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(f"/sign-in/{ALICE}"))
+    assert form is not None
+    state = (await control.begin_authorization(ALICE)).url.rpartition("state=")[2]
+    for method, path, data in (
+        ("GET", f"/admin/{TOKEN}", None),
+        ("GET", f"/?code=CANARY-c&state={state}", None),
+        ("POST", "/", {"code": "CANARY-c", "state": state}),
+        ("POST", f"/sign-in/{BOB}", {"form": form[1]}),
+    ):
+        asked = browser.session.request(method, browser.base + path, data=data, headers=script, allow_redirects=False)
+        async with asked as response:
+            assert (response.status, response.headers["Location"]) == (307, path)
+            assert response.headers["Clear-Site-Data"] == '"cache", "storage"'
+            assert "Set-Cookie" not in response.headers
+    assert control.completions == []
+    assert control.askers == [""], "only the one above was begun"
+    async with browser.post("//evil.example/", headers=script, allow_redirects=False) as response:
+        assert response.status == 404
+    async with browser.get("/worker.js", headers={"Service-Worker": "script"}) as response:
+        assert (response.status, response.headers["Clear-Site-Data"]) == (404, '"cache", "storage"')
+
+
+async def test_an_open_link_and_a_sign_in_have_the_browser_drop_what_it_keeps(
+    browser: Browser, control: FakeControl
+) -> None:
+    state = (await control.begin_authorization(ALICE)).url.rpartition("state=")[2]
+    shown = {"Sec-Fetch-Dest": "document"}
+    for path in (f"/admin/{TOKEN}", f"/?code=CANARY-c&state={state}"):
+        async with browser.get(path, headers=shown, allow_redirects=False) as response:
+            assert (response.status, response.headers["Clear-Site-Data"]) == (303, '"cache", "storage"')
+    assert len(control.completions) == 1
