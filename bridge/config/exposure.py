@@ -1,4 +1,4 @@
-"""Secrets that every user of this machine can read: in the configuration file, or in a file that it names."""
+"""What every user of this machine can read: secrets, in the configuration or a file that it names; or change: it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEY_FILE = ("store", "key_file")
 
 
 class Readers(Protocol):
-    """Whom the system lets read a file."""
+    """Whom the system lets read or change a file."""
 
     refuses_open_key_files: bool
     """Whether the store itself refuses a key file that others can read, so that nothing need be said of it here."""
@@ -33,6 +33,15 @@ class Readers(Protocol):
 
     def closing(self, path: Path) -> str:
         """The command that restricts the file to the user who runs the bridge."""
+        ...
+
+    def everybody_changes(self, file: Path) -> Path | None:
+        """The file or its directory, if every user of this machine may change the file, or put another in its place;
+        None if not, or where that is not known."""
+        ...
+
+    def keeping(self, place: Path) -> str:
+        """The command that ends this."""
         ...
 
 
@@ -53,8 +62,37 @@ class Modes:
         """See Readers."""
         return f"chmod 600 {path}"
 
+    def everybody_changes(self, file: Path) -> Path | None:
+        """By the modes of both: in a directory that others may write to, they replace files, unless it is sticky, as
+        /tmp is. A read-only mount, such as a container's, lets nobody change anything, whatever its modes."""
+        return next((place for place in (file, file.parent) if _is_everybodys(place)), None)
+
+    def keeping(self, place: Path) -> str:
+        """See Readers."""
+        return f"chmod o-w {place}"
+
+
+def _is_everybodys(place: Path) -> bool:
+    try:
+        mode = place.stat().st_mode if os.name == "posix" else 0
+    except OSError:
+        return False
+    is_sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
+    return bool(mode & stat.S_IWOTH) and not is_sticky and os.access(place, os.W_OK)
+
 
 MODES = Modes()
+
+
+def changed_by_everybody(file: Path, readers: Readers) -> Iterator[Said]:
+    """The sentence for a configuration that every user can change; a running bridge reloads it by itself."""
+    if (place := readers.everybody_changes(file)) is not None:
+        yield said(
+            "every user of this machine can change {place}, and with it what mail-bridge does: which programs it "
+            "starts, and where it sends sign-ins; run: {command}",
+            place=place,
+            command=readers.keeping(place),
+        )
 
 
 def exposed_secrets(source: Source, path: Path | None, directory: Path, readers: Readers) -> Iterator[Problem]:

@@ -20,7 +20,7 @@ from bridge.advice.system import system_reason
 from bridge.config import checks, sentences
 from bridge.config.console import console_url
 from bridge.config.doubts import doubtful
-from bridge.config.exposure import MODES, Readers, exposed_secrets
+from bridge.config.exposure import MODES, Readers, changed_by_everybody, exposed_secrets
 from bridge.config.nodes import Keys, Place, Problem, Unreadable, at, in_order, read
 from bridge.config.references import ReadKeyring, References
 from bridge.config.schema import Config
@@ -125,7 +125,8 @@ def _loaded(
         problems = in_order([*found, *source.problems])
         if config is not None and not problems:
             odd = in_order([*exposed_secrets(source, path, directory, readers), *doubtful(source, config)])
-            return LoadedConfig(config, path, name, tuple(problem.told_of(name) for problem in odd))
+            changed = [] if path is None else [at(name, told) for told in changed_by_everybody(path, readers)]
+            return LoadedConfig(config, path, name, (*changed, *(problem.told_of(name) for problem in odd)))
         passes = all(problem.may_pass for problem in problems)
         is_locked = any(problem.is_locked for problem in problems)
         raise ConfigError((problem.told_of(name) for problem in problems), may_pass=passes, is_locked=is_locked)

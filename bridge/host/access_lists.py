@@ -1,4 +1,4 @@
-"""Windows: files that every user of the machine may read, and the command that closes them."""
+"""Windows: files that every user of the machine may read or change, and the command that closes them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ EVERYBODY = frozenset({EVERYONE, "S-1-5-4", "S-1-5-11", "S-1-5-32-545"})
 """Also Interactive, Authenticated Users, and Users, who inherit rights from C:\\ and ProgramData."""
 READING = 0x8000_0001 | GENERIC_ALL
 """GENERIC_READ, FILE_READ_DATA."""
+CHANGING = 0x400D_0002 | GENERIC_ALL
+"""GENERIC_WRITE; WRITE_OWNER, WRITE_DAC, DELETE; FILE_WRITE_DATA."""
 
 
 class AccessLists:
@@ -28,6 +30,16 @@ class AccessLists:
     def closing(self, path: Path) -> str:
         """The command that closes it; the user who runs us can still read it."""
         return closing(path, user_id(os.getpid()))
+
+    def everybody_changes(self, file: Path) -> Path | None:
+        """By the file's list alone: new files inherit from C:\\ that all users may change them, but few directories let
+        users remove what is in them."""
+        is_open = any(rights & CHANGING and sid in EVERYBODY for sid, rights in allowed_at(file))
+        return file if is_open else None
+
+    def keeping(self, place: Path) -> str:
+        """See Readers."""
+        return self.closing(place)
 
 
 def closing(path: Path, *others: str) -> str:

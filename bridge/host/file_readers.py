@@ -1,4 +1,4 @@
-"""Tells whether everybody may read a file: by its access list on Windows, by its mode elsewhere."""
+"""Tells whether everybody may read or change a file: by its access list on Windows, by its mode elsewhere."""
 
 from __future__ import annotations
 

@@ -203,6 +203,25 @@ def test_a_secret_in_another_file_for_everybody_is_warned_of(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_a_configuration_that_everybody_can_change_is_warned_of(tmp_path: Path) -> None:
+    """It names programs to run, and a running bridge reloads it by itself."""
+    path = tmp_path / "config.yaml"
+    path.write_text(edited(("text", "${SECRET}")))
+    for place, mode in ((path, 0o666), (tmp_path, 0o777)):
+        before = place.stat().st_mode
+        place.chmod(mode)
+        (warning,) = load_config(path, environ={"SECRET": CANARY}).warnings
+        assert str(warning) == (
+            f"config.yaml: every user of this machine can change {place}, and with it what mail-bridge does: which "
+            f"programs it starts, and where it sends sign-ins; run: chmod o-w {place}"
+        )
+        place.chmod(before)
+        assert not load_config(path, environ={"SECRET": CANARY}).warnings
+    tmp_path.chmod(0o1777)  # as /tmp: only owners replace their files
+    assert not load_config(path, environ={"SECRET": CANARY}).warnings
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 def test_a_private_key_for_everybody_is_warned_of(tmp_path: Path, authority: Authority) -> None:
     certificate, key = authority.write_pair(tmp_path)
     path = tmp_path / "config.yaml"
@@ -240,6 +259,12 @@ class Lists:
 
     def closing(self, path: Path) -> str:
         return f"close {path}"
+
+    def everybody_changes(self, file: Path) -> Path | None:
+        return None
+
+    def keeping(self, place: Path) -> str:
+        return f"keep {place}"
 
 
 def test_who_reads_is_asked_of_the_system(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.config.exposure import MODES
 from bridge.host import security_descriptors
-from bridge.host.access_lists import EVERYBODY, READING, AccessLists, closing
+from bridge.host.access_lists import CHANGING, EVERYBODY, READING, AccessLists, closing
 from bridge.host.callers_windows import user_id
 from bridge.host.file_readers import file_readers
 from bridge.host.security_descriptors import ACCESS_LIST, allowed_at
@@ -50,6 +50,31 @@ if sys.platform == "win32":
             open_to(tmp_path, entry)
             assert AccessLists().everybody_reads(tmp_path) == is_open
         assert not AccessLists().everybody_reads(tmp_path / "not there")
+
+    @pytest.mark.parametrize(
+        ("entry", "is_open"),
+        [
+            ("", False),
+            ("(A;;FR;;;BU)", False),
+            ("(A;;0x1301bf;;;AU)", True),
+            ("(A;;WD;;;WD)", True),
+            ("(A;;SD;;;BU)", True),
+        ],
+    )
+    def test_what_everybody_changes_is_known_by_its_access_list(tmp_path: Path, entry: str, is_open: bool) -> None:
+        """0x1301bf is what Windows calls "Modify", which new files inherit from C:\\ for AU, all who have signed in."""
+        entries, found = ctypes.c_void_p(), (ctypes.c_int(), ctypes.c_int())
+        assert ctypes.windll.advapi32.GetSecurityDescriptorDacl(
+            descriptor(entry), ctypes.byref(found[0]), ctypes.byref(entries), ctypes.byref(found[1])
+        )
+        allowed = list(security_descriptors._allowed_in(entries))
+        assert any(rights & CHANGING and sid in EVERYBODY for sid, rights in allowed) == is_open
+        file = tmp_path / "config.yaml"
+        file.write_text("")
+        open_to(file, "")
+        assert AccessLists().everybody_changes(file) is None
+        open_to(file, "(A;;GA;;;WD)")
+        assert AccessLists().everybody_changes(file) == file
 
     def test_a_configuration_that_everybody_reads_is_warned_of(tmp_path: Path) -> None:
         """As in C:\\mail-bridge: new directories inherit from C:\\ that all users may read them."""
