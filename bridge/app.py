@@ -161,7 +161,7 @@ class App:
         )
         self._pool = _pool(loaded.config.workers, surroundings.start_worker, self._services, self._manner, clock)
         on_renewed = self._pool.renew_certificates if self._pool is not None else lambda: None
-        gather = self._pool.gather if self._pool is not None else 0.0
+        gather, pace = (self._pool.gather, self._pool.pace) if self._pool is not None else (0.0, None)
         on_closed = self._pool.closed if self._pool is not None else lambda welcome: None
         self._ports = Ports(
             surroundings.bind,
@@ -171,6 +171,7 @@ class App:
             gather,
             on_closed,
             whose=lambda client: surroundings.key_at_once(ends_of(client)),
+            pace=pace,
         )
         self.console_sockets: list[socket.socket] = []
         """Bound by bind(); the console's server takes them over, and closes them before the last answer."""

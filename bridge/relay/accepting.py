@@ -8,7 +8,9 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
 
 from bridge.relay.connected import has_add_reader
 from bridge.relay.crowd import Crowd, Take, Whose, nobody_knows
@@ -18,6 +20,9 @@ from bridge.tasks import task_group
 Tell = Callable[[OSError], None]
 """Called with the reason why no client can be accepted now."""
 
+Pace = Callable[[Callable[[], None]], object]
+"""Calls back, in a turn of the loop of its own, when the sessions begun so far have had their turn."""
+
 PAUSE_SECONDS = 0.5
 """After a failed accept: the process has no file descriptor left until some session ends."""
 
@@ -25,6 +30,9 @@ AT_ONCE = 32
 """How many clients are accepted in one turn of the loop."""
 LOOK_EVERY = 8
 """After this many clients without a crowd we look whether others wait."""
+GROUP = 16
+"""How many clients are begun together in another process, see `gather`. If more have come in that time, they are a
+crowd."""
 WAITING = 64
 """How many clients of one listening socket may wait for their turn; more stay in the kernel's queue. Each holds a
 descriptor: with 256 at each of six sockets, a process with 1,024 had none left to connect to a mail server."""
@@ -41,17 +49,24 @@ not try again: only the first accept fails."""
 
 @asynccontextmanager
 async def clients_of(
-    sock: socket.socket, take: Take, tell: Tell, gather: float = 0.0, whose: Whose = nobody_knows
+    sock: socket.socket,
+    take: Take,
+    tell: Tell,
+    gather: float = 0.0,
+    whose: Whose = nobody_knows,
+    pace: Pace | None = None,
 ) -> AsyncIterator[None]:
     """In the body, each client of `sock` goes to `take`. `sock` listens and does not block.
 
     `whose`: where many come at once, those whom it tells apart take turns. `gather`: seconds that a client may wait for
     the next ones if it comes that soon after another; for a process that has nothing else to do, and would be woken for
-    each.
+    each. `pace`: how fast a crowd's sessions begin; without it, one in each turn of the loop.
     """
     loop = asyncio.get_running_loop()
+    pace = pace or loop.call_soon
     if has_add_reader(loop):
-        watch = _Gathering(loop, sock, take, tell, gather) if gather else _InTurns(loop, sock, take, tell, whose=whose)
+        kind = partial(_Gathering, gather=gather) if gather else _InTurns
+        watch = kind(loop, sock, take, tell, whose, pace)
         try:
             yield
         finally:
@@ -65,144 +80,209 @@ async def clients_of(
             accepting.cancel()
 
 
-class _Watch(ABC):
-    """For a loop that watches descriptors. The loop's own sock_accept() would start watching anew for each client and
-    wake a task: 60 of the 230 microseconds that a login cost the main process of a bridge with workers."""
+@dataclass(eq=False)
+class _Accepting(ABC):
+    """Normally one client is accepted at a time. Only after every LOOK_EVERY clients, because finding nobody else costs
+    a twentieth of a login, the kernel's queue is emptied into the crowd; as long as there is a crowd, this goes on.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell) -> None:
-        self._loop = loop
-        self._watching = watching_of(loop)
-        self._sock = sock
-        self._take = take
-        self._tell = tell
-        self._pause: asyncio.TimerHandle | None = None
-        self._begin()
+    The sessions of a crowd begin at its pace, so that the sessions under way have their turns in between.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    sock: socket.socket
+    let_in: Take
+    tell: Tell
+    whose: Whose
+    pace: Pace
+    _has_seen_many: bool = field(default=False, init=False)
+    """True if the last look found more than one, even if all of them have hung up, and none is left: there may be more
+    of the kind."""
+    _unseen: int = field(default=LOOK_EVERY - 1, init=False)
+    """Sessions begun since we last looked who else waits."""
+    _is_looking: bool = field(default=False, init=False)
+    _is_moving: bool = field(default=False, init=False)
+
+    at_once: ClassVar[int] = 1
+    """How many sessions of a crowd begin before `pace` is asked."""
+
+    def __post_init__(self) -> None:
+        self._crowd = Crowd(self.let_in, self.whose)
 
     def end(self) -> None:
-        self._watching.unwatch(self._sock.fileno())
-        if self._pause is not None:
-            self._pause.cancel()
+        """Begin the sessions of all who still wait: they are accepted, so no other listener of this port gets them."""
+        while len(self._crowd):
+            self._crowd.let_in(WAITING)
 
-    def _begin(self) -> None:
-        self._pause = None
-        try:
-            self._watching.watch(self._sock.fileno(), self._ready)
-        except OSError as problem:  # the kernel has no memory to watch one more descriptor; it may have some soon
-            self._tell(problem)
-            self._pause = self._loop.call_later(PAUSE_SECONDS, self._begin)
+    @property
+    def _is_crowd(self) -> bool:
+        return self._has_seen_many or len(self._crowd) > 0
 
-    @abstractmethod
-    def _ready(self) -> None:
-        """Somebody is there, or was."""
+    @property
+    def _is_full(self) -> bool:
+        return len(self._crowd) >= WAITING
+
+    def _is_due(self) -> bool:
+        """True if it is time to look who else waits. Called once for each client, or crowd."""
+        self._unseen = 0 if self._is_crowd else (self._unseen + 1) % LOOK_EVERY
+        return not self._unseen
+
+    def _look(self, count: int = 0) -> None:
+        """Take those who wait into the crowd. `count`: how many this look has found already."""
+        self._is_looking = True
+        while count < AT_ONCE and not self._is_full and self._accept():
+            count += 1
+        self._is_looking = False
+        self._has_seen_many = count > 1
+        if self._is_full:
+            self._rest()
+            self.loop.call_soon(self._make_room)
+        self._go_on()
 
     def _accept(self) -> bool:
         """False if no client is there, or none can be accepted now."""
         try:
-            client, address = self._sock.accept()
+            client, address = self.sock.accept()
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as problem:
-            if has_left(problem):
-                return True
-            self._tell(problem)
-            self._rest(PAUSE_SECONDS, self._begin)
-            return False
+            return has_left(problem) or self._cannot(problem)
         if address is None:  # macOS, for a client that has left; others say ECONNABORTED (XNU, accept_nocancel())
             client.close()
             return True
-        client.setblocking(False)
-        self._take(client, address)
+        self._add(client, address)
         return True
 
-    def _rest(self, seconds: float, then: Callable[[], None]) -> None:
-        self._watching.unwatch(self._sock.fileno())
-        self._pause = self._loop.call_later(seconds, then)
-
-
-class _InTurns(_Watch):
-    """Begins one session for each turn of the loop, so that the sessions under way have their turns in between.
-
-    Normally one client is accepted at a time. Only after every LOOK_EVERY clients, because finding nobody else costs a
-    twentieth of a login, the kernel's queue is emptied into the crowd; as long as there is a crowd, this goes on.
-    """
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell, whose: Whose
-    ) -> None:
-        self._let_in = take
-        self._crowd = Crowd(take, whose)
-        self._is_moving = False
-        self._unseen = LOOK_EVERY - 1
-        """Sessions begun since we last looked who else waits; 0 during such a look."""
-        super().__init__(loop, sock, self._add, tell)
-
-    def end(self) -> None:
-        """Begin the sessions of all who still wait: they are accepted, so no other listener of this port gets them."""
-        super().end()
-        while len(self._crowd):
-            self._crowd.let_in(WAITING)
-
     def _add(self, client: socket.socket, address: Any) -> None:
-        if self._unseen:
-            self._let_in(client, address)
-        else:
+        client.setblocking(False)
+        if self._is_looking:
             self._crowd.add(client, address)
-
-    def _ready(self) -> None:
-        self._unseen = 0 if len(self._crowd) else (self._unseen + 1) % LOOK_EVERY
-        if self._unseen:
-            self._accept()
-            return
-        count = 0
-        while count < AT_ONCE and len(self._crowd) < WAITING and self._accept():
-            count += 1
-        if count > 1:  # even if all of them have hung up, and none is left: there may be more of the kind
-            self._unseen = LOOK_EVERY - 1
-        self._go_on()
+        else:
+            self.let_in(client, address)
 
     def _go_on(self) -> None:
-        """Call _move() soon, outside of the selector's callback, which must not close descriptors (see Take)."""
+        """Have _move() called: never in the selector's callback, which must not close descriptors (see Take)."""
         if len(self._crowd) and not self._is_moving:
             self._is_moving = True
-            self._loop.call_soon(self._move)
+            self.pace(self._move)
 
     def _move(self) -> None:
         self._is_moving = False
-        if len(self._crowd) >= WAITING:
-            self._crowd.drop_gone()
-        self._crowd.let_in(AT_ONCE)
+        for _ in range(self.at_once):
+            self._crowd.let_in(AT_ONCE)
+        self._resume()
         self._go_on()
 
+    def _make_room(self) -> None:
+        if self._is_full:
+            self._crowd.drop_gone()
+            self._resume()
 
-class _Gathering(_Watch):
+    @abstractmethod
+    def _cannot(self, problem: OSError) -> bool:
+        """No client can be accepted now. Returns False."""
+
+    @abstractmethod
+    def _rest(self) -> None:
+        """The crowd is full: accept nobody until _resume()."""
+
+    @abstractmethod
+    def _resume(self) -> None:
+        """Accept again, if the crowd has room."""
+
+
+@dataclass(eq=False)
+class _InTurns(_Accepting):
+    """For a loop that watches descriptors. The loop's own sock_accept() would start watching anew for each client and
+    wake a task: 60 of the 230 microseconds that a login cost the main process of a bridge with workers."""
+
+    _pause: asyncio.TimerHandle | None = field(default=None, init=False)
+    _is_resting: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._watching = watching_of(self.loop)
+        self._begin()
+
+    def end(self) -> None:
+        """See _Accepting."""
+        self._watching.unwatch(self.sock.fileno())
+        self._is_resting = False
+        if self._pause is not None:
+            self._pause.cancel()
+        super().end()
+
+    def _begin(self) -> None:
+        self._pause = None
+        try:
+            self._watching.watch(self.sock.fileno(), self._ready)
+        except OSError as problem:  # the kernel has no memory to watch one more descriptor; it may have some soon
+            self.tell(problem)
+            self._pause = self.loop.call_later(PAUSE_SECONDS, self._begin)
+
+    def _ready(self) -> None:
+        """Somebody is there, or was."""
+        if self._is_due():
+            self._look()
+        else:
+            self._accept()
+
+    def _cannot(self, problem: OSError) -> bool:
+        self.tell(problem)
+        self._wait(PAUSE_SECONDS, self._begin)
+        return False
+
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
+        self._watching.unwatch(self.sock.fileno())
+        self._pause = self.loop.call_later(seconds, then)
+
+    def _rest(self) -> None:
+        self._is_resting = True
+        self._watching.rest(self.sock.fileno())
+
+    def _resume(self) -> None:
+        if self._is_resting and not self._is_full:
+            self._is_resting = False
+            if self._pause is None:
+                self._begin()
+
+
+@dataclass(eq=False)
+class _Gathering(_InTurns):
     """Takes clients in groups, as a network card coalesces interrupts under load.
 
     To wake a process whose memory has left the processor's caches costs several times what it then does for a client:
     of 0.10 milliseconds for each login, 0.025 are saved at 500 a second.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell, gather: float
-    ) -> None:
-        self._gather = gather
-        self._last = -gather
-        super().__init__(loop, sock, take, tell)
+    gather: float = 0.0
+
+    at_once = GROUP
+
+    def __post_init__(self) -> None:
+        self._last = -self.gather
+        super().__post_init__()
 
     def _ready(self) -> None:
-        """The first client of a crowd does not wait, nor do clients that come one by one."""
-        now = self._loop.time()
-        is_soon, self._last = now - self._last < self._gather, now
+        """The first client of a group does not wait, nor do clients that come one by one."""
+        if self._is_crowd:
+            self._look()
+            return
+        now = self.loop.time()
+        is_soon, self._last = now - self._last < self.gather, now
         if self._accept() and is_soon:
-            self._rest(self._gather, self._take_all)
+            self._wait(self.gather, self._take_group)
 
-    def _take_all(self) -> None:
+    def _take_group(self) -> None:
         self._pause = None
         count = 0
-        while count < AT_ONCE and self._accept():
+        while count < GROUP and self._accept():
             count += 1
-        if count and self._pause is None:
-            self._rest(self._gather, self._take_all)
-        elif self._pause is None:
+        if self._pause is not None:
+            return
+        self._has_seen_many = count == GROUP
+        if count and not self._has_seen_many:
+            self._wait(self.gather, self._take_group)
+        else:
             self._begin()
 
 

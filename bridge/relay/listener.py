@@ -12,7 +12,7 @@ from typing import Any
 
 from bridge.model import Protocol, TlsMode
 from bridge.observe.logs import event, trouble
-from bridge.relay.accepting import clients_of
+from bridge.relay.accepting import Pace, clients_of
 from bridge.relay.crowd import Whose, nobody_knows
 from bridge.relay.welcome import Served, Welcome
 
@@ -35,8 +35,9 @@ class Listener:
         tls: TlsMode | None = None,
         gather: float = 0.0,
         whose: Whose = nobody_knows,
+        pace: Pace | None = None,
     ) -> None:
-        """`sockets` are bound and listening; `tls` is for people who look; `gather` and `whose`, see clients_of()."""
+        """`sockets` are bound and listening; `tls` is for people who look; the rest, see clients_of()."""
         self.protocol = protocol
         self.tls = tls
         self.address = socket_name(sockets[0])
@@ -44,6 +45,7 @@ class Listener:
         self._welcome = welcome
         self._gather = gather
         self._whose = whose
+        self._pace = pace
         self._sessions: set[Served] = set()
         self._empty = asyncio.Event()
         """Set whenever the last session ends."""
@@ -72,7 +74,7 @@ class Listener:
                 begin = partial(self._begin, group)
                 for sock in self._sockets:
                     await accepting.enter_async_context(
-                        clients_of(sock, begin, self._trouble, self._gather, self._whose)
+                        clients_of(sock, begin, self._trouble, self._gather, self._whose, self._pace)
                     )
                 await self._closing.wait()
             for sock in self._sockets:

@@ -18,6 +18,7 @@ from bridge.config.diff import ConfiguredListener
 from bridge.errors import BridgeError, ConfigError
 from bridge.model import Protocol
 from bridge.observe.logs import report
+from bridge.relay.accepting import Pace
 from bridge.relay.crowd import Whose, nobody_knows
 from bridge.relay.listener import Listener
 from bridge.relay.tls import ListenerCertificate
@@ -67,15 +68,17 @@ class Ports:
         gather: float = 0.0,
         on_closed: Callable[[Welcome], object] = lambda welcome: None,
         whose: Whose = nobody_knows,
+        pace: Pace | None = None,
     ) -> None:
-        """`on_renewed`: some port has another certificate now. `gather` and `whose`, see accepting.clients_of().
-        `on_closed`: what `serving` gave serves nobody any more."""
+        """`on_renewed`: some port has another certificate now. `on_closed`: what `serving` gave serves nobody any more.
+        `gather`, `whose` and `pace`, see accepting.clients_of()."""
         self._bind = bind
         self._serving = serving
         self._ensure_certificate = ensure_certificate
         self._on_renewed = on_renewed
         self._gather = gather
         self._whose = whose
+        self._pace = pace
         self._on_closed = on_closed
         self._ports: list[_Port] = []
         self._retired: list[_Port] = []
@@ -275,7 +278,9 @@ class Ports:
         welcome = self._serving(configured, certificate)
         undo.callback(self._on_closed, welcome)
         tls = configured.address.tls
-        listener = Listener(configured.protocol, sockets, welcome, tls=tls, gather=self._gather, whose=self._whose)
+        listener = Listener(
+            configured.protocol, sockets, welcome, tls=tls, gather=self._gather, whose=self._whose, pace=self._pace
+        )
         return _Port(configured, sockets, welcome, listener, certificate, _looks())
 
     def _sockets(self, configured: ConfiguredListener, to_close: Sequence[ConfiguredListener]) -> list[socket.socket]:

@@ -75,6 +75,8 @@ class Pool:
         self._whose_until = -1.0
         """Until then, by the monotonic clock, each mail client is handed over together with its caller, because some
         login depended on the caller."""
+        self._paced: list[Callable[[], None]] = []
+        """Who waits, see pace()."""
         self._changed = asyncio.Event()
         """Set and replaced whenever a worker is ready, or has died, and when the bridge stops."""
 
@@ -177,6 +179,22 @@ class Pool:
             worker.link.send("port", pack(port))
         return welcome
 
+    def pace(self, go_on: Callable[[], None]) -> None:
+        """See accepting.Pace: `go_on` is called when some worker has begun the sessions that it was given. Only where
+        many clients wait, since an answer wakes the bridge. A worker that lags behind is passed over by and by, because
+        its clients become more than the others'."""
+        if not (ready := self._ready()):
+            asyncio.get_running_loop().call_soon(go_on)
+            return
+        self._paced.append(go_on)
+        for worker in ready:
+            worker.ask()
+
+    def _go_on(self) -> None:
+        paced, self._paced = self._paced, []
+        for go_on in paced:
+            go_on()
+
     def closed(self, welcome: Welcome) -> None:
         """The port of this Welcome was closed, and its last session is over."""
         number = self._ports.pop(welcome).number
@@ -263,7 +281,8 @@ class Pool:
                     client.send_away()
                     client.end()
             case ["here"]:
-                worker.silences = 0
+                worker.answered()
+                self._go_on()
             case ["ready", int(descriptors)]:
                 worker.ready(descriptors)
                 event("worker.up", worker=worker.number, pid=worker.process.pid, room=worker.room)
@@ -369,6 +388,7 @@ class Pool:
     def _announce_change(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+        self._go_on()
 
 
 async def _receive(client: socket.socket, most: int) -> bytes:

@@ -44,6 +44,8 @@ class RunningWorker:
     accounts: dict[str, Account] = field(default_factory=dict)
     """The accounts as the worker knows them, by address: each is sent once, and again when it has changed."""
     link: Link = field(init=False)
+    is_asked: bool = False
+    """It owes the answer to ask()."""
     seconds_ready: float = 0.0
     """How long it was ready; known once it has ended."""
     _ready_since: float | None = None
@@ -78,6 +80,17 @@ class RunningWorker:
         self.link.hand_over(client.held, *words)
         self.clients[client.conn] = client
         client.end_it = self._end_client
+
+    def ask(self) -> None:
+        """Have the worker answer once it has begun the sessions that it was given."""
+        if not self.is_asked:
+            self.is_asked = True
+            self.link.send("here?")
+
+    def answered(self) -> None:
+        """The worker is there."""
+        self.silences = 0
+        self.is_asked = False
 
     def _end_client(self, conn: str) -> None:
         self.link.send("end", conn)

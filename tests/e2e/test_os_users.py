@@ -191,20 +191,24 @@ def test_one_wrong_password_all_night_does_not_slow_the_right_one(shared: Bridge
 # --- connections ----------------------------------------------------------------------------------------------------
 
 
-def test_who_connects_without_end_keeps_nobody_else_waiting(shared: Bridge, colleague: OsUser) -> None:
+def log_in_behind_a_flood(bridge: Bridge, colleague: OsUser) -> None:
     """The kernel has one accept queue per port, and a flood of connections that are already closed fills it."""
-    where, flood = port(shared, "imap"), 200
-    before = shared.log.count("session.open")
-    with standing_still(shared):
+    where, flood = port(bridge, "imap"), 200
+    before = bridge.log.count("session.open")
+    with standing_still(bridge):
         for _ in range(flood):
             colleague.connect(where).close()
         mine = socket.create_connection(("127.0.0.1", where), timeout=60)
     with closing(Dialogue(mine, "imap")) as dialogue:
         name = f"client=127.0.0.1:{mine.getsockname()[1]} "
-        dialogue.ask(BOB, shared.password(BOB))
+        dialogue.ask(BOB, bridge.password(BOB))
         assert is_accepted(dialogue.answer())
-    begun = [line for line in shared.log.splitlines() if "session.open" in line][before:]
+    begun = [line for line in bridge.log.splitlines() if "session.open" in line][before:]
     assert next(number for number, line in enumerate(begun) if name in line) < flood // 8
+
+
+def test_who_connects_without_end_keeps_nobody_else_waiting(shared: Bridge, colleague: OsUser) -> None:
+    log_in_behind_a_flood(shared, colleague)
 
 
 def test_one_user_cannot_take_all_places(shared: Bridge, colleague: OsUser) -> None:

@@ -20,7 +20,7 @@ from tests.e2e.clients import PROTOCOLS
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
 from tests.e2e.logins import TOO_MANY, Dialogue, is_accepted, log_in, port
 from tests.e2e.test_first_use import must_sign_in, signed_in
-from tests.e2e.test_os_users import guess_until_it_is_enough
+from tests.e2e.test_os_users import guess_until_it_is_enough, log_in_behind_a_flood
 from tests.e2e.test_workers import with_workers
 from tests.servers.ca import Authority
 from tests.servers.daemons import free_ports
@@ -121,6 +121,10 @@ def test_wrong_logins_wait_for_their_answers_whichever_worker_has_them(shared: B
 
 
 # --- connections ----------------------------------------------------------------------------------------------------
+
+
+def test_who_connects_without_end_keeps_nobody_else_waiting(shared: Bridge, colleague: OsUser) -> None:
+    log_in_behind_a_flood(shared, colleague)
 
 
 def test_one_user_cannot_take_all_places_of_both_workers(shared: Bridge, colleague: OsUser) -> None:

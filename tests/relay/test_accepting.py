@@ -7,14 +7,15 @@ import errno
 import gc
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
 from bridge.relay import accepting
-from bridge.relay.accepting import clients_of
+from bridge.relay.accepting import GROUP, clients_of
 from tests.host.limits import out_of_descriptors
 from tests.relay.sockets import close_with_reset
 
@@ -25,11 +26,7 @@ WAYS = ["watches", "gathers", "does not watch"]
 def loop_that(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accepting, "has_add_reader", lambda _: request.param != "does not watch")
     if request.param == "gathers":
-
-        def gathering(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Any, tell: Any, **_: Any) -> Any:
-            return accepting._Gathering(loop, sock, take, tell, 0.01)
-
-        monkeypatch.setattr(accepting, "_InTurns", gathering)
+        monkeypatch.setattr(accepting, "_InTurns", partial(accepting._Gathering, gather=0.01))
 
 
 @asynccontextmanager
@@ -236,47 +233,123 @@ class Scarce(socket.socket):
         return accepted
 
 
+class Gathering:
+    """A port whose clients are gathered for a second; the test says what time it is, and how far its workers are."""
+
+    def __init__(self, sock: Scarce, stack: ExitStack) -> None:
+        self.sock = sock
+        self.taken: list[socket.socket] = []
+        self.troubles: list[OSError] = []
+        self.seconds = 1000.0
+        self.paced: list[Callable[[], None]] = []
+        self.mine: Any = None
+        """The address of a client that is not the others' caller."""
+        self._stack = stack
+
+    async def come(self, count: int, after: float = 0.0) -> int:
+        """So many connect, `after` seconds have passed. Returns: how many have been taken since the beginning."""
+        self.seconds += after
+        for _ in range(count):
+            self._stack.enter_context(socket.create_connection(self.sock.getsockname()))
+        for _ in range(10):  # turns of the loop
+            await asyncio.sleep(0)
+        return len(self.taken)
+
+
+@asynccontextmanager
+async def gathering() -> AsyncIterator[Gathering]:
+    with ExitStack() as stack:
+        sock = stack.enter_context(Scarce(fileno=socket.create_server(("127.0.0.1", 0), backlog=256).detach()))
+        sock.setblocking(False)
+        it = Gathering(sock, stack)
+        time = stack.enter_context(pytest.MonkeyPatch.context())
+        time.setattr(asyncio.get_running_loop(), "time", lambda: it.seconds)
+
+        def whose(client: socket.socket) -> str:
+            return "mine" if client.getpeername() == it.mine else "another"
+
+        def take(client: socket.socket, _: Any) -> None:
+            it.taken.append(client)
+
+        async with clients_of(sock, take, it.troubles.append, gather=1.0, whose=whose, pace=it.paced.append):
+            yield it
+        for client in it.taken:
+            client.close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing is gathered there")
 @pytest.mark.parametrize("left", [0, 1, 1000])
-async def test_a_crowd_is_taken_together_but_for_the_first_and_then_it_is_as_before(
+async def test_a_group_is_taken_together_but_for_the_first_and_then_it_is_as_before(
     monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:
-    loop, taken, troubles = asyncio.get_running_loop(), list[socket.socket](), list[OSError]()
     monkeypatch.setattr(accepting, "PAUSE_SECONDS", 100.0)
-    seconds = 1000.0
+    async with gathering() as it:
+        assert await it.come(1) == 1, "the first does not wait"
+        assert await it.come(1, after=2) == 2, "nor who comes alone"
+        assert await it.come(1) == 3, "nor the one by whom it is seen that it is a group"
+        assert await it.come(12) == 3
+        if left < 8:
+            it.sock.left = left
+            for _ in range(3):
+                assert await it.come(0, after=1.1) == 3 + left
+            assert len(it.troubles) == 1, "it does not try again and again"
+            it.sock.left = 1000
+            assert await it.come(0, after=100) == 5 + left, "as a group begins"
+        assert await it.come(0, after=1.1) == 15
+        assert await it.come(0, after=1.1) == 15
+        assert await it.come(1, after=1.1) == 16, "afterwards it is watched again"
+        assert not it.paced, "nobody who has handed over so few is asked how far they are"
 
-    with ExitStack() as stack:
-        sock = stack.enter_context(Scarce(fileno=socket.create_server(("127.0.0.1", 0)).detach()))
-        sock.setblocking(False)
-        stack.enter_context(pytest.MonkeyPatch.context()).setattr(loop, "time", lambda: seconds)
-        async with clients_of(sock, lambda client, _: taken.append(client), troubles.append, gather=1.0):
 
-            async def come(count: int, after: float = 0.0) -> int:
-                nonlocal seconds
-                seconds += after
-                for _ in range(count):
-                    stack.enter_context(socket.create_connection(sock.getsockname()))
-                for _ in range(10):  # turns of the loop
-                    await asyncio.sleep(0)
-                return len(taken)
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is gathered there")
+async def test_of_more_than_a_group_no_more_are_begun_than_are_under_way() -> None:
+    """Or they would wait in the workers' queues, where nobody takes turns."""
+    async with gathering() as it:
+        assert await it.come(40) == 2
+        assert await it.come(0, after=1.1) == 2 + GROUP
+        assert await it.come(100) == 2 + GROUP
+        for count in range(2, 9):
+            it.paced.pop()()
+            assert await it.come(0) == 2 + count * GROUP
+        it.paced.pop()()
+        assert await it.come(0) == 140
+        assert not it.paced
+        assert await it.come(1, after=2) == 140, "there may be more of them"
+        it.paced.pop()()
+        assert await it.come(0) == 141
+        assert await it.come(1, after=2) == 142, "afterwards it is as before"
+        assert not it.troubles
 
-            assert await come(1) == 1, "the first does not wait"
-            assert await come(1, after=2) == 2, "nor who comes alone"
-            assert await come(1) == 3, "nor the one by whom it is seen that it is a crowd"
-            assert await come(40) == 3
-            assert await come(0, after=1.1) == 3 + 32, "so many at once"
-            if left < 8:
-                sock.left = left
-                for _ in range(3):
-                    assert await come(0, after=1.1) == 35 + left
-                assert len(troubles) == 1, "it does not try again and again"
-                sock.left = 1000
-                assert await come(0, after=100) == 37 + left, "as a crowd begins"
-            assert await come(0, after=1.1) == 43
-            assert await come(0, after=1.1) == 43
-            assert await come(1, after=1.1) == 44, "afterwards it is watched again"
-        for client in taken:
-            client.close()
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is gathered there")
+async def test_of_more_than_a_group_callers_take_turns() -> None:
+    async with gathering() as it:
+        await it.come(50)
+        await it.come(0, after=1.1)
+        with socket.create_connection(it.sock.getsockname()) as mine:
+            it.mine = mine.getsockname()
+            assert await it.come(0) == 2 + GROUP
+            it.paced.pop()()
+            assert await it.come(0) == 2 + 2 * GROUP
+            assert it.mine in [client.getpeername() for client in it.taken]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is gathered there")
+async def test_while_a_crowd_waits_those_who_have_hung_up_make_room_for_others() -> None:
+    async with gathering() as it:
+        await it.come(3)
+        with ExitStack() as gone:
+            for _ in range(GROUP + 150):
+                gone.enter_context(socket.create_connection(it.sock.getsockname()))
+        await it.come(0, after=1.1)
+        for _ in range(3):
+            await it.come(0)
+        with socket.create_connection(it.sock.getsockname()) as mine:
+            await it.come(0)
+            before = len(it.taken)
+            it.paced.pop()()
+            await it.come(0)
+            assert [client.getpeername() for client in it.taken[before:]] == [mine.getsockname()]
 
 
 @pytest.mark.usefixtures("loop_that")

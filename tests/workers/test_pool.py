@@ -24,6 +24,7 @@ from bridge.errors import BridgeError, StoreUnavailable, UpstreamRefused, Upstre
 from bridge.host.workers import UnixPassage
 from bridge.model import AccessToken, Account, Caller, Ends, Login, Protocol
 from bridge.observe.metrics import LOGINS
+from bridge.relay.accepting import GROUP
 from bridge.relay.balancers import Balancers
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.listener import Listener
@@ -102,6 +103,8 @@ class Bench:
         services: Services | None = None,
         clock: Clock | None = None,
         balancers: Balancers | None = None,
+        *,
+        is_paced: bool = False,
     ) -> None:
         self.cap = cap or ConnectionCap()
         self.started: list[Worker] = []
@@ -111,7 +114,9 @@ class Bench:
         sock.setblocking(False)
         self.where = sock.getsockname()
         configured = ConfiguredListener(Protocol.IMAP, ListenAddress(address="127.0.0.1:1143"))
-        self.listener = Listener(Protocol.IMAP, [sock], pool.serving(configured, None, balancers))
+        welcome = pool.serving(configured, None, balancers)
+        order: dict[str, Any] = {"gather": pool.gather, "pace": pool.pace} if is_paced else {}
+        self.listener = Listener(Protocol.IMAP, [sock], welcome, **order)
         self.pool = pool
 
     async def _start(self) -> Process:
@@ -136,10 +141,11 @@ async def serving(
     services: Services | None = None,
     clock: Clock | None = None,
     balancers: Balancers | None = None,
+    is_paced: bool = False,
 ) -> AsyncIterator[Bench]:
-    """`services` replaces the two parameters before it."""
+    """`services` replaces the two parameters before it. `is_paced`: clients are gathered as in the bridge."""
     cap = cap or ConnectionCap()
-    bench = Bench(cap, services or Services(never, never, Turns(), cap, caller_of), clock, balancers)
+    bench = Bench(cap, services or Services(never, never, Turns(), cap, caller_of), clock, balancers, is_paced=is_paced)
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(bench.pool.run())
         group.create_task(bench.listener.run())
@@ -154,6 +160,16 @@ async def serving(
             for worker in bench.started:
                 worker.theirs.close()
             keeping.cancel()
+
+
+@asynccontextmanager
+async def crowded(count: int) -> AsyncIterator[Bench]:
+    """So many clients have come at once; none of them leaves."""
+    async with serving(is_paced=True) as bench:
+        with ExitStack() as clients:
+            for _ in range(count):
+                clients.enter_context(socket.create_connection(bench.where))
+            yield bench
 
 
 async def test_a_mail_client_has_its_place_until_its_worker_says_that_it_is_in() -> None:
@@ -254,6 +270,56 @@ async def test_who_comes_when_all_workers_are_up_holds_a_place_too() -> None:
                 crm.enter_context(socket.create_connection(bench.where))
                 await bench.started[(count - 1) % 2].handed()
                 assert bench.cap.count == count
+
+
+async def test_of_a_crowd_the_next_are_handed_over_when_a_worker_has_begun_the_last() -> None:
+    """Otherwise all would wait in the workers, in their order, and callers could not take turns."""
+    async with crowded(100) as bench:
+        first, second = bench.started
+        assert await first.told("here?") == await second.told("here?") == ["here?"]
+        begun = bench.listener.sessions
+        assert begun <= 3 * GROUP
+        for worker in (first, second, first):
+            worker.say("here")
+            assert await worker.told("here?") == ["here?"]
+            begun += GROUP
+            assert bench.listener.sessions == begun
+        assert begun < 100
+
+
+async def test_if_the_workers_die_a_crowd_goes_on_to_the_one_that_follows() -> None:
+    async with crowded(100) as bench:
+        first, second = bench.started
+        await first.told("here?")
+        await second.told("here?")
+        left = 100 - bench.listener.sessions
+        for worker in (first, second):
+            worker.theirs.close()
+        await until(lambda: len(bench.started) > 2)
+        third = bench.started[2]
+        third.say("ready", 1024)
+        while left:
+            if await third.told(HANDED, "here?") == ["here?"]:
+                third.say("here")
+            else:
+                left -= 1
+
+
+async def test_a_worker_that_owes_an_answer_is_not_asked_again() -> None:
+    """Each answer lets all ports go on, and each would ask again: the questions would double each time."""
+    async with serving() as bench:
+        first, second = bench.started
+        await until(lambda: all(worker.room for worker in bench.pool._workers))
+        gone_on: list[str] = []
+        for port in ("imap", "pop3", "smtp"):
+            bench.pool.pace(partial(gone_on.append, port))
+        bench.pool.forget("the end")
+        for worker in (first, second):
+            assert await worker.told("here?", "forget") == ["here?"]
+            assert await worker.told("here?", "forget") == ["forget", "the end"]
+        assert not gone_on
+        first.say("here")
+        await until(lambda: gone_on == ["imap", "pop3", "smtp"])
 
 
 async def test_behind_a_balancer_the_bridge_reads_the_header_and_takes_its_word_for_whose_it_is() -> None:
