@@ -59,6 +59,30 @@ def no_thread(problem: RuntimeError) -> NoThread:
     )
 
 
+BEGIN_SECONDS = 5.0
+"""After this time a thread that has not begun is taken for one that the system could not give the memory to begin."""
+
+
+class _Unawaited(threading.Event):
+    """Nobody waits for it."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return at once. Returns: whether it has happened."""
+        return self.is_set()
+
+
+class _Thread(threading.Thread):
+    """A thread whose start nobody waits for.
+
+    Python's own start() waits until the new thread has begun, without a limit. A thread for whose first steps there is
+    no memory ends without a word, and the event loop, with all sessions, would stand still for ever (gh-140746).
+    """
+
+    def __init__(self, target: Callable[..., object], args: tuple[object, ...], name: str) -> None:
+        super().__init__(target=target, args=args, name=name, daemon=True)
+        self._started = _Unawaited()  # what start() waits for
+
+
 class Threads:
     """Runs blocking functions outside the event loop.
 
@@ -105,24 +129,38 @@ class Threads:
 
     def _start(self, work: Callable[[], T], answer: asyncio.Future[T]) -> None:
         context = contextvars.copy_context()  # with the connection id for log lines
-        thread = threading.Thread(target=context.run, args=(self._work, work, answer), name=self._name, daemon=True)
+        turn = threading.Lock()  # taken by whoever is first: the thread, or the end of the wait for it
+        timer = answer.get_loop().call_later(BEGIN_SECONDS, self._give_up, answer, turn)
         try:
-            thread.start()
+            _Thread(context.run, (self._work, work, answer, turn, timer), self._name).start()
         except RuntimeError as problem:  # out of threads, or the interpreter is going down
+            timer.cancel()
             self._free.release()
             raise no_thread(problem) from problem
 
-    def _work(self, work: Callable[[], T], answer: asyncio.Future[T]) -> None:
+    def _give_up(self, answer: asyncio.Future[T], turn: threading.Lock) -> None:
+        """Wait no longer for a thread, unless it has begun."""
+        if turn.acquire(blocking=False):
+            self._free.release()
+            if not answer.done():
+                answer.set_exception(no_thread(RuntimeError("can't start new thread")))  # as Python calls it
+
+    def _work(
+        self, work: Callable[[], T], answer: asyncio.Future[T], turn: threading.Lock, timer: asyncio.TimerHandle
+    ) -> None:
+        if not turn.acquire(blocking=False):
+            return  # too late: nobody waits for it any more
         try:
             settle = functools.partial(answer.set_result, work())
         except BaseException as problem:  # noqa: BLE001  not swallowed: raised again where the call is awaited
             settle = functools.partial(answer.set_exception, problem)
         try:
-            answer.get_loop().call_soon_threadsafe(self._finish, answer, settle)
+            answer.get_loop().call_soon_threadsafe(self._finish, answer, settle, timer)
         except RuntimeError:
             return  # the loop has been closed: nobody waits for the answer
 
-    def _finish(self, answer: asyncio.Future[T], settle: Callable[[], None]) -> None:
+    def _finish(self, answer: asyncio.Future[T], settle: Callable[[], None], timer: asyncio.TimerHandle) -> None:
+        timer.cancel()  # which would keep the answer in memory
         self._free.release()  # only now, because an abandoned thread still counts
         if not answer.done():
             settle()

@@ -70,9 +70,10 @@ async def test_an_answer_that_comes_with_the_end_of_its_time_is_not_lost(fails: 
     """An event loop that was blocked learns of the answer and of the timeout at the same moment. The answer must not be
     lost, since it may be a rotated token."""
     threads = Threads("punctual", limit=0.05, at_once=1)
-    go = threading.Event()
+    go, has_begun = threading.Event(), threading.Event()
 
     def work() -> str:
+        has_begun.set()
         go.wait()
         if fails:
             raise LookupError("so it is")
@@ -81,6 +82,7 @@ async def test_an_answer_that_comes_with_the_end_of_its_time_is_not_lost(fails: 
     async with asyncio.TaskGroup() as group:
         asked = group.create_task(_outcome(threads.run(work)))
         await asyncio.sleep(0)
+        has_begun.wait()
         (thread,) = [one for one in threading.enumerate() if one.name == "punctual"]
         go.set()
         thread.join()
@@ -164,3 +166,41 @@ async def test_in_a_thread_of_the_loops_own_all_is_as_in_one_of_ours() -> None:
     assert await in_thread(variable.get) == "conn-1"
     with pytest.raises(LookupError, match="so it is"):
         await in_thread(fail)
+
+
+OUT_OF_MEMORY = """
+import asyncio, os, resource, threading
+from bridge import threads
+
+PAGE = resource.getpagesize()
+NO_LIMIT = resource.RLIM_INFINITY
+threads.BEGIN_SECONDS = 0.1
+
+async def outcome(ours, statm, stack, more):
+    threading.stack_size(stack)
+    taken = int(os.pread(statm, 64, 0).split()[0]) * PAGE
+    resource.setrlimit(resource.RLIMIT_AS, (taken + stack + more, NO_LIMIT))
+    try:
+        return await ours.run(lambda: "done")
+    except threads.NoThread as problem:
+        return "no stack" if problem.__cause__ else "no memory to begin"
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (NO_LIMIT, NO_LIMIT))
+
+async def main():
+    ours, statm = threads.Threads("p", at_once=1), os.open("/proc/self/statm", os.O_RDONLY)
+    # Each stack is larger than the one before, which the C library keeps and would use again.
+    sizes = range(64 * 1024, 96 * 1024, PAGE)
+    found = [await outcome(ours, statm, size, size - sizes.start) for size in sizes]
+    print(*sorted(set(found)), await ours.run(lambda: "again"), sep=", ")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tells the size of the address space by /proc")
+def test_a_thread_that_has_no_memory_to_begin_holds_neither_the_loop_nor_its_place() -> None:
+    """The limit on the address space rises by a page at a time: at first it refuses the thread its stack, of which
+    Python tells, then what the new thread itself needs before it can do anything, and at last nothing."""
+    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "done, no memory to begin, no stack, again\n"
