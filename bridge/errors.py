@@ -48,7 +48,8 @@ class BridgeError(Exception):
 
 
 class TooLittleLeft(BridgeError):
-    """The system has no descriptor or memory left for a part of ours that is loaded only on demand."""
+    """A part of ours that is loaded only on demand cannot be loaded: no descriptor or memory is left for it, or
+    an update has replaced it."""
 
     temporary = True
     public_text = "The mail bridge cannot do this just now. Try again later."

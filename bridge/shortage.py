@@ -1,10 +1,13 @@
-"""Errors by which descriptors or memory have run out: they may pass soon, and say nothing of what was tried."""
+"""Errors by which descriptors, memory or our own files are lacking: they say nothing of what was tried."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
+
+from bridge.advice.said import Said, quoted, said
+from bridge.advice.system import too_little
 
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """File descriptors and memory."""
@@ -18,6 +21,24 @@ def is_short(problem: BaseException) -> bool:
     if isinstance(problem, ImportError):  # of a shared library: it has the system's text, but no errno
         return any(os.strerror(number) in str(problem) for number in SHORT)
     return isinstance(problem, OSError) and problem.errno in SHORT
+
+
+def lacking(problem: BaseException) -> Said | None:
+    """The sentence for a part of ours that cannot be loaded when it is wanted, or that finds too little left; None if
+    the problem is another one.
+
+    A start makes sure of what is loaded later. What is not there any more, or does not fit what is loaded already, was
+    replaced since: by an update, under the running program.
+    """
+    if is_short(problem):
+        return too_little(problem)
+    if isinstance(problem, ImportError):
+        return said(
+            "a part of mail-bridge cannot be loaded ({reason}). If mail-bridge or Python has been updated since "
+            "mail-bridge was started, start it again",
+            reason=quoted(str(problem)),
+        )
+    return None
 
 
 def may_pass(problem: BaseException | None) -> bool:

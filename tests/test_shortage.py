@@ -26,3 +26,15 @@ def test_a_file_that_is_not_there_is_no_name_server_that_is_away(monkeypatch: py
     assert not may_pass(MISSING)
     assert may_pass(socket.gaierror(socket.EAI_AGAIN, "no answer"))
     assert may_pass(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+
+def test_a_part_that_cannot_be_loaded_lacks_something_and_a_missing_file_of_the_user_s_does_not() -> None:
+    """Python has an ImportError for both: a file of ours that an update replaced, and a shared library for which the
+    system had no descriptor."""
+    words = os.strerror(errno.EMFILE)
+    replaced = ImportError("cannot import name 'Turns' from 'bridge.ui.web.turns'")
+    assert "has been updated since mail-bridge was started, start it again" in str(shortage.lacking(replaced))
+    assert "too little left" in str(shortage.lacking(ImportError(f"x.so: cannot open shared object file: {words}")))
+    assert "too little left" in str(shortage.lacking(OSError(errno.EMFILE, words)))
+    assert shortage.lacking(MISSING) is None
+    assert not shortage.may_pass(replaced)

@@ -1,21 +1,20 @@
-"""Late imports: that the system has too little left for one just now is an answer, not a bug."""
+"""Late imports: that a part cannot be loaded just now is an answer, not a bug."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bridge.advice.system import too_little
 from bridge.errors import TooLittleLeft
-from bridge.shortage import is_short
+from bridge.shortage import lacking
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Put it around late imports. Raises: TooLittleLeft without a descriptor or memory for them; other errors."""
+    """Put it around late imports. Raises: TooLittleLeft if they cannot be carried out (see bridge.shortage)."""
     try:
         yield
     except (OSError, ImportError) as problem:
-        if not is_short(problem):
+        if (reason := lacking(problem)) is None:
             raise
-        raise TooLittleLeft(too_little(problem)) from problem
+        raise TooLittleLeft(reason) from problem

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from bridge.advice.said import Translate
-from bridge.advice.system import too_little
 from bridge.clock import Clock
 from bridge.config.schema import NotifyConfig
 from bridge.hooks.delivery import HookFailed, RunProgram
@@ -14,7 +13,7 @@ from bridge.hooks.events import HookEvent, event_of
 from bridge.notices import MailServerAnswered, Notice
 from bridge.observe.logs import detail, event, trouble
 from bridge.secret import Secret
-from bridge.shortage import is_short
+from bridge.shortage import lacking
 from bridge.threads import NoThread, in_thread
 
 AT_ONCE = 4
@@ -135,15 +134,15 @@ class Hooks:
 
 
 async def _loaded() -> _Post:
-    """Raises: HookFailed where the system has too little left just now."""
+    """Raises: HookFailed where it cannot be loaded just now."""
     try:
         return await in_thread(_post)
     except NoThread as problem:
         raise HookFailed(str(problem), temporary=True) from problem
     except (OSError, ImportError) as problem:
-        if not is_short(problem):
+        if (reason := lacking(problem)) is None:
             raise
-        raise HookFailed(str(too_little(problem)), temporary=True) from problem
+        raise HookFailed(str(reason), temporary=True) from problem
 
 
 def _post() -> _Post:

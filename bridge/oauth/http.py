@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bridge.advice.said import said
-from bridge.advice.system import too_little
 from bridge.errors import ProviderNotAsked, ProviderUnavailable
 from bridge.oauth.limits import Limits
-from bridge.shortage import is_short
+from bridge.shortage import lacking
 from bridge.threads import NotBegun, NotDone, Threads
 from bridge.trust import Stamp, client_context, stamp, unusable
 
@@ -106,16 +105,15 @@ class Https:
     async def run(self, work: Callable[[], T]) -> T:
         """Call a blocking function in a thread, for as long as the limits allow; see Threads.run().
 
-        Raises: ProviderUnavailable if it does not return in time; ProviderNotAsked if it was not called, or if no
-        descriptor was left for a library that it loads: that happens before any request, whose own errors Transport
-        maps.
+        Raises: ProviderUnavailable if it does not return in time; ProviderNotAsked if it was not called, or if a
+        library cannot be loaded that it wants: that happens before any request, whose own errors Transport maps.
         """
         try:
             return await self._threads.run(work)
         except (OSError, ImportError) as problem:
-            if not is_short(problem):
+            if (reason := lacking(problem)) is None:
                 raise
-            raise ProviderNotAsked(too_little(problem)) from problem
+            raise ProviderNotAsked(reason) from problem
         except NotBegun as problem:
             raise ProviderNotAsked(problem.said) from problem
         except NotDone as problem:

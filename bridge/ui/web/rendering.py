@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from bridge import __version__
-from bridge.advice.system import too_little
+from bridge.advice.said import Said
 from bridge.observe.logs import trouble
-from bridge.shortage import is_short
+from bridge.shortage import lacking
 from bridge.ui import i18n
 from bridge.ui.web import guards
 
@@ -69,26 +69,24 @@ def _templates() -> jinja2.Environment:
 
 
 def page(template: str, status: int = 200, **fields: object) -> web.Response:
-    """An HTML answer; every field is escaped. If the templates cannot be loaded for want of a descriptor, the page is a
-    plain sentence."""
+    """An HTML answer; every field is escaped. If the templates cannot be loaded, the page is a plain sentence."""
     try:
         text = _templates().get_template(template).render(fields)
     except (OSError, ImportError) as problem:
-        if not is_short(problem):
+        if (reason := lacking(problem)) is None:
             raise
-        return _bare(problem)
+        return _bare(reason)
     # A lone surrogate (from a URL, or a provider's text) has no UTF-8 form.
     return web.Response(status=status, body=text.encode("utf-8", "replace"), content_type="text/html", charset="utf-8")
 
 
-def _bare(problem: OSError | ImportError) -> web.Response:
+def _bare(reason: Said) -> web.Response:
     """What happened and what to do, without a template; in English if the catalogue cannot be loaded either."""
-    trouble("console.cannot_load", reason=str(problem))
-    told = too_little(problem)
+    trouble("console.cannot_load", reason=str(reason))
     try:
-        text = f"{i18n.say('Please reload this page in a moment')}\n\n{told.told(i18n.say)}\n"
+        text = f"{i18n.say('Please reload this page in a moment')}\n\n{reason.told(i18n.say)}\n"
     except OSError:
-        text = f"Please reload this page in a moment\n\n{told}\n"
+        text = f"Please reload this page in a moment\n\n{reason}\n"
     return web.Response(status=503, text=text)
 
 

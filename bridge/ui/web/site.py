@@ -10,9 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from bridge.advice.system import too_little
 from bridge.observe.logs import fault, trouble
-from bridge.shortage import is_short
+from bridge.shortage import lacking
 from bridge.threads import NoThread
 from bridge.ui import i18n
 from bridge.ui.web import guards
@@ -147,9 +146,9 @@ class Site:
         except Exception as error:  # noqa: BLE001  the supervisor of all handlers: one request fails, not the console
             resource = request.match_info.route.resource
             route = resource.canonical if resource else ""
-            if is_short(error) or isinstance(error, NoThread):  # such as an import that the first visitor causes
-                trouble("console.request_failed", reason=str(error), route=route)
-                told = error.said if isinstance(error, NoThread) else too_little(error)
+            told = error.said if isinstance(error, NoThread) else lacking(error)
+            if told is not None:  # such as an import that the first visitor causes
+                trouble("console.request_failed", reason=str(told), route=route)
                 return page("problem.html", 503, kind="bridge", detail=told.told(i18n.say))
             fault("console.request_failed", error=error, route=route)
             return page("problem.html", 500, kind="bug", detail="")
