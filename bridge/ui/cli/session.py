@@ -9,7 +9,6 @@ import functools
 import itertools
 import os
 import sys
-import threading
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +22,7 @@ from bridge.errors import BridgeError, ConfigError
 from bridge.host.language import system_language
 from bridge.host.loop import new_event_loop
 from bridge.shortage import may_pass
-from bridge.threads import no_thread
+from bridge.threads import Threads
 from bridge.ui import i18n
 from bridge.ui.cli import speaking
 from bridge.ui.cli.configured import Settings, first_of, found_file, places_of, refuse_a_pipe
@@ -165,23 +164,7 @@ async def read_line() -> str:
 
     In a daemon thread: one of the loop's own would hold the process after Ctrl-C until somebody presses Enter.
     """
-    loop = asyncio.get_running_loop()
-    line: asyncio.Future[str] = loop.create_future()
-
-    def settle(text: str) -> None:
-        if not line.done():
-            line.set_result(text)
-
-    def read() -> None:
-        text = sys.stdin.readline()
-        with contextlib.suppress(RuntimeError):  # the loop is over: nobody waits any more
-            loop.call_soon_threadsafe(settle, text)
-
-    try:
-        threading.Thread(target=read, name="standard input", daemon=True).start()
-    except RuntimeError as problem:
-        raise no_thread(problem) from problem
-    return await line
+    return await Threads("standard input", at_once=1).run(sys.stdin.readline)
 
 
 def drop_output() -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar, runtime_checkable
@@ -19,7 +17,7 @@ from bridge.control.contract import AccountState, Status
 from bridge.errors import BridgeError
 from bridge.notices import ListenerUp, Notice
 from bridge.secret import Secret
-from bridge.threads import NoThread, no_thread
+from bridge.threads import NoThread, Threads
 from bridge.ui.i18n import tell_problem
 from bridge.ui.tray.reminders import Memory, decide
 from bridge.ui.tray.view import (
@@ -311,19 +309,6 @@ async def _in_thread(call: Callable[[], R]) -> R:
     """The result of a call that may block, perhaps while a browser is open. Not in the loop's own threads, because the
     loop's end would wait for them.
 
-    Raises: NoThread; OSError and BridgeError, as the call does.
+    Raises: NoThread; what the call raises.
     """
-    outcome: Future[R] = Future()
-
-    def work() -> None:
-        outcome.set_running_or_notify_cancel()  # it cannot be cancelled from here on
-        try:
-            outcome.set_result(call())
-        except (OSError, BridgeError) as error:
-            outcome.set_exception(error)
-
-    try:
-        threading.Thread(target=work, name="tray", daemon=True).start()
-    except RuntimeError as problem:
-        raise no_thread(problem) from problem
-    return await asyncio.wrap_future(outcome)
+    return await Threads("tray", at_once=1).run(call)
