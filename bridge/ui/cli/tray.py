@@ -31,7 +31,7 @@ from bridge.ui.cli.reaching import Served, known_by, places_to_ask
 from bridge.ui.cli.session import DONE, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.cli.starting import CannotStart
-from bridge.ui.i18n import say, say_number
+from bridge.ui.i18n import say
 from bridge.ui.tray.tray import Bridge, Connect, Desktop, Tray
 from bridge.ui.tray.view import Quit
 from bridge.ui.tray.words import Words
@@ -163,7 +163,7 @@ class Companion:
         """Args: arguments, of this very program, for the next login. Raises: CannotStart if there can be no icon."""
         from bridge.ui.tray.icon import Icon, NoTray
 
-        words = Words(say, say_number)
+        words = Words()
         try:
             self._icon = Icon(words)
         except NoTray as problem:

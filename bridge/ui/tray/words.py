@@ -7,18 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from bridge.ui import i18n
+
 INSTALLS: Final = r"py scripts\run.py tray" if sys.platform == "win32" else "python3 scripts/run.py tray"
 """`python3` opens the Store on a Windows that has Python from elsewhere."""
-
-
-def english(sentence: str) -> str:
-    """As it stands here."""
-    return sentence
-
-
-def english_number(one: str, many: str, number: int) -> str:
-    """The same for a sentence with a number in it."""
-    return one if number == 1 else many
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +27,8 @@ class Notification:
 class Words:
     """Whole sentences; `say` and `say_number` translate them, as gettext and ngettext do."""
 
-    say: Callable[[str], str] = english
-    say_number: Callable[[str, str, int], str] = english_number
+    say: Callable[[str], str] = i18n.say
+    say_number: Callable[[str, str, int], str] = i18n.say_number
 
     # --- the line under the pointer, and on top of the menu -----------------------------------------------------
 
