@@ -15,6 +15,7 @@ from bridge.advice.system import system_reason
 from bridge.clock import Clock, SystemClock
 from bridge.control.contract import AccountState, Status
 from bridge.errors import BridgeError
+from bridge.host.autostart import Autostart
 from bridge.notices import ListenerUp, Notice
 from bridge.secret import Secret
 from bridge.threads import NoThread, Threads
@@ -79,18 +80,6 @@ class Shell(Protocol):
 
     def notify(self, said: Notification, action: Action | None = None) -> None:
         """Tell the person, wherever the desktop shows such things; a click does `action`, where it can be clicked."""
-        ...
-
-
-class Autostart(Protocol):
-    """Whether the program starts when the person logs in. Both methods raise OSError."""
-
-    def is_on(self) -> bool:
-        """As it is set now."""
-        ...
-
-    def turn(self, on: bool) -> None:
-        """From the next login on. Raises: BridgeError, too, where it cannot be."""
         ...
 
 
