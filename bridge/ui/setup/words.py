@@ -89,15 +89,13 @@ def field_hint(choice: Choice, name: str) -> str:
         case "tenant":
             return say("Or leave this empty, and paste the two URLs of the portal's Endpoints page.")
         case "client_secret_expires":
-            return say(
-                "For example 2027-01-31, as the portal shows it. Optional, but without it nobody is warned in time."
-            )
+            return say("For example 2027-01-31, as the portal shows it. Without it, nobody is warned in time.")
         case "service_account_file":
             return say("On this computer.")
         case "scopes":
             return say("As the provider's documentation names them, including openid and email if it knows these.")
         case "ca_file":
-            return say("Optional: for a provider whose certificate authority the system does not know.")
+            return say("For a provider whose certificate authority the system does not know.")
         case "imap" | "pop3" | "smtp":
             usual, starttls = (DEFAULT_PORTS[Protocol(name), tls] for tls in (TlsMode.IMPLICIT, TlsMode.STARTTLS))
             return say(
