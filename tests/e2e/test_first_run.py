@@ -236,6 +236,19 @@ def test_every_step_is_accessible_and_small(run: FirstRun, world: World, chromiu
     assert len(seen) == 8
 
 
+def test_the_links_back_stand_clear_of_the_page(run: FirstRun, world: World, chromium: Browser) -> None:
+    """The summary goes on with a card, and after a test with its verdict; other steps go on with a heading."""
+    clear = """() => { const back = document.querySelector('.back');
+        return back.getBoundingClientRect().bottom <= back.nextElementSibling.getBoundingClientRect().top; }"""
+    context, page = opened(chromium)
+    to_summary(page, run, world)
+    assert page.evaluate(clear)
+    page.click("text=Test first")
+    assert page.locator(".back + .note").count() == 1
+    assert page.evaluate(clear)
+    context.close()
+
+
 def test_in_french(run: FirstRun, world: World, chromium: Browser) -> None:
     context, page = opened(chromium, script=False, locale="fr-FR")
     page.goto(run.link)
