@@ -224,7 +224,7 @@ def test_every_step_is_accessible_and_small(run: FirstRun, world: World, chromiu
     page.click("text=Write it and start")
     assert page.inner_text("h1") == "Once more, please"
     look(page)
-    page.click("text=To the set-up")
+    page.click("text=Go to the set-up")
     with socket.create_server(("127.0.0.1", ports[0])):
         page.click("text=Write it and start")
         assert "cannot start with it yet" in page.inner_text("[role=alert]")

@@ -111,9 +111,10 @@ def _text(file: Path, found: CertificateFile) -> str:
     lines = [
         say("Import this certificate, once, on each machine whose mail programs connect with TLS:"),
         f"  {file}",
-        say("It can vouch for this bridge only, and its own key no longer exists. It is valid until {day}.").format(
-            day=found.certificate.last_day
-        ),
+        say(
+            "It can vouch for this bridge only: its own key was deleted once it had signed, so it can sign "
+            "nothing else. It is valid until {day}."
+        ).format(day=found.certificate.last_day),
         f"  {found.certificate.issuer}",
         f"  SHA-256 {found.sha256}",
         f"  SHA-1   {found.sha1}",

@@ -67,7 +67,7 @@ def demo_guide(app: App, passwords: dict[str, Secret[str]], ports: list[int], ad
     )
     glance = say("All accounts at a glance: {url}").format(url=admin_url)
     end = say("Ctrl-C ends the demo. For real mail: {command}").format(command=f"{own_program()} init")
-    reads = say("Bob can read it after his own sign-in, {url} :").format(url=app.sign_in_url(bob))
+    reads = say("Bob can read it after his own sign-in at {url} :").format(url=app.sign_in_url(bob))
     return f"""
 {title}
 

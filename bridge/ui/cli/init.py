@@ -47,8 +47,8 @@ from bridge.ui.setup.writing import check_writable, is_taken, write_configuratio
 def init(settings: Settings, output: Path | None, browser: bool, no_open: bool, port: int | None) -> int:
     """Ask for the provider, the IDs, the secret and the mailboxes, and write config.yaml with comments.
 
-    Every answer is checked at once. Nothing is written before the last question is answered, and no existing file is
-    overwritten without asking. The secret is not shown, and goes into the keyring or a file of its own. With
+    Every answer is checked at once. Nothing is written before the last question is answered, and nothing that exists
+    is overwritten without asking. The secret is not shown, and goes into the keyring or a file of its own. With
     --browser, the questions are on a page that only its link opens, and the bridge starts once they are answered.
     """
     output = from_root(output or settings.config or config_file()).absolute()

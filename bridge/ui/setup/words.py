@@ -31,17 +31,22 @@ def preparation(choice: Choice) -> str:
     """What must be there before the questions can be answered."""
     match choice.kind:
         case "google" if choice is Choice.GOOGLE:
-            return say("At Google: an OAuth client of type Desktop app, with the Gmail API enabled.")
+            return say("Needed at Google: an OAuth client of type Desktop app, with the Gmail API enabled.")
         case "google":
-            return say("At Google: a service account with domain-wide delegation for https://mail.google.com/.")
+            return say("Needed at Google: a service account with domain-wide delegation for https://mail.google.com/.")
         case "microsoft" if choice is Choice.MICROSOFT:
-            return say("At Microsoft: an app registration with the redirect URI http://localhost:3017/ of type Web.")
+            return say(
+                "Needed at Microsoft: an app registration with the redirect URI http://localhost:3017/ of type Web."
+            )
         case "microsoft" if choice is Choice.MICROSOFT_DEVICE:
             return say(
-                "At Microsoft: an app registration with “Allow public client flows” set to Yes, without a secret."
+                "Needed at Microsoft: an app registration with “Allow public client flows” set to Yes, without a "
+                "secret."
             )
         case "microsoft":
-            return say("At Microsoft: an app with application permissions, and its service principal in Exchange.")
+            return say(
+                "Needed at Microsoft: an app with application permissions, and its service principal in Exchange."
+            )
         case _:
             return say(
                 "A client must be registered with the provider, with the redirect URI http://localhost:3017/. "
