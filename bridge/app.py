@@ -291,10 +291,13 @@ class App:
         call at a time.
 
         Returns: what has changed, in one sentence; empty if nothing has. Raises: BridgeError, ConfigError when a new
-        port cannot be opened; then nothing has changed.
+        port cannot be opened or a provider's adapter not loaded; then nothing has changed.
         """
         old, new = self._config, loaded.config
         change = plan(old, new)
+        outdated = (*change.providers_removed, *change.providers_changed, *change.grants_invalidated)
+        with loading():
+            change_providers = self._providers.prepared(outdated, until_restart(new, self._started.console))
         with suppress(TimeoutError):  # a certificate file that does not answer now is taken up by a later look
             async with asyncio.timeout(LOOK_SECONDS):
                 await self._ports.look()
@@ -304,8 +307,7 @@ class App:
         self._directory = Directory(new)
         for name in (*change.providers_removed, *change.grants_invalidated):
             self._authorizations.drop_provider(name)
-        outdated = (*change.providers_removed, *change.providers_changed, *change.grants_invalidated)
-        self._providers.change(outdated, until_restart(new, self._started.console))
+        change_providers()
         self._authorizations.drop_changed()
         self._secrets.look()
         self.tell_workers()

@@ -37,13 +37,23 @@ class Providers:
 
     def change(self, outdated: Iterable[str], configured: Mapping[str, ProviderConfig]) -> None:
         """Drop the outdated adapters, and build those that are configured and missing."""
-        for name in outdated:
-            self._retired.append(self._adapters.pop(name))  # closed later: a refresh may be under way
-            self._redirect_uris.pop(name)
-        for name, provider in configured.items():
-            if name not in self._adapters:
-                self._adapters[name] = create(name, provider, self._clock)
-            self._redirect_uris[name] = provider.redirect_uri
+        self.prepared(outdated, configured)()
+
+    def prepared(self, outdated: Iterable[str], configured: Mapping[str, ProviderConfig]) -> Callable[[], None]:
+        """Build those adapters. Returns: what puts the change in force, and cannot fail as the loading of an adapter
+        may."""
+        leaving = set(outdated)
+        kept = self._adapters.keys() - leaving
+        built = {name: create(name, one, self._clock) for name, one in configured.items() if name not in kept}
+
+        def change() -> None:
+            for name in leaving:
+                self._retired.append(self._adapters.pop(name))  # closed later: a refresh may be under way
+                self._redirect_uris.pop(name)
+            self._adapters.update(built)
+            self._redirect_uris.update((name, one.redirect_uri) for name, one in configured.items())
+
+        return change
 
     async def close_retired(self, pause: Callable[[float], Awaitable[None]]) -> None:
         """Close replaced adapters once no work can be waiting for them; until cancelled."""

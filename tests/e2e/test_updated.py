@@ -11,16 +11,26 @@ import pytest
 import bridge as program
 from tests.e2e.bridge import running
 from tests.e2e.conftest import BOB, World, ever_expired
-from tests.e2e.logins import LATER, imap_says
+from tests.e2e.logins import LATER, YES, answer, imap_says
+from tests.servers.daemons import free_ports
 
 pytestmark = pytest.mark.servers
 
 
+SENTENCE = "has been updated since mail-bridge was started, start it again"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """The program's own files, as a copy."""
+    copy = tmp_path / "site" / "bridge"
+    shutil.copytree(Path(program.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
 def test_parts_that_are_gone_when_they_are_first_wanted_are_told_and_a_login_is_later(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, files: Path
 ) -> None:
-    files = tmp_path / "site" / "bridge"
-    shutil.copytree(Path(program.__file__).parent, files, ignore=shutil.ignore_patterns("__pycache__"))
     bridge = world.bridge(tmp_path)
     bridge.environment["PYTHONPATH"] = str(files.parent)
     with ever_expired(world):
@@ -36,5 +46,33 @@ def test_parts_that_are_gone_when_they_are_first_wanted_are_told_and_a_login_is_
             bridge.wait_for_log("console.cannot_load")
             for line in bridge.log.splitlines():
                 if "refresh.failed" in line or "console.cannot_load" in line:
-                    assert "has been updated since mail-bridge was started, start it again" in line
+                    assert SENTENCE in line
             assert "Traceback" not in bridge.log
+
+
+@pytest.mark.parametrize("change", ["provider", "port"])
+def test_a_change_that_wants_a_part_that_is_gone_is_refused_as_a_whole(
+    world: World, tmp_path: Path, files: Path, change: str
+) -> None:
+    """A provider of another kind has an adapter of its own, and a port with TLS a certificate that is made here."""
+    bridge = world.bridge(tmp_path)
+    bridge.environment["PYTHONPATH"] = str(files.parent)
+    before, after = dict(bridge.config), dict(bridge.config)
+    (port,) = free_ports(1)
+    before["providers"] = {"office365": bridge.config["providers"]["office365"]}
+    before["accounts"] = [{"address": BOB, "provider": "office365"}]
+    if change == "port":
+        after = before | {
+            "listeners": before["listeners"] | {"pop3": {"address": f"127.0.0.1:{port}", "tls": "implicit"}}
+        }
+    bridge.config = before
+    with running(bridge):
+        bridge.sign_in(world.provider, BOB)
+        login = bridge.login(BOB)
+        shutil.rmtree(files)
+        bridge.config = after
+        bridge.write_config()
+        bridge.wait_for_log("configuration.refused")
+        assert SENTENCE in bridge.log
+        assert "Traceback" not in bridge.log
+        assert all(said.startswith(YES[protocol]) for protocol, said in ((p, answer(login, p)) for p in YES))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import weakref
 
 import pytest
 
 from bridge.config.generic import GenericProvider
+from bridge.config.provider import Flow
 from bridge.oauth.providers import LINGER, Providers
 from tests.clocks import ManualClock
 
@@ -62,3 +64,15 @@ async def test_a_provider_that_was_replaced_is_closed_and_forgotten_once_nobody_
         closing.cancel()
     await providers.close()
     assert closed == ["one", "two"]
+
+
+async def test_a_provider_that_cannot_be_loaded_leaves_all_others_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise those that have changed too would be gone, while the configuration counts as refused."""
+    providers = Providers({"acme": configured("one")}, ManualClock())
+    before = providers.adapters["acme"]
+    by_code = configured("two").model_copy(update={"flow": Flow.DEVICE})
+    monkeypatch.setitem(sys.modules, "bridge.oauth.generic_device", None)  # as if its file were gone
+    with pytest.raises(ImportError):
+        providers.change(["acme"], {"acme": configured("two"), "other": by_code})
+    assert dict(providers.adapters) == {"acme": before}
+    await providers.close()

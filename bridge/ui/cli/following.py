@@ -23,6 +23,7 @@ from bridge.host.service import service_manager
 from bridge.host.users import load_directory
 from bridge.observe import logs
 from bridge.observe.supervisor import kept
+from bridge.shortage import lacking
 from bridge.threads import NoThread, Threads, in_thread
 from bridge.ui.cli.configured import Settings, find_config, load, refuse_a_pipe
 from bridge.ui.cli.log_output import log_as, log_stream
@@ -130,6 +131,11 @@ class Followed:
             return True
         except BridgeError as problem:  # a port that another program has may be free a while later
             _refuse(app, problem)
+            return True
+        except (OSError, ImportError) as problem:  # what makes a certificate, for instance, is loaded late
+            if (reason := lacking(problem)) is None:
+                raise
+            _refuse(app, BridgeError(reason))
             return True
         finally:
             service_manager.ready()
