@@ -56,6 +56,8 @@ class Machine:
     """Whether this OS user exists; None if that cannot be known."""
     has_program: Callable[[str], bool | None] = lambda name: None
     """Whether a program of this name or path could be started; None if that cannot be known."""
+    answers: Callable[[str, int], bool] = lambda host, port: False
+    """Whether a program listens at this address of the machine's own."""
     is_on_network: Callable[[Path], bool] = lambda place: False
     """Whether a file there is on a disk of another machine; False, too, where that cannot be known."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from socket import socket
 
@@ -11,7 +11,7 @@ from bridge.config.addresses import LocalAddress
 from bridge.config.diff import configured_listeners
 from bridge.config.schema import Config
 from bridge.control.contract import Finding, Outcome
-from bridge.doctor.findings import VERBATIM, failed, ok, problem_text
+from bridge.doctor.findings import VERBATIM, failed, ok, problem_text, warning
 from bridge.doctor.machine import Holder, Machine
 from bridge.errors import BridgeError
 
@@ -49,9 +49,17 @@ EXCLUDED = (
     "Windows reserves the ports {first} to {last} for itself (`netsh int ipv4 show excludedportrange tcp`): choose "
     "another port under `listeners` or `console` in the configuration"
 )
+BESIDE = (
+    "another program listens at {place}: a mail program that is told `localhost` may try that address first, and tell "
+    "it the local password. Write localhost:{port} in place of {address} under `listeners`"
+)
 NO_WORKERS = (
     "only Linux and macOS can have more than one worker: leave `workers` out of the configuration, or set it to 1"
 )
+
+
+OTHER_HALF = {"127.0.0.1": "::1", "::1": "127.0.0.1"}
+"""For each address that `localhost` means, the other one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,8 @@ def port_findings(
     Where no bridge is known to run, the program on the console's port may be a bridge that this user cannot ask: nobody
     is told to stop it, since it may be a service that everybody's mail goes through.
 
-    May block for some seconds to find out who holds a port. Also reports workers where this system cannot have them.
+    Also warns of another program that gets some of the connections to `localhost`, and reports workers where this
+    system cannot have them. May block for some seconds to find out who holds a port.
     """
 
     def row(what: str, place: LocalAddress, words_for: WordsFor) -> Finding:
@@ -99,9 +108,21 @@ def port_findings(
 
     places = [(listener.protocol.value, listener.address) for listener in configured_listeners(config)]
     ports = [*(row(what, place, words_beside) for what, place in places), console]
+    ports += _beside(places, machine)
     if config.workers > 1 and machine.platform == "win32":
         ports.append(failed("workers", "", NO_WORKERS))
     return tuple(ports)
+
+
+def _beside(places: Collection[tuple[str, LocalAddress]], machine: Machine) -> Iterator[Finding]:
+    """For ports at one address of localhost, while another program has the port at the other one: on a shared machine
+    anybody may listen there."""
+    ours = {(place.host, place.port) for _, place in places}
+    for what, place in places:
+        other, port = OTHER_HALF.get(place.host, ""), place.port
+        if other and not ours & {(other, port), ("::", port), ("0.0.0.0", port)} and machine.answers(other, port):
+            where = f"[{other}]:{port}" if ":" in other else f"{other}:{port}"
+            yield warning("port", _subject(what, place), BESIDE, place=where, port=port, address=place.address)
 
 
 def _subject(what: str, place: LocalAddress) -> str:

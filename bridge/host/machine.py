@@ -13,6 +13,7 @@ from bridge.host import browser, users
 from bridge.host.callers import owner_of, this_system
 from bridge.host.descriptors import descriptor_limit
 from bridge.host.holders import excluded_ports, holder_of
+from bridge.host.sockets import answers
 from bridge.model import Ends
 from bridge.threads import NotDone
 
@@ -30,6 +31,7 @@ def this_machine() -> Machine:
         tells_users=tells_users,
         has_user=has_user,
         has_program=has_program,
+        answers=answers,
         is_on_network=is_on_network,
     )
 

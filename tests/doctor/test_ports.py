@@ -141,6 +141,37 @@ def test_the_console_needs_both_addresses_of_localhost_and_a_listener_its_own() 
     assert [imap.subject, console.subject] == ["imap 127.0.0.1:0", f"console 127.0.0.1:{port}"]
 
 
+@needs_ipv6
+@pytest.mark.parametrize(
+    ("ours", "other", "place"), [("127.0.0.1", "::1", "[::1]"), ("[::1]", "127.0.0.1", "127.0.0.1")]
+)
+@pytest.mark.parametrize("held", ["", ports.OURS])
+def test_who_listens_at_the_other_address_of_localhost_is_warned_of(
+    ours: str, other: str, place: str, held: str
+) -> None:
+    """A mail program that is told `localhost` may try either first, and tell a colleague's program the password."""
+    family = socket.AF_INET6 if ":" in other else socket.AF_INET
+    (port,) = free_ports(1)
+    text = f"""
+providers:
+  it: {{kind: google, client_id: c, client_secret: CANARY}}
+accounts: [{{address: alice@example.com, provider: it}}]
+listeners: {{imap: ["OURS:{port}"], pop3: off, smtp: off}}
+console: 127.0.0.1:0
+"""
+    one = parse_config(text.replace("OURS", ours), directory=Path("/nowhere"), environ={}).config
+    both = text.replace("OURS", "127.0.0.1").replace(f'"127.0.0.1:{port}"', f'"127.0.0.1:{port}", "[::1]:{port}"')
+    with closing(socket.create_server((other, port), family=family)):
+        *_, beside = port_findings(one, listening, this_machine(), held=held)
+        whole = parse_config(both, directory=Path("/nowhere"), environ={}).config
+        all_ours = port_findings(whole, listening, this_machine(), held=ports.OURS)
+    assert (beside.outcome, beside.subject) == (Outcome.WARNING, f"imap {ours}:{port}")
+    assert f"another program listens at {place}:{port}" in beside.detail
+    assert f"Write localhost:{port} in place of {ours}:{port}" in beside.detail
+    assert len(all_ours) == 3
+    assert len(port_findings(one, listening, this_machine())) == 2, "it has gone"
+
+
 def test_beside_a_bridge_of_our_own_nobody_elses_is_looked_for() -> None:
     """Its console stays at its old port until a restart, and another program has taken the new one meanwhile."""
     with (
