@@ -72,12 +72,14 @@ async def clients_of(
         finally:
             watch.end()
         return
+    completing = _Completing(loop, sock, take, tell, whose, pace)
     async with task_group() as group:
-        accepting = group.create_task(_accept(loop, sock, take, tell))
+        accepting = group.create_task(completing.run())
         try:
             yield
         finally:
             accepting.cancel()
+            completing.end()
 
 
 @dataclass(eq=False)
@@ -286,20 +288,45 @@ class _Gathering(_InTurns):
             self._begin()
 
 
-async def _accept(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell) -> None:
-    """For Windows' Proactor loop; accepts until cancelled."""
-    is_new = True
-    while True:
-        try:
-            client, address = await loop.sock_accept(sock)
-        except OSError as problem:
-            if not has_left(problem) and not (is_new and _winerror(problem) == _KNOWN_ALREADY):
-                tell(problem)
-                await asyncio.sleep(PAUSE_SECONDS)
-            continue
-        finally:
-            is_new = False
-        take(client, address)
+@dataclass(eq=False)
+class _Completing(_Accepting):
+    """For Windows' Proactor loop, which takes one client at a time, and cannot say whether others wait. A plain
+    accept(), which does not block, can, once the loop has taken one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._may_accept = asyncio.Event()
+        self._may_accept.set()
+
+    async def run(self) -> None:
+        """Accept until cancelled."""
+        is_new = True
+        while True:
+            try:
+                client, address = await self.loop.sock_accept(self.sock)
+            except OSError as problem:
+                if not has_left(problem) and not (is_new and _winerror(problem) == _KNOWN_ALREADY):
+                    self.tell(problem)
+                    await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            finally:
+                is_new = False
+            self._is_looking = self._is_due()
+            self._add(client, address)
+            if self._is_looking:
+                self._look(1)
+            await self._may_accept.wait()
+
+    def _cannot(self, problem: OSError) -> bool:
+        """The loop's next attempt will say the same."""
+        return False
+
+    def _rest(self) -> None:
+        self._may_accept.clear()
+
+    def _resume(self) -> None:
+        if not self._is_full:
+            self._may_accept.set()
 
 
 def has_left(problem: OSError) -> bool:

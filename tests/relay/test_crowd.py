@@ -17,7 +17,13 @@ from bridge.relay.accepting import clients_of
 from bridge.relay.crowd import Crowd
 from tests.relay.sockets import close_with_reset
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its loop takes clients one by one")
+WAYS = ["watches", "does not watch"]
+
+
+@pytest.fixture(params=WAYS if sys.platform != "win32" else WAYS[-1:])
+def loop_that(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows' loop cannot watch a socket; each loop can do without."""
+    monkeypatch.setattr(accepting, "has_add_reader", lambda _: request.param == "watches")
 
 
 @contextmanager
@@ -131,6 +137,7 @@ def test_who_comes_alone_and_hangs_up_is_let_in() -> None:
     assert begun == [0]
 
 
+@pytest.mark.usefixtures("loop_that")
 async def test_a_crowd_is_begun_one_in_each_turn_of_the_loop_and_the_rest_when_the_port_is_closed() -> None:
     begun: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
@@ -154,6 +161,7 @@ async def test_a_crowd_is_begun_one_in_each_turn_of_the_loop_and_the_rest_when_t
         assert len(begun) == len(ours)
 
 
+@pytest.mark.usefixtures("loop_that")
 async def test_those_whom_nobody_has_begun_are_left_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accepting, "WAITING", 3)
     with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
@@ -179,6 +187,7 @@ async def test_those_whom_nobody_has_begun_are_left_to_the_kernel(monkeypatch: p
         assert most == 3
 
 
+@pytest.mark.usefixtures("loop_that")
 async def test_a_crowd_of_which_nobody_leaves_is_not_looked_through_for_each_who_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -207,6 +216,7 @@ async def test_a_crowd_of_which_nobody_leaves_is_not_looked_through_for_each_who
     assert looked <= 60 * 9
 
 
+@pytest.mark.usefixtures("loop_that")
 async def test_behind_each_eighth_client_that_comes_alone_we_look_who_else_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -242,6 +252,7 @@ async def test_behind_each_eighth_client_that_comes_alone_we_look_who_else_waits
             assert looked == 3 + 13
 
 
+@pytest.mark.usefixtures("loop_that")
 async def test_a_flood_of_those_who_have_gone_is_a_crowd_even_if_nobody_of_it_is_left() -> None:
     """As many as one look takes: all of them are dropped, and behind them come more of the kind."""
     begun = asyncio.Queue[Any]()
