@@ -169,10 +169,11 @@ class _Accepting(ABC):
 
     def _move(self) -> None:
         self._is_moving = False
+        if len(self._crowd) > self.at_once:
+            self._go_on()  # first, so that another process has the next ones at hand when it has begun these
         for _ in range(self.at_once):
             self._crowd.let_in(AT_ONCE)
         self._resume()
-        self._go_on()
 
     def _make_room(self) -> None:
         if self._is_full:

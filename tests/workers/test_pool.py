@@ -284,6 +284,7 @@ async def test_of_a_crowd_the_next_are_handed_over_when_a_worker_has_begun_the_l
             assert await worker.told("here?") == ["here?"]
             begun += GROUP
             assert bench.listener.sessions == begun
+        assert await first.handed(), "it has the next ones at hand while it begins the others"
         assert begun < 100
 
 
