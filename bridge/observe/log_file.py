@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -44,12 +45,26 @@ def path_of(stream: TextIO | None) -> str:
 
 def opened(path: Path) -> int:
     """A descriptor that appends to the file, which is created if needed. Raises: OSError, at once for a pipe that
-    nobody reads, because waiting for a reader would hold up everybody's mail."""
+    nobody reads, because waiting for a reader would hold up everybody's mail; and for a link of another user."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(path, flags, 0o600)
+    try:
+        descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError:
+        if not path.is_symlink():
+            raise
+        if _is_strangers(path):  # told as Linux tells it
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
+        descriptor = os.open(path, flags, 0o600)
     if sys.platform != "win32":
         os.set_blocking(descriptor, True)  # otherwise a line that finds the pipe full would be lost
     return descriptor
+
+
+def _is_strangers(link: Path) -> bool:
+    """True for a link that a user other than root and us has put there, as anybody may in /tmp. Our lines have user
+    names that anybody may choose, and would be appended to a file of ours that runs or admits whatever is in it. Linux
+    refuses such a link by itself if it is told to (fs.protected_symlinks), and then only in directories like /tmp."""
+    return sys.platform != "win32" and os.lstat(link).st_uid not in {0, os.geteuid()}
 
 
 class _Appended(io.RawIOBase):

@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -17,6 +18,10 @@ import pytest
 from bridge.observe import log_file as module
 from bridge.observe import logs
 from bridge.observe.log_file import KEPT, log_file
+from tests.servers.packages import needs_root
+
+NOBODY = 65534
+"""A user without any rights, on Linux."""
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +64,31 @@ def test_a_new_file_is_for_its_owner_alone_and_another_ones_mode_is_left(tmp_pat
     path.chmod(0o640)
     log_file(path).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o640, "the administrator's group may read it"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links, and their owners")
+def test_a_link_leads_to_the_log_unless_it_is_another_users(tmp_path: Path) -> None:
+    """In /tmp anybody may make one that leads to a file of ours; a login chooses what a line of the log says."""
+    needs_root()
+    link, profile = tmp_path / "mail-bridge.log", tmp_path / "profile"
+    profile.write_text("")
+    link.symlink_to(profile)
+    with log_file(link) as log:
+        log.write("an administrator's own link\n")
+    assert profile.read_text() == "an administrator's own link\n"
+    os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+    with pytest.raises(PermissionError, match=re.escape(str(link))):
+        log_file(link)
+    link.unlink()
+    with log_file(link) as log:
+        log.write("login.refused username=$(id)\n")
+        link.unlink()
+        link.symlink_to(profile)
+        os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+        with pytest.raises(PermissionError, match=re.escape(str(link))):
+            log.write("login.refused username=$(id)\n")
+        link.unlink()
+    assert profile.read_text() == "an administrator's own link\n"
 
 
 def test_a_large_file_is_renamed_and_no_line_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
