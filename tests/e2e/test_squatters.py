@@ -168,7 +168,7 @@ def test_what_the_browser_was_told_to_keep_is_not_shown_to_the_administrator(
     assert not any(ALICE in text for text in loot.loot)
 
 
-def test_a_page_that_is_still_open_gets_no_password(
+def test_a_page_that_is_still_open_gets_neither_passwords_nor_whose_programs_wait(
     fresh: Bridge, page: Page, colleague: OsUser, loot: Squatter
 ) -> None:
     """It is in another tab when the administrator opens the console; to the browser it is the console's."""
@@ -179,6 +179,8 @@ def test_a_page_that_is_still_open_gets_no_password(
     assert page.title() == "settled"
     page.evaluate("steal().catch(() => null)")
     assert not any(fresh.password(ALICE) in text for text in loot.loot)
+    asked = """fetch("/mine", {headers: {"X-Mail-Bridge": "tray"}}).then(answer => answer.status)"""
+    assert page.evaluate(asked) == 404
 
 
 @pytest.mark.parametrize("how", ["read(event.request.url)", "fetch(event.request)"])

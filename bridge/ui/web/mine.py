@@ -23,13 +23,12 @@ SHARE = 8
 class Mine:
     """GET /mine: the request names no account and no user; the operating system tells who asks.
 
-    A web page must not read the answer, although a browser is a program of the same user: a page can neither send our
-    header nor hide its origin.
+    A web page must not read the answer, although a browser is a program of the same user: a page of another site can
+    neither send our header nor hide its origin, and none hides that a browser asks.
     """
 
-    def __init__(self, attendants: Attendants, hosts: frozenset[str]) -> None:
+    def __init__(self, attendants: Attendants) -> None:
         self._attendants = attendants
-        self._hosts = hosts
         self._waiting: Counter[str] = Counter()
         self._changes: list[asyncio.Event] = []
         """The events that requests wait for, once for each request: those of one user wait for the same event."""
@@ -46,7 +45,9 @@ class Mine:
             change.set()
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
-        is_page = guards.is_foreign(request, self._hosts) or "Origin" in request.headers
+        # Our own pages never ask, but one that another program has left in the browser under our address may; it sends
+        # no Origin with a GET.
+        is_page = "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
         if is_page or request.headers.get(HEADER) != "tray":
             return web.Response(status=404)
         user_id = await self._attendants.user_of(guards.ends_of(request.transport))

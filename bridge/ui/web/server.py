@@ -79,7 +79,7 @@ class Console(Site):
             keep_alive=self._keep_alive,
         )
         events = Events(control, administrators, hosts, self._keep_alive)
-        mine = Mine(self._attendants, hosts)
+        mine = Mine(self._attendants)
 
         def close() -> None:
             api.close()

@@ -149,6 +149,7 @@ async def test_a_console_without_mail_programs_gives_none() -> None:
         ASKING | {"Origin": "null"},
         ASKING | {"Sec-Fetch-Site": "cross-site"},
         ASKING | {"Sec-Fetch-Site": "same-site"},
+        ASKING | {"Sec-Fetch-Site": "same-origin"},
         ASKING | {"Host": "evil.example:3017"},
         ASKING | {"Host": "localhost"},
     ],
