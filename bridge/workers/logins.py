@@ -21,7 +21,7 @@ REMEMBERED = 4096
 
 class RecentLogins:
     """Remembers only right logins. Another spelling of the user name is another login; what an SMTP client calls itself
-    does not matter, since that opens nothing.
+    does not matter, since that opens nothing, nor whether the login before it was wrong.
 
     `whose`: the Caller.key for which the login was right, as the bridge says; empty for all callers.
     """

@@ -33,10 +33,11 @@ def test_only_the_very_same_login_is_remembered() -> None:
         "username": "bob@example.com",
         "password": Secret(b"CANARY-passwore"),
     }
-    assert {*others, "client_name"} == {field.name for field in fields(Login)}
+    assert {*others, "client_name", "is_repeated"} == {field.name for field in fields(Login)}
     for name, value in others.items():
         assert logins.find(replace(LOGIN, **{name: value}), "") is None
     assert logins.find(replace(LOGIN, client_name="crm"), "") == (ALICE, token), "that opens nothing"
+    assert logins.find(replace(LOGIN, is_repeated=True), "") == (ALICE, token), "nor does it close anything"
     logins.add(replace(LOGIN, username=BOB.address), "", BOB, token, asked_in=0)
     assert logins.find(LOGIN, "") == (ALICE, token), "besides others"
 
