@@ -316,7 +316,7 @@ def test_a_call_that_fails_on_the_way_is_told_and_the_next_try_works(terminal_se
     assert said == "mail-bridge: standard output cannot be written: No space left on device\n"
     assert owners(server) == {"mail-bridge"}
 
-    assert "runs." in sudo(server, "service", "install")
+    assert "it is running." in sudo(server, "service", "install")
     said = server.run(*failing("newfstatat EIO 1", str(UNIT_FILE), "service", "remove"), code=1)
     assert said == f'mail-bridge: {UNIT_FILE} cannot be read: "Input/output error"\n'
     said = server.run(*failing("newfstatat EIO 1", STORE, "status"), code=1)
@@ -340,7 +340,7 @@ def test_a_restart_that_never_came_to_a_start_is_told_in_its_own_words(terminal_
     said = server.run(PROGRAM, "service", "install", code=1, PATH="/fake:/usr/sbin:/usr/bin:/sbin:/bin")
     words = "Failed to restart: Connection timed out"
     assert said.splitlines()[-1] == f'mail-bridge: `systemctl restart mail-bridge.service` says: "{words}"'
-    assert "runs." in sudo(server, "service", "install")
+    assert "it is running." in sudo(server, "service", "install")
 
 
 DOES_NOT_RELOAD = REFUSES_TO_RESTART.replace("= restart", "= daemon-reload").replace("restart:", "reload:")
