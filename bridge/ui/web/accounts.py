@@ -63,7 +63,7 @@ class AccountPages:
         action: Action = request.match_info["action"]  # type: ignore[assignment]  # the route allows no other
         fields = await self._forms.sent(request)
         if fields is None:
-            return await self._page(request, 403, problem=say(guards.AGAIN))
+            return await self._page(request, 403, problem=guards.AGAIN.told(say))
         if action in {"password", "rotate", "forget"} and not self._administrators.is_fresh(request):
             return await self._page(request, 403, is_stale=True)
         address = request.match_info["address"]

@@ -179,7 +179,7 @@ class Callback:
         if not outcome.may_keep:
             return not_found()
         if fields is None:
-            return await self._result_page(request, outcome, 403, problem=say(guards.AGAIN))
+            return await self._result_page(request, outcome, 403, problem=guards.AGAIN.told(say))
         status, problem = await self._keep_chosen(request, name, outcome, fields.get("wish", ""))
         after = self._results.get(name) or outcome
         if after.kept:  # by this request, or by the same one a moment before, if the button was pressed twice

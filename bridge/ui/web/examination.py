@@ -51,7 +51,7 @@ class CheckPage:
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Answers within a minute, when everything was tried."""
         if await self._forms.sent(request) is None:
-            return self._page(request, 403, problem=say(guards.AGAIN))
+            return self._page(request, 403, problem=guards.AGAIN.told(say))
         if self._busy.locked():
             return self._page(request, 409, problem=say("A check is already under way. Please try again in a minute."))
         async with self._busy:

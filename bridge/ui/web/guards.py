@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.config.console import DEFAULT_PORT
 from bridge.control.redirect import fields_of
@@ -39,11 +40,11 @@ FRESH_SECONDS = 900.0
 BODY_SECONDS = 10.0
 """For the body of a form to arrive: it was typed, or comes from a provider's page, and is below 64 KiB."""
 
-AGAIN = (
-    "Nothing has happened yet: this page had become too old, or your browser keeps no cookies for it. Please press the "
+AGAIN = said(
+    "Nothing has happened yet: this page was too old, or your browser does not keep its cookies. Please press the "
     "button once more."
 )
-"""For a page whose form was not accepted; the catalogues have the sentence from the templates of the sign-in."""
+"""For a page whose form was not accepted."""
 
 USER: Final = web.RequestKey("user", str)
 """The value of user_of(), set by Site."""

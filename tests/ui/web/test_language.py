@@ -109,6 +109,13 @@ async def test_trouble_of_the_bridge_is_told_to_the_public_in_french_without_its
     assert "secret" not in text
 
 
+async def test_a_form_that_is_not_accepted_is_told_in_french(browser: Browser) -> None:
+    await browser.as_administrator()
+    async with browser.post("/check", data={"form": "0" * 64}, headers=FRENCH) as response:
+        assert response.status == 403
+        assert "Rien ne s’est encore passé" in await response.text()
+
+
 async def test_the_administrator_is_warned_in_french(browser: Browser, control: FakeControl) -> None:
     control.warnings = (Diagnosis.of("secret.ends", provider="office365", days="3", day="2027-01-31"),)
     await browser.as_administrator()
