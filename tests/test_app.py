@@ -383,7 +383,7 @@ async def test_the_sign_in_of_who_has_left_is_seen_and_can_be_ended() -> None:
         done = await control.forget(BOB)
         assert done.was_left
         (unrevoked,) = done.unrevoked
-        assert "lets no program do that" in unrevoked.told()
+        assert "does not let programs end a sign-in" in unrevoked.told()
         status = await control.status()
         assert status.leftovers == ()
         assert next(one for one in status.accounts if one.address == ALICE).state is AccountState.READY

@@ -45,7 +45,7 @@ SHORTEST = 12
 them."""
 
 TOO_SHORT: Final = f"the local password must have at least {SHORTEST} characters"
-ODD_CHARACTERS: Final = "the local password may only have letters without accents, digits, spaces and signs"
+ODD_CHARACTERS: Final = "the local password may only contain letters without accents, digits, spaces and symbols"
 """Msgids of the catalogues: a ValueError brings its text alone over the wire."""
 
 RECHECK_AFTER = 5.0
@@ -276,7 +276,7 @@ class LocalPasswords:
                 raise
             command = f"mail-bridge accounts password --rotate {address}"
             remedy = said(
-                "{problem}; to replace it by a new one: {command}",
+                "{problem}; to replace it with a new one, run: {command}",
                 problem=problem.said or str(problem),
                 command=command,
             )

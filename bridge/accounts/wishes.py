@@ -87,13 +87,16 @@ class Wishes:
         """Why a password that the page offered can no longer be kept. Raises: StoreUnavailable, StoreCorrupt."""
         account = self._find(address)
         if account is None or not account.is_first_use:
-            return said("{address} keeps no password on first use", address=address)
-        if await self._passwords.is_known(account.address):
             return said(
-                "{address} has got another local password in the meantime; the mail program needs that one",
+                "`local_password` of {address} is not `first-use`: no password of a mail program is kept",
                 address=address,
             )
-        return said("the login to {address} is too long ago; let the mail program try again", address=address)
+        if await self._passwords.is_known(account.address):
+            return said(
+                "{address} was given another local password in the meantime; enter that one in the mail program",
+                address=address,
+            )
+        return said("the login to {address} was too long ago; let the mail program try again", address=address)
 
 
 def _wish(ask: Ask, is_own: bool, now: float, is_open: bool) -> Wish:

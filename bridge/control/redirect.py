@@ -24,8 +24,9 @@ FIELDS = 50
 """A provider's answer has about five."""
 
 NO_ANSWER = (
-    "This is not the address that the browser ended at: it begins with the redirect URI (http://localhost:3017/?…) and "
-    "holds code= and state=. Copy all of it from the browser's address bar, also if the page shows an error."
+    "This is not the address at which the browser ended: that one begins with the redirect URI "
+    "(http://localhost:3017/?…) and contains code= and state=. Copy all of it from the browser's address bar, even if "
+    "the page shows an error."
 )
 
 

@@ -87,7 +87,7 @@ class RemoteControl:
             raise BridgeNotRunning(said("no mail-bridge answers at {url}", url=self._url)) from error
         if not hmac.compare_digest(known.encode("utf-8", "surrogatepass"), wire.proof(self._token, nonce).encode()):
             raise BridgeNotRunning(
-                said("who answers at {url} is not the mail-bridge that was started here", url=self._url)
+                said("what answers at {url} is not the mail-bridge that was started here", url=self._url)
             )
 
     async def status(self) -> Status:
@@ -181,13 +181,13 @@ class RemoteControl:
     def _refusal(self, status: int, answer: bytes) -> Exception:
         """The exception that the bridge raised."""
         if status == 401:
-            return BridgeNotRunning(said("the mail-bridge at {url} was restarted; find it again", url=self._url))
+            return BridgeNotRunning(said("the mail-bridge at {url} was restarted; try again", url=self._url))
         try:
             return wire.decode_error(wire.loads(answer))
         except wire.WireError:  # a page for people: the request was too large, or the bridge has a fault
             return BridgeError(
                 said(
-                    "the mail-bridge at {url} cannot answer this ({status}); its log tells more",
+                    "the mail-bridge at {url} cannot answer this ({status}); its log says more",
                     url=self._url,
                     status=status,
                 )

@@ -46,7 +46,8 @@ def publish(directory: Path, url: str, token: Secret[str], pid: int) -> None:
     except OSError as error:
         raise BridgeError(
             said(
-                "{file} cannot be written ({reason}); without it the other commands do not find the running bridge",
+                "{file} cannot be written ({reason}); without it, the other commands do not find the running "
+                "mail-bridge",
                 file=directory / NAME,
                 reason=system_reason(error),
             )

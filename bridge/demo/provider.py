@@ -164,7 +164,7 @@ _WORDS = {
     "title": said("Demo sign-in"),
     "mark": said("Demo identity provider"),
     "question": said("Who are you?"),
-    "wish": said("mail-bridge wants to read and send mail for you. Here this is play: no password, no real mail."),
+    "wish": said("mail-bridge wants to read and send mail for you. This is only a demo: no password, no real mail."),
     "account": said("Account"),
     "accept": said("Accept"),
     "deny": said("Deny"),

@@ -244,7 +244,7 @@ class Desk:
         account = directory.find(address)
         if account is None and address in directory.patterns:
             raise LoginRefused(
-                said("{address} stands for everybody of its domain; name one address of it", address=address)
+                said("{address} stands for everybody in its domain; name one address of that domain", address=address)
             )
         if account is None:
             raise LoginRefused(said("{address} is in no account of the configuration", address=address))

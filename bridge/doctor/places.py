@@ -15,7 +15,7 @@ from bridge.existing import above, exists, is_directory
 from bridge.observe.log_file import opened
 
 LOG = "log.file: {file} cannot be written: {reason}"
-WORD = "{file} cannot be written ({reason}); without it the other commands do not find the running bridge"
+WORD = "{file} cannot be written ({reason}); without it, the other commands do not find the running mail-bridge"
 
 
 def check_place(place: Path) -> None:

@@ -70,7 +70,7 @@ def _request(answer: Answer, asked_at: float) -> DeviceRequest:
     if not isinstance(code, str) or not code or not isinstance(user_code, str) or not is_link(url):
         raise ProviderUnavailable(said("The provider's answer holds no device code, no user code or no https address."))
     if not 0 < len(user_code) <= LONGEST_USER_CODE or not user_code.isprintable():
-        raise ProviderUnavailable(said("The provider's user code is nothing that a person could type."))
+        raise ProviderUnavailable(said("The provider's user code is not one that a person could type."))
     complete = values.get("verification_uri_complete")
     life = min(_seconds(values, "expires_in", DEFAULT_LIFE), LONGEST_LIFE)
     return DeviceRequest(

@@ -120,7 +120,7 @@ class GoogleServiceAccount(Unattended):
         if url.scheme != "https":
             raise self._bad(said("has a token_uri that does not begin with https://"))
         if self._config.token_url == GOOGLE_TOKEN_URL and url.netloc not in GOOGLE_TOKEN_HOSTS:
-            raise self._bad(said("has a token_uri that is not Google's; if it is meant, set token_url"))
+            raise self._bad(said("has a token_uri that is not Google's; if that is intended, set token_url"))
 
     def _bad(self, what: Said) -> ProviderRefused:
         return ProviderRefused(
@@ -173,7 +173,7 @@ def _likely_cause(text: str, key: _Key, subject: str) -> Said:
         )
     if "email" in text:
         return said(
-            "There is no mailbox {mailbox} in this Google Workspace, or it is suspended: its administrator must look.",
+            "There is no mailbox {mailbox} in this Google Workspace, or it is suspended: its administrator must check.",
             mailbox=subject,
         )
     return said(

@@ -39,7 +39,7 @@ class RetryAfter:
         if left > 0:
             raise ProviderNotAsked(
                 said(
-                    "{host} has asked to be left alone for a while: it is asked again in {seconds} seconds.",
+                    "{host} has asked mail-bridge to wait: it is asked again in {seconds} seconds.",
                     host=host,
                     seconds=f"{left:.0f}",
                 ),

@@ -228,8 +228,8 @@ class Transport(HTTPAdapter):
         except requests.exceptions.InvalidSchema:  # from None: as below
             raise ProviderUnavailable(
                 said(
-                    "{host}: this system's proxy is a SOCKS proxy, which mail-bridge does not speak. The administrator "
-                    "must name an HTTP proxy with `proxy`, or exempt {host} from it (NO_PROXY).",
+                    "{host}: this system's proxy is a SOCKS proxy, which mail-bridge does not support. The "
+                    "administrator must name an HTTP proxy with `proxy`, or exempt {host} from it (NO_PROXY).",
                     host=host,
                 )
             ) from None
@@ -307,9 +307,9 @@ def _redirected(host: str) -> ProviderRedirects:
 
 def _busy(host: str, status: int, wait: float) -> Said:
     if not wait:
-        return said("{host} is in trouble or busy (HTTP {status}).", host=host, status=status)
+        return said("{host} is having problems or is busy (HTTP {status}).", host=host, status=status)
     return said(
-        "{host} is in trouble or busy (HTTP {status}); it asks to wait {seconds} seconds.",
+        "{host} is having problems or is busy (HTTP {status}); it asks mail-bridge to wait {seconds} seconds.",
         host=host,
         status=status,
         seconds=f"{wait:.0f}",

@@ -40,8 +40,8 @@ def key_from_file(path: str, has_records: bool) -> Secret[bytes]:
     if has_records:
         raise StoreCorrupt(
             said(
-                "the store has records, but their key file {file} does not exist; put it back. To give the records "
-                "up, move the store away",
+                "the store has records, but their key file {file} does not exist; put it back. To give up the records, "
+                "move the store away",
                 file=file,
             )
         )

@@ -84,8 +84,8 @@ def _from_keyring(has_records: bool, is_given_up: threading.Event, home: OsKeyri
             raise StoreCorrupt(
                 said(
                     "the store has records, but the {keyring} has no key for them (entry '{entry}'): it was removed, "
-                    "this is another user or machine, or another program is the keyring now. Bring the entry back, or "
-                    "name the file that holds the key: `store: {{key_file: …}}`. To give the records up, move the "
+                    "this is another user or machine, or another program is the keyring now. Restore the entry, or "
+                    "name the file that holds the key: `store: {{key_file: …}}`. To give up the records, move the "
                     "store away",
                     keyring=home.name,
                     entry=KEY_SERVICE,

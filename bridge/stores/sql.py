@@ -193,20 +193,23 @@ class SqlStore:
             return StoreCorrupt(said("{store} is damaged, its server says", store=self._place))
         store = self._place
         ended = said(
-            "{store} does not answer: its server restarts, or an administrator has ended our connection", store=store
+            "{store} does not answer: its server is restarting, or an administrator has ended the connection",
+            store=store,
         )
         known = {
             "25006": _read_only(store),
-            "42P01": said("{store} has lost its tables; bring back a copy, or restart to begin anew", store=store),
+            "42P01": said(
+                "{store} has lost its tables; restore a copy, or restart mail-bridge to begin anew", store=store
+            ),
             "42501": said(
-                "{store} does not grant us its tables; GRANT the right to create and write them", store=store
+                "{store} does not let mail-bridge use its tables; GRANT the right to create and write them", store=store
             ),
             "53100": said("{store} cannot be written: its disk is full", store=store),
             "55P03": said("{store} is locked by another program", store=store),
             "57014": said("{store} takes too long to answer", store=store),
             "57P01": ended,
             "57P02": ended,
-            "57P03": said("{store} does not answer yet: its server starts or stops just now", store=store),
+            "57P03": said("{store} does not answer yet: its server is starting or stopping", store=store),
         }
         return StoreUnavailable(known.get(state) or _in_its_words(store, error.orig, state))
 
@@ -232,11 +235,11 @@ def _no_connection(store: Said, text: str) -> Said:
         return said("{store} cannot be found (DNS): there is no network, or the name is wrong", store=store)
     if re.search(r"\binvalid (?:connection option|\w+ value)|\bbad value for", text):
         return said(
-            "{store} cannot be asked: its URL has an option, or the value of one, that PostgreSQL does not know",
+            "{store} cannot be used: its URL has an option, or the value of one, that PostgreSQL does not know",
             store=store,
         )
     if re.search(r"\bSSL\b", text):
-        return said("{store} cannot be reached by TLS as `sslmode` wants it", store=store)
+        return said("{store} cannot be reached with the TLS that `sslmode` requires", store=store)
     return said("{store} does not answer", store=store)
 
 

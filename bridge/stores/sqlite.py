@@ -330,14 +330,14 @@ class SqliteStore:
         except (FileNotFoundError, NotADirectoryError) as error:
             self._take_log_along()
             raise StoreUnavailable(
-                said("{store} is gone; put it back, or restart to begin anew", store=self._place)
+                said("{store} is gone; put it back, or restart mail-bridge to begin anew", store=self._place)
             ) from error
         except OSError as error:
             raise self._not_opened(error) from error
         if (status.st_dev, status.st_ino) != self._identity:
             self._take_log_along()
             raise StoreUnavailable(
-                said("{store} was replaced by another file; restart to use that one", store=self._place)
+                said("{store} was replaced by another file; restart mail-bridge to use that one", store=self._place)
             )
 
     def _problem(self, error: sqlite3.Error) -> BridgeError:
@@ -354,8 +354,8 @@ class SqliteStore:
             case sqlite3.SQLITE_FULL if number == errno.EROFS:
                 return StoreUnavailable(
                     said(
-                        "{store} cannot be written: its disk has become read-only, as the system makes one that "
-                        "reports errors",
+                        "{store} cannot be written: the system has made its disk read-only, as it does with a disk "
+                        "that reports errors",
                         store=store,
                     )
                 )
@@ -365,14 +365,14 @@ class SqliteStore:
                 )
             case sqlite3.SQLITE_CORRUPT if self._can_be_read():
                 return StoreCorrupt(
-                    said("{store} is damaged; bring back a copy, or move it away to begin anew", store=store)
+                    said("{store} is damaged; restore a copy, or move it away to begin anew", store=store)
                 )
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return StoreUnavailable(said("{store} is locked by another program", store=store))
             case sqlite3.SQLITE_IOERR if extended == sqlite3.SQLITE_IOERR_SHMMAP and self._maps_nothing():
                 reason = said(
-                    "{store} is on a drive that maps no file into memory, such as some shared folders; keep it on a "
-                    "local disk",
+                    "{store} is on a drive that cannot map files into memory, such as some shared folders; keep it on "
+                    "a local disk",
                     store=store,
                 )
             case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CORRUPT:

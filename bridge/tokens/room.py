@@ -37,7 +37,7 @@ class Room:
         if asker and len(self._lately(asker)) + self._beginning[asker] >= SHARE:
             raise LimitReached(
                 said(
-                    "you have begun {number} sign-ins within ten minutes that have come to nothing; try again later",
+                    "you have begun {number} sign-ins within ten minutes without completing them; try again later",
                     number=SHARE,
                 )
             )

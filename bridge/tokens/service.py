@@ -322,7 +322,8 @@ class TokenService:
         none."""
         problem = ProviderUnavailable(
             said(
-                "The provider {provider} has not answered within {seconds} seconds; its answer is waited for.",
+                "The provider {provider} has not answered within {seconds} seconds; mail-bridge is still waiting for "
+                "its answer.",
                 provider=account.provider,
                 seconds=f"{self._patience:g}",
             )
@@ -409,7 +410,7 @@ class TokenService:
             return None
         if provider is None:
             return _unrevoked(said("the provider {provider} is no longer configured", provider=entry.provider))
-        return _unrevoked(said("the provider {provider} lets no program do that", provider=entry.provider))
+        return _unrevoked(said("the provider {provider} does not let programs end a sign-in", provider=entry.provider))
 
 
 def _changing(address: str) -> StoreUnavailable:

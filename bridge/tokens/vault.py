@@ -65,7 +65,7 @@ class Vault:
                 raise
             command = f"mail-bridge accounts forget {address}"
             remedy = said(
-                "{problem}; to sign in again replaces it, to give it up: {command}",
+                "{problem}; signing in again replaces it; to give it up, run: {command}",
                 problem=problem.said or str(problem),
                 command=command,
             )

@@ -473,7 +473,7 @@ async def test_an_account_that_keeps_its_first_password_no_more_keeps_none(open_
     await open_house.refused(OWN)
     (wish,) = await open_house.pages.wishes(ADDRESS, None)
     open_house.account = replace(open_house.account, is_first_use=False)
-    with pytest.raises(LoginRefused, match="keeps no password"):
+    with pytest.raises(LoginRefused, match="no password of a mail program is kept"):
         await open_house.pages.keep(ADDRESS, wish.name)
     assert isinstance(await open_house.refused(OWN), LoginRefused)
     assert [wish.has_password for wish in await open_house.pages.wishes(ADDRESS, None)] == [False]

@@ -269,9 +269,15 @@ async def test_an_old_password_can_become_the_current_one_again(passwords: Local
     [
         ("CANARY", f"the local password must have at least {SHORTEST} characters"),
         ("", f"the local password must have at least {SHORTEST} characters"),
-        ("CANARY-été-long", "the local password may only have letters without accents, digits, spaces and signs"),
-        ("CANARY\tlong long", "the local password may only have letters without accents, digits, spaces and signs"),
-        ("CANARY\x00long long", "the local password may only have letters without accents, digits, spaces and signs"),
+        ("CANARY-été-long", "the local password may only contain letters without accents, digits, spaces and symbols"),
+        (
+            "CANARY\tlong long",
+            "the local password may only contain letters without accents, digits, spaces and symbols",
+        ),
+        (
+            "CANARY\x00long long",
+            "the local password may only contain letters without accents, digits, spaces and symbols",
+        ),
     ],
 )
 async def test_a_password_that_mail_clients_would_garble_is_refused_without_being_quoted(

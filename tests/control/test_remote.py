@@ -164,7 +164,7 @@ async def test_a_fault_in_the_bridge_is_an_error_here(remote: RemoteControl, con
 
 
 async def test_more_than_the_console_takes_is_an_error_here(remote: RemoteControl) -> None:
-    with pytest.raises(errors.BridgeError, match=r"cannot answer this \(\d+\); its log tells more"):
+    with pytest.raises(errors.BridgeError, match=r"cannot answer this \(\d+\); its log says more"):
         await remote.set_local_password(ALICE, Secret("CANARY" * 20_000))
 
 

@@ -183,4 +183,4 @@ def test_adopt_takes_over_a_refresh_token(fresh: Bridge, world: World, address: 
     said = fresh.run("accounts", "adopt", address, stdin=f"{token}\n")
     assert "is signed in" in said
     assert replies(fresh.login(address))["imap"] == "OK"
-    assert "does not take" in fresh.run("accounts", "adopt", CAROL, stdin="CANARY-nonsense\n", code=1)
+    assert "does not accept this token" in fresh.run("accounts", "adopt", CAROL, stdin="CANARY-nonsense\n", code=1)

@@ -127,7 +127,7 @@ def test_a_password_that_the_administrator_sets_meanwhile_is_what_the_page_tells
     assert "Which mail program is yours?" in page, page
     bridge.run("accounts", "password", "--rotate", ALICE)
     after = visitor.reload()
-    assert f"{ALICE} has got another local password in the meantime" in after, after
+    assert f"{ALICE} was given another local password in the meantime" in after, after
     assert "too long ago" not in after
 
 

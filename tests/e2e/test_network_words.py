@@ -134,12 +134,15 @@ def test_a_mail_server_that_does_not_open(
 PROVIDER = {
     "closed": ("localhost refuses the connection.", "localhost refuse la connexion."),
     "busy": (
-        "127.0.0.1 is in trouble or busy (HTTP 503); it asks to wait 600 seconds.",
+        "127.0.0.1 is having problems or is busy (HTTP 503); it asks mail-bridge to wait 600 seconds.",
         # The second sentence appears after five seconds, when only the host's own request keeps the bridge from asking.
         "127.0.0.1 est en difficulté ou surchargé (HTTP 503) ; il demande d’attendre 600 secondes."
-        "|127.0.0.1 a demandé une pause : il sera de nouveau interrogé dans ",
+        "|127.0.0.1 a demandé à mail-bridge d’attendre : il sera de nouveau interrogé dans ",
     ),
-    "broken": ("localhost is in trouble or busy (HTTP 500).", "localhost est en difficulté ou surchargé (HTTP 500)."),
+    "broken": (
+        "localhost is having problems or is busy (HTTP 500).",
+        "localhost est en difficulté ou surchargé (HTTP 500).",
+    ),
     "portal": (
         "localhost answers with a redirect: there is a captive portal, or a URL is wrong.",
         "localhost répond par une redirection : il y a un portail captif, ou une URL est incorrecte.",

@@ -66,7 +66,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     [
         (locked, "is locked by another program"),
         (full, "cannot be written: the disk is full"),
-        (gone, "is gone; put it back, or restart to begin anew"),
+        (gone, "is gone; put it back, or restart mail-bridge to begin anew"),
     ],
 )
 def test_a_store_that_is_away_is_told_and_works_again_when_it_is_back(
@@ -121,9 +121,9 @@ def test_a_disk_that_fails_while_the_bridge_runs_is_told_as_read_only_and_no_tok
             trigger.write_text("1")
             for text in replies(login).values():
                 assert "The bridge cannot open its token store just now." in text
-            bridge.wait_for_log(f"{store} cannot be written: its disk has become read-only")
+            bridge.wait_for_log(f"{store} cannot be written: the system has made its disk read-only")
             assert world.provider.count("refresh_token") == asked
-            assert "its disk has become read-only" in bridge.run("status")
+            assert "the system has made its disk read-only" in bridge.run("status")
 
 
 def test_a_sign_in_by_the_command_alone_waits_for_the_store(world: World, disk: Path, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_store_that_is_away_for_a_moment_at_the_start_does_not_end_it(
             assert set(replies(login)) == {"imap", "pop3", "smtp"}
             for protocol, text in replies(login).items():
                 assert "The bridge cannot open its token store just now" in text, protocol
-            assert ("other commands do not find the running bridge" in bridge.log) is has_all
+            assert ("other commands do not find the running mail-bridge" in bridge.log) is has_all
         assert imap_says(login).startswith("1 OK"), bridge.log
         bridge.wait_until(lambda: "configuration: " in bridge.run("status", code=None), "other commands find it")
 
@@ -355,7 +355,7 @@ def test_where_store_and_key_are_removed_all_of_it_begins_anew(world: World, tmp
     key = key_file.read_bytes()
     bridge.run("accounts", "forget", ALICE, "--yes")
     key_file.unlink()
-    assert "put it back. To give the records up, move the store away" in bridge.run("run", code=2)
+    assert "put it back. To give up the records, move the store away" in bridge.run("run", code=2)
     store.unlink()
     with running(bridge):
         assert key_file.read_bytes() != key

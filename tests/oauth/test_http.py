@@ -74,7 +74,7 @@ async def test_a_request_asks_for_a_plain_answer_on_a_connection_of_its_own(tls:
         ("503 Later", "HTTP 503"),
         ("504 Silent", "HTTP 504"),
         ("529 Overloaded", "HTTP 529"),
-        ("429 Slow", "asks to wait 7 seconds"),
+        ("429 Slow", "asks mail-bridge to wait 7 seconds"),
         ("408 Late", "408"),
         ("425 Early", "425"),
     ],

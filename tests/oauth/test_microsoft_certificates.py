@@ -138,10 +138,10 @@ def unknown(_: str) -> str:
     [
         (encrypted, "has a password"),
         (encrypted_pkcs1, "has a password"),
-        (elliptic, "RSA keys of 2048 bits"),
-        (edwards, "RSA keys of 2048 bits"),
+        (elliptic, "RSA keys of at least 2048 bits"),
+        (edwards, "RSA keys of at least 2048 bits"),
         (unknown, "damaged"),
-        (lambda _: self_signed(1024)[1], "RSA keys of 2048 bits"),
+        (lambda _: self_signed(1024)[1], "RSA keys of at least 2048 bits"),
         (lambda key: key[:200] + "!" + key[240:], "damaged"),
         (lambda key: key[:200], "holds no private key"),
         (lambda _: self_signed()[1], "belongs to no certificate"),

@@ -68,7 +68,7 @@ def test_an_answer_to_a_question_is_not_kept_for_the_next_one(tls: Tls) -> None:
         ({"error": "invalid_tenant", "error_description": "AADSTS90002: no"}, ProviderRefused, "AADSTS90002"),
         ({"error": "invalid_grant", "error_description": "AADSTS50173: no"}, ProviderUnavailable, "its endpoints"),
         ({"error": "invalid_tenant", "error_description": "AADSTS90033: no"}, ProviderUnavailable, "AADSTS90033"),
-        ({}, ProviderUnavailable, "HTTP 404 to the question for its endpoints"),
+        ({}, ProviderUnavailable, "the request for its endpoints with HTTP 404"),
     ],
 )
 def test_a_document_that_is_refused_is_nobodys_grant_and_asked_for_again(

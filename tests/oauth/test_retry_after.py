@@ -50,7 +50,7 @@ def test_what_an_answer_asks_for(headers: dict[str, str], seconds: float) -> Non
             hosts.check("login.example")
         assert caught.value.said is not None
         french = caught.value.said.told(translation("fr"))
-        assert french.startswith("login.example a demandé une pause")
+        assert french.startswith("login.example a demandé à mail-bridge d’attendre")
         assert f"dans {seconds:.0f} secondes." in french
     hosts.check("other.example")
     clock.advance(seconds)
@@ -80,4 +80,4 @@ async def test_no_request_goes_out_before_its_time(tmp_path: Path, status: str, 
                 said.append(str(problem))
         https.close()
     assert len(raw.requests) == asked
-    assert ["has asked to be left alone" in text for text in said] == ([] if asked == 3 else [False, True, True])
+    assert ["has asked mail-bridge to wait" in text for text in said] == ([] if asked == 3 else [False, True, True])

@@ -116,7 +116,7 @@ async def test_a_server_without_tls_is_told_from_one_that_is_away(open_store: Op
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=_decline_tls, args=(listening,), daemon=True).start()
         url = f"postgresql://user:CANARY@127.0.0.1:{listening.getsockname()[1]}/bridge?sslmode=require"
-        with pytest.raises(StoreUnavailable, match="cannot be reached by TLS as `sslmode` wants it"):
+        with pytest.raises(StoreUnavailable, match="cannot be reached with the TLS that `sslmode` requires"):
             await open_store(Secret(url)).get("a")
 
 
@@ -130,7 +130,7 @@ async def test_a_server_without_tls_is_told_from_one_that_is_away(open_store: Op
         *(
             (
                 f"127.0.0.1:1/bridge?{option}",
-                "the database bridge at 127.0.0.1 cannot be asked: its URL has an option, or the value of one, that "
+                "the database bridge at 127.0.0.1 cannot be used: its URL has an option, or the value of one, that "
                 "PostgreSQL does not know",
             )
             for option in ("CANARY=1", "sslmode=CANARY", "keepalives=CANARY", "connect_timeout=CANARY")
@@ -181,7 +181,9 @@ async def test_tables_that_have_gone_are_told_of_and_work_once_they_are_back(
     store = open_store(url)
     await store.put("a", b"value", expected=NEW)
     server.execute(url, "ALTER TABLE bridge_records RENAME TO elsewhere")
-    with pytest.raises(StoreUnavailable, match="has lost its tables; bring back a copy, or restart to begin anew"):
+    with pytest.raises(
+        StoreUnavailable, match="has lost its tables; restore a copy, or restart mail-bridge to begin anew"
+    ):
         await store.get("a")
     server.execute(url, "ALTER TABLE elsewhere RENAME TO bridge_records")
     assert await store.get("a") == Record(b"value", 1)
@@ -207,14 +209,14 @@ async def _refused(server: Postgresql, open_store: Open, statement: str) -> str:
 
 async def test_a_session_that_an_administrator_ends_is_told_in_words(server: Postgresql, open_store: Open) -> None:
     told = await _refused(server, open_store, "PERFORM pg_terminate_backend(pg_backend_pid())")
-    assert told == "does not answer: its server restarts, or an administrator has ended our connection"
+    assert told == "does not answer: its server is restarting, or an administrator has ended the connection"
 
 
 @pytest.mark.parametrize(
     ("state", "told"),
     [
-        ("57P02", "does not answer: its server restarts, or an administrator has ended our connection"),
-        ("57P03", "does not answer yet: its server starts or stops just now"),
+        ("57P02", "does not answer: its server is restarting, or an administrator has ended the connection"),
+        ("57P03", "does not answer yet: its server is starting or stopping"),
         ("53200", "does not work; its server says: 100% of something (SQLSTATE 53200)"),
         ("58030", "does not work; its server says: 100% of something (SQLSTATE 58030)"),
     ],

@@ -431,7 +431,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        ("ENODEV", "StoreFileUnusable {} is on a drive that maps no file into memory"),
+        ("ENODEV", "StoreFileUnusable {} is on a drive that cannot map files into memory"),
         ("ENOMEM", "StoreUnavailable {} "),
     ],
 )
@@ -546,7 +546,7 @@ async def test_damage_is_reported_in_words_and_never_repaired_by_writing(
         content[page : page + 4096] = chance.randbytes(4096)
     filled.write_bytes(content)
     broken = open_store()
-    what = "is damaged; bring back a copy" if seed % 2 else "is not a database; move it away"
+    what = "is damaged; restore a copy" if seed % 2 else "is not a database; move it away"
     with pytest.raises(StoreCorrupt, match=rf"store\.sqlite {what}"):
         await broken.put("a", b"other", expected=1)
     await broken.close()

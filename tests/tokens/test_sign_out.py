@@ -252,7 +252,7 @@ async def test_who_signs_out_hears_what_may_still_be_good_at_the_provider() -> N
         assert await it.service.forget(ALICE) == ()
         await it.sign_in()
         it.provider.has_revocation = False
-        assert _reasons(await it.service.forget(ALICE)) == ["the provider acme lets no program do that"]
+        assert _reasons(await it.service.forget(ALICE)) == ["the provider acme does not let programs end a sign-in"]
         await it.sign_in()
         it.provider.problem = ProviderUnavailable(said("{host} refuses the connection.", host="acme.example"))
         assert _reasons(await it.service.forget(ALICE)) == ["acme.example refuses the connection."]

@@ -110,7 +110,7 @@ async def test_a_damaged_record_is_told_with_both_ways_out_and_can_be_replaced(
     store: MemoryStore, vault: Vault
 ) -> None:
     await spoiled(store, vault, b"\x01")
-    ways_out = r"is damaged.*; to sign in again replaces it, to give it up: mail-bridge accounts forget alice@"
+    ways_out = r"is damaged.*; signing in again replaces it; to give it up, run: mail-bridge accounts forget alice@"
     with pytest.raises(StoreCorrupt, match=ways_out) as caught:
         await vault.load(ALICE.address)
     assert await vault.load_any(ALICE.address) == Stored(None, 2)

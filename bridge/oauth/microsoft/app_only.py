@@ -13,7 +13,7 @@ from bridge.oauth.microsoft.library import Library, new_cache
 from bridge.oauth.unattended import NO_GRANT, AppToken, unattended_problem
 
 ADVICE = said(
-    "Nobody signs in here, so it is the administrator's turn: grant the app consent for its application permissions "
+    "Nobody signs in here, so the administrator must act: grant the app consent for its application permissions "
     "(IMAP.AccessAsApp, POP.AccessAsApp, SMTP.SendAsApp), or lift the policy that blocks it."
 )
 """What to do instead of a person's signing in again."""

@@ -107,8 +107,8 @@ def _private_key(content: bytes, path: str) -> RSAPrivateKey:
     if not isinstance(key, RSAPrivateKey) or key.key_size < SHORTEST_KEY:
         raise ProviderRefused(
             said(
-                "Microsoft takes RSA keys of {bits} bits and more only, and the one in {file} is another: the "
-                "administrator must make a new certificate.",
+                "Microsoft only accepts RSA keys of at least {bits} bits, and the key in {file} is not one of these: "
+                "the administrator must make a new certificate.",
                 bits=SHORTEST_KEY,
                 file=path,
             )

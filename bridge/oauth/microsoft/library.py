@@ -98,8 +98,8 @@ class Library:
         if self._config.discovery and host not in WELL_KNOWN_AUTHORITY_HOSTS:
             raise ProviderRefused(
                 said(
-                    "{host} is none of Microsoft's sign-in hosts: the administrator must correct the URLs, or set "
-                    "`discovery: false` if it is meant.",
+                    "{host} is not one of Microsoft's sign-in hosts: the administrator must correct the URLs or, if "
+                    "that is intended, set `discovery: false`.",
                     host=host,
                 )
             )

@@ -65,7 +65,7 @@ class Wire:
             raise problem
         # Nothing in this answer is about a person's grant, which was not part of the request.
         raise ProviderUnavailable(
-            said("Microsoft answers with HTTP {status} to the question for its endpoints.", status=failure.status)
+            said("Microsoft answers the request for its endpoints with HTTP {status}.", status=failure.status)
         )
 
 

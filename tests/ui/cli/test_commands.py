@@ -372,7 +372,7 @@ def test_a_password_is_all_that_is_on_standard_output(admin: Bridge) -> None:
     ("address", "words"),
     [
         ("nobody@example.com", "nobody@example.com is in no account of the configuration"),
-        (PATTERN, f"{PATTERN} stands for everybody of its domain; name one address of it"),
+        (PATTERN, f"{PATTERN} stands for everybody in its domain; name one address of that domain"),
     ],
 )
 @pytest.mark.parametrize("command", ["accounts password", "accounts forget --yes"])
@@ -546,7 +546,7 @@ def test_a_user_without_a_place_for_the_word_to_others_fails_the_check_too(admin
     (admin.directory / "file").touch()
     admin.environment |= {"XDG_DATA_HOME": str(admin.directory / "file")}
     for command in ("run", "check"):
-        assert "without it the other commands do not find the running bridge" in admin.run(command, code=2)
+        assert "without it, the other commands do not find the running mail-bridge" in admin.run(command, code=2)
 
 
 @pytest.mark.parametrize(

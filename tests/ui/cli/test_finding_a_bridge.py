@@ -104,7 +104,7 @@ def test_who_does_not_find_it_is_not_told_to_stop_it(bridge: Bridge) -> None:
             assert said.count("If that is the mail-bridge of another user, such as a service's, let it run") == 1
             how = "docs/guides/en/terminal-server.md shows: on Linux with sudo"
             assert said.count(how) == 1
-            assert said.lower().count("stop it") == said.lower().count("else stop it") == 1
+            assert said.lower().count("stop it") == said.lower().count("otherwise stop it") == 1
 
 
 def test_one_icon_is_enough_and_what_is_started_at_login_names_the_link(
@@ -204,7 +204,7 @@ async def test_the_word_of_a_bridge_that_has_taken_over_stays_though_both_have_o
 
 async def test_word_that_cannot_be_left_ends_the_start_and_takes_back_the_others(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(CannotStart, match="do not find the running bridge") as caught:
+    with pytest.raises(CannotStart, match="do not find the running mail-bridge") as caught:
         async with findable([tmp_path / "given", tmp_path / "file"], URL, TOKEN):
             pass
     assert not isinstance(caught.value, CannotStartNow), "no service manager need try again"

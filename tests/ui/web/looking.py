@@ -30,7 +30,7 @@ ALICE = "alice@example.com"
 SMTP_OFF = Diagnosis.of("mail.smtp_off_mailbox", "535 5.7.139 <no>", mailbox=ALICE)
 LEFT = (Leftover("somebody-who-has-left-the-company@subsidiary.example.com", True, True),)
 UNREVOKED = Diagnosis.of(
-    "sign_out.unrevoked", said("the provider {provider} lets no program do that", provider="office365")
+    "sign_out.unrevoked", said("the provider {provider} does not let programs end a sign-in", provider="office365")
 )
 
 ADMINISTRATORS = frozenset(

@@ -274,7 +274,7 @@ async def test_signing_out_somebody_of_a_domain_leads_to_the_list(browser: Brows
 async def test_a_sign_in_that_may_go_on_at_its_provider_is_told_when_signing_out(
     browser: Browser, control: FakeControl
 ) -> None:
-    reason = said("the provider {provider} lets no program do that", provider="office365")
+    reason = said("the provider {provider} does not let programs end a sign-in", provider="office365")
     control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", reason),))
     for address in (ALICE, CAROL):
         control.states[address] = AccountState.READY
@@ -283,7 +283,7 @@ async def test_a_sign_in_that_may_go_on_at_its_provider_is_told_when_signing_out
         assert (status, path) == (200, f"/accounts/{address}/forget")
         assert f"The sign-in of {address} has been removed." in text
         assert "may still accept this sign-in. The person can end it there" in text
-        assert "organization can end it, too. (the provider office365 lets no program do that)" in text
+        assert "organization can end it, too. (the provider office365 does not let programs end a sign-in)" in text
         assert (f'href="/accounts/{address}"' in text) is (address == ALICE), "a page that is there"
 
 

@@ -211,7 +211,7 @@ async def test_what_is_no_such_address_is_explained_and_can_be_corrected(
     _, field = await begin_elsewhere(browser)
     status, text = await paste(browser, field, "CANARY-only-the-code")
     assert status == 400
-    assert "This is not the address that the browser ended at" in text
+    assert "This is not the address at which the browser ended" in text
     assert "CANARY" not in text
     assert 'action="/paste"' in text
     assert control.completions == []

@@ -208,7 +208,7 @@ async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
             path = "/"
         case "forgotten":
             path = await administration(browser, control, "forget")
-            reason = said("the provider {provider} lets no program do that", provider="office365")
+            reason = said("the provider {provider} does not let programs end a sign-in", provider="office365")
             control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", reason),))
             found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(path))
             assert found is not None

@@ -180,14 +180,14 @@ async def test_the_one_that_is_chosen_is_kept_and_nothing_else() -> None:
     assert people.kept == [OWN.name]
 
 
-FORGOTTEN = said("the login to {address} is too long ago; let the mail program try again", address=ALICE)
-REPLACED = said("{address} has got another local password in the meantime", address=ALICE)
+FORGOTTEN = said("the login to {address} was too long ago; let the mail program try again", address=ALICE)
+REPLACED = said("{address} was given another local password in the meantime", address=ALICE)
 
 
 @pytest.mark.parametrize(
     ("reason", "problem", "words"),
     [
-        (FORGOTTEN, None, "is too long ago; let the mail program try again"),
+        (FORGOTTEN, None, "was too long ago; let the mail program try again"),
         (REPLACED, None, "another local password"),
         (FORGOTTEN, StoreUnavailable("locked keyring"), "locked keyring"),
     ],
