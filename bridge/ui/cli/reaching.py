@@ -222,12 +222,22 @@ def not_running(settings: Settings) -> str:
     from bridge.config.language import configured_console_port
     from bridge.host.sockets import answers
 
+    port = configured_console_port(find_config(settings))
+    is_somebody_there = answers("127.0.0.1", port)
     if settings.caller:  # this command acts as the service's user, who has no other bridge
+        if is_somebody_there:  # a service that is short of something, or was updated and not started again
+            return i18n.say(
+                "the service does not answer, but a program listens at {console}: the log tells more ({log}); the "
+                "service starts again with: {command}"
+            ).format(
+                console=f"localhost:{port}",
+                log="journalctl --unit=mail-bridge",
+                command="sudo systemctl restart mail-bridge",
+            )
         return i18n.say("the service is not running (start it with: {command})").format(
             command="sudo systemctl start mail-bridge"
         )
-    port = configured_console_port(find_config(settings))
-    if answers("127.0.0.1", port):
+    if is_somebody_there:
         return i18n.say(
             "no mail-bridge of this user is running, but a program listens at {console}. If it is the mail-bridge of "
             "another user, such as a service's, run this command as docs/guides/en/terminal-server.md shows: on Linux "

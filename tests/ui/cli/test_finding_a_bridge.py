@@ -7,6 +7,7 @@ import contextlib
 import errno
 import io
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ from bridge.ui.cli import findable as module
 from bridge.ui.cli.calling import own_program, with_config
 from bridge.ui.cli.configured import Settings, own_config
 from bridge.ui.cli.findable import findable
-from bridge.ui.cli.reaching import known_by
+from bridge.ui.cli.reaching import known_by, not_running
 from bridge.ui.cli.starting import CannotStart, CannotStartNow
 from bridge.ui.cli.tray import only_icon
 from tests.e2e.bridge import Bridge, configuration, running
@@ -235,3 +236,17 @@ def test_where_no_bridge_runs_nothing_is_loaded_to_ask_it_nor_without_tls_to_rea
     )
     told = last.format(program=with_config(own_program(), Path("config.yaml")))
     assert done.stdout.endswith(f"{told} set()\n"), done.stdout + done.stderr
+
+
+def test_a_service_that_listens_and_does_not_answer_is_not_called_stopped(tmp_path: Path) -> None:
+    """It cannot load its console just now, for want of a descriptor or since an update: `systemctl start` does nothing
+    for a service that runs."""
+    config = tmp_path / "config.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        config.write_text(f"console: 127.0.0.1:{port}\n")
+        service = Settings(config, None, caller="0")
+        said = not_running(service)
+        assert said.startswith(f"the service does not answer, but a program listens at localhost:{port}: the log tells")
+        assert said.endswith("sudo systemctl restart mail-bridge")
+    assert not_running(service) == "the service is not running (start it with: sudo systemctl start mail-bridge)"
