@@ -11,7 +11,7 @@ from bridge.advice.said import Said
 from bridge.config.expiry import expiring
 from bridge.config.in_force import REFUSED, RESTART
 from bridge.config.load import LoadedConfig
-from bridge.control.contract import Finding
+from bridge.control.contract import Finding, Outcome
 from bridge.doctor.findings import failed, ok, warning
 
 RIGHT = "{name}: accounts: {accounts}, providers: {providers}"
@@ -32,13 +32,7 @@ def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, 
     )
     warned = [warning("configuration", "", WARNED, warning=one) for one in loaded.warnings]
     secrets = [
-        (failed if one.is_over else warning)(
-            "client secret",
-            one.provider,
-            one.diagnosis.advice.sentence,
-            turn=Turn.APP_ADMIN,
-            **dict(one.diagnosis.arguments),
-        )
+        _told("client secret", one.provider, Outcome.FAILED if one.is_over else Outcome.WARNING, one.diagnosis)
         for one in expiring(config, today)
     ]
     return right, *warned, *secrets
@@ -46,14 +40,14 @@ def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, 
 
 def running_findings(warnings: Iterable[Diagnosis]) -> tuple[Finding, ...]:
     """From the running bridge's warnings: what the file says, but the bridge does not do."""
-    of_file = {REFUSED: failed, RESTART: warning}
-    return tuple(
-        of_file[one.key]("configuration", "", one.advice.sentence, turn=Turn.APP_ADMIN, **dict(one.arguments))
-        for one in warnings
-        if one.key in of_file
-    )
+    of_file = {REFUSED: Outcome.FAILED, RESTART: Outcome.WARNING}
+    return tuple(_told("configuration", "", of_file[one.key], one) for one in warnings if one.key in of_file)
 
 
 def problem_findings(problems: Iterable[Said]) -> tuple[Finding, ...]:
     """A configuration that cannot be used: one finding for each thing to change."""
     return tuple(failed("configuration", "", VERBATIM, sentence=problem) for problem in problems)
+
+
+def _told(check: str, subject: str, outcome: Outcome, diagnosis: Diagnosis) -> Finding:
+    return Finding(check, subject, outcome, diagnosis.advice.sentence, diagnosis.arguments, Turn.APP_ADMIN)

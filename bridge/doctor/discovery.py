@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from bridge.advice.base import Turn
 from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
@@ -47,5 +46,5 @@ async def _asked(name: str, provider: MicrosoftProvider) -> Finding:
     if reply.status_code == 200 and isinstance(document.get("token_endpoint"), str):
         return ok("tenant", name, ANSWERS, tenant=tenant)
     if Failure.of(document).error in {"invalid_tenant", "invalid_request"}:
-        return failed("tenant", name, UNKNOWN, turn=Turn.APP_ADMIN, tenant=tenant)
+        return failed("tenant", name, UNKNOWN, tenant=tenant)
     return failed("tenant", name, ODD, status=reply.status_code, tenant=tenant)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bridge.advice.base import Turn
 from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding, Leftover, Outcome
 from bridge.doctor import accounts
@@ -162,7 +161,7 @@ async def in_thread(check: str, work: Callable[[], Findings]) -> Findings:
     except NoThread as problem:
         return (failed(check, "", VERBATIM, problem=problem.said),)
     except NotDone:
-        return (failed(check, "", SLOW, turn=Turn.APP_ADMIN, seconds=round(MACHINE_SECONDS)),)
+        return (failed(check, "", SLOW, seconds=round(MACHINE_SECONDS)),)
 
 
 async def bounded(check: str, work: Awaitable[Findings]) -> Findings:
@@ -171,7 +170,7 @@ async def bounded(check: str, work: Awaitable[Findings]) -> Findings:
         async with asyncio.timeout(SECONDS):
             return await work
     except TimeoutError:
-        return (failed(check, "", SLOW, turn=Turn.APP_ADMIN, seconds=round(SECONDS)),)
+        return (failed(check, "", SLOW, seconds=round(SECONDS)),)
 
 
 async def one(work: Awaitable[Finding]) -> Findings:
