@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from bridge.app import Surroundings
-from bridge.doctor.machine import Machine
+from bridge.doctor.machine import Machine, Telling
 from bridge.errors import ConfigError
 from bridge.hooks.delivery import Ended, HookFailed
 from bridge.model import Caller, Ends
 from bridge.relay.ports import Bind
 from bridge.stores.sealed import SealedStore
 
-NOT_TOLD = Machine(lambda port: None, lambda: (), lambda: None, lambda: None)
+NOT_TOLD = Machine(
+    holder_of=lambda port: None,
+    excluded_ports=lambda: (),
+    descriptor_limit=lambda: None,
+    browser=lambda: None,
+    tells_users=lambda: Telling.NOTHING,
+    has_user=lambda name: None,
+    has_program=lambda name: False,
+    answers=lambda host, port: False,
+    is_on_network=lambda place: False,
+)
 
 
 async def no_programs(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ended:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from bridge.advice.base import Turn
 from bridge.config.diff import configured_listeners
 from bridge.config.provider import Flow
 from bridge.config.schema import SAME_USER, Config
@@ -49,17 +48,17 @@ class Machine:
     """Sockets and files that this process may have open; None where there is no such limit."""
     browser: Callable[[], str | None]
     """The default browser's name; None if there is none to start here."""
-    platform: str = sys.platform
-    tells_users: Callable[[], Telling] = lambda: Telling.NOTHING
+    tells_users: Callable[[], Telling]
     """For which connections the system tells the program's user, found by a trial now."""
-    has_user: Callable[[str], bool | None] = lambda name: None
+    has_user: Callable[[str], bool | None]
     """Whether this OS user exists; None if that cannot be known."""
-    has_program: Callable[[str], bool | None] = lambda name: None
-    """Whether a program of this name or path could be started; None if that cannot be known."""
-    answers: Callable[[str, int], bool] = lambda host, port: False
+    has_program: Callable[[str], bool]
+    """Whether a program of this name or path could be started."""
+    answers: Callable[[str, int], bool]
     """Whether a program listens at this address of the machine's own."""
-    is_on_network: Callable[[Path], bool] = lambda place: False
+    is_on_network: Callable[[Path], bool]
     """Whether a file there is on a disk of another machine; False, too, where that cannot be known."""
+    platform: str = sys.platform
 
 
 MOST_NAMED = 5
@@ -142,7 +141,7 @@ def user_findings(config: Config, machine: Machine) -> tuple[Finding, ...]:
     names = dict.fromkeys(name for account in bound for name in account.os_user if name != SAME_USER)
     for name in names:
         if machine.has_user(name) is False:
-            found.append(failed("os user", name, NO_SUCH_USER, turn=Turn.APP_ADMIN, user=name))
+            found.append(failed("os user", name, NO_SUCH_USER, user=name))
     if bound and (addresses := _open_to_others(config)):
         found.append(skipped("os user", "", FROM_ELSEWHERE, addresses=addresses))
     return tuple(found)
@@ -152,14 +151,14 @@ def _telling(telling: Telling, bound: list[str]) -> Finding:
     if telling is Telling.ALL:
         return ok("os user", "", USERS_TOLD)
     if telling is Telling.INSIDE:
-        return failed("os user", "", USERS_INSIDE, turn=Turn.APP_ADMIN)
+        return failed("os user", "", USERS_INSIDE)
     if telling is Telling.OWN and not bound:
         return ok("os user", "", FIRST_USE_OWN)
     if telling is Telling.OWN:
-        return failed("os user", "", USERS_OWN, turn=Turn.APP_ADMIN)
+        return failed("os user", "", USERS_OWN)
     if bound:
-        return failed("os user", "", USERS_NOT_TOLD, turn=Turn.APP_ADMIN, accounts=", ".join(bound[:MOST_NAMED]))
-    return failed("os user", "", FIRST_USE_BLIND, turn=Turn.APP_ADMIN)
+        return failed("os user", "", USERS_NOT_TOLD, accounts=", ".join(bound[:MOST_NAMED]))
+    return failed("os user", "", FIRST_USE_BLIND)
 
 
 def store_findings(place: Path | None, machine: Machine) -> tuple[Finding, ...]:
@@ -215,10 +214,5 @@ def _notify(config: Config, machine: Machine) -> tuple[Finding, ...]:
     if not config.notify.command:
         return ()
     program = config.notify.command[0]
-    match machine.has_program(program):
-        case True:
-            return (ok("notify", "", NOTIFY_FOUND, program=program),)
-        case False:
-            return (failed("notify", "", NOTIFY_MISSING, turn=Turn.APP_ADMIN, program=program),)
-        case None:
-            return ()
+    told, sentence = (ok, NOTIFY_FOUND) if machine.has_program(program) else (failed, NOTIFY_MISSING)
+    return (told("notify", "", sentence, program=program),)

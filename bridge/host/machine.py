@@ -28,11 +28,11 @@ def this_machine() -> Machine:
         excluded_ports,
         descriptor_limit,
         browser.name,
-        tells_users=tells_users,
-        has_user=has_user,
-        has_program=has_program,
-        answers=answers,
-        is_on_network=is_on_network,
+        tells_users,
+        has_user,
+        has_program,
+        answers,
+        is_on_network,
     )
 
 

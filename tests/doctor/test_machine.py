@@ -49,17 +49,17 @@ async def test_want_of_a_thread_is_no_system_that_does_not_answer(monkeypatch: p
 
 def test_few_descriptors_are_told_with_what_they_are_good_for() -> None:
     few, many = (
-        found(Machine(lambda _: None, lambda: (), lambda: limit, lambda: "firefox"))["open files"]  # noqa: B023
+        found(replace(NOT_TOLD, descriptor_limit=lambda: limit))["open files"]  # noqa: B023
         for limit in (256, 65536)
     )
     assert (few.sentence, many.sentence) == (texts.TOO_FEW, texts.ENOUGH)
     assert "96 mail sessions" in few.detail
-    two = found(Machine(lambda _: None, lambda: (), lambda: 256, lambda: "firefox"), "workers: 2")["open files"]
+    two = found(replace(NOT_TOLD, descriptor_limit=lambda: 256), "workers: 2")["open files"]
     assert "192 mail sessions" in two.detail
 
 
 def test_the_browser_matters_only_where_somebody_signs_in() -> None:
-    here = Machine(lambda _: None, lambda: (), lambda: None, lambda: "firefox")
+    here = replace(NOT_TOLD, browser=lambda: "firefox")
     assert found(here)["browser"].detail == "the default browser is firefox; it was found, not started"
     text = """
 providers: {it: {kind: google, flow: service_account, service_account_file: FILE}}
@@ -108,9 +108,8 @@ def test_a_notify_program_that_is_not_there_is_told_before_it_is_missed(tmp_path
         assert (finding.outcome, finding.sentence) == (Outcome.OK, texts.NOTIFY_FOUND)
 
 
-def test_without_a_notify_program_or_a_machine_to_ask_nothing_is_said() -> None:
+def test_without_a_notify_program_nothing_is_said() -> None:
     assert "notify" not in found(this_machine())
-    assert "notify" not in found(NOT_TOLD, "notify: {command: [tell]}")
 
 
 # --- OS users -------------------------------------------------------------------------------------------------------

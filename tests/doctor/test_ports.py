@@ -76,11 +76,11 @@ def test_the_program_that_holds_a_port_is_named() -> None:
 def test_another_users_program_is_told_by_its_user_and_an_unknown_one_by_the_systems_words() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as sock:
         port = sock.getsockname()[1]
-        by_user = Machine(lambda _: Holder(user="www-data"), lambda: (), lambda: None, lambda: None)
+        by_user = replace(NOT_TOLD, holder_of=lambda _: Holder(user="www-data"))
         assert "a program of the user www-data" in found(port, by_user).detail
         nameless = replace(NOT_TOLD, holder_of=lambda _: Holder(pid=12))
         assert found(port, nameless).detail.startswith("in use by ? (process 12):")
-        excluded = Machine(lambda _: None, lambda: (range(1, 5), range(port - 3, port + 4)), lambda: None, lambda: None)
+        excluded = replace(NOT_TOLD, excluded_ports=lambda: (range(1, 5), range(port - 3, port + 4)))
         assert f"Windows reserves the ports {port - 3} to {port + 3} for itself" in found(port, excluded).detail
         assert "choose another port" in found(port).detail
         assert "choisissez un autre port" in found(port).told(translation("fr"))
