@@ -13,10 +13,6 @@ from bridge.model import Account, Caller, Ends, Wish
 from bridge.observe.logs import event
 
 
-def _nothing_noted(user_id: str, address: str, program: str) -> None:
-    """For a bridge in which nobody follows the wishes."""
-
-
 class Wishes:
     """One for each process.
 
@@ -33,7 +29,7 @@ class Wishes:
         clock: Clock,
         caller_of: Callable[[Ends | None], Awaitable[Caller]],
         program_of: Callable[[Ends | None], Awaitable[str]],
-        note: Callable[[str, str, str], None] = _nothing_noted,
+        note: Callable[[str, str, str], None],
     ) -> None:
         """`program_of` may take a while: it is asked once for each wish. `note` gets user, address and program of each
         login that was told to sign in (see Concerned)."""
