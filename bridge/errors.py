@@ -42,6 +42,11 @@ class BridgeError(Exception):
         return Diagnosis(self.advice, words=text)
 
     @property
+    def words(self) -> str | Said:
+        """The text as a sentence, a diagnosis or another error takes it: Said if it is, else English."""
+        return self.said or str(self)
+
+    @property
     def public(self) -> str:
         """One ASCII sentence for the person behind the mail client."""
         return self.public_text

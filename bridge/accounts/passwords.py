@@ -277,7 +277,7 @@ class LocalPasswords:
             command = f"mail-bridge accounts password --rotate {address}"
             remedy = said(
                 "{problem}; to replace it with a new one, run: {command}",
-                problem=problem.said or str(problem),
+                problem=problem.words,
                 command=command,
             )
             raise StoreCorrupt(remedy, version=problem.version) from problem.__cause__

@@ -15,7 +15,7 @@ REFUSED, RESTART = "configuration.refused", "configuration.restart"
 
 def refusal(problem: BridgeError) -> Diagnosis:
     """Names the first thing to change where the file itself is invalid; the log has all of them."""
-    first = problem.sentences[0] if isinstance(problem, ConfigError) else problem.said or str(problem)
+    first = problem.sentences[0] if isinstance(problem, ConfigError) else problem.words
     return Diagnosis.of(REFUSED, problem=first)
 
 

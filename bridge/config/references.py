@@ -160,7 +160,7 @@ class References:
             value = self._read_keyring(name)
         except BridgeError as error:
             is_locked = error.temporary and not isinstance(error, KeyringMissing)
-            problem = Unresolved(error.said or as_said(str(error)), may_pass=is_locked, is_locked=is_locked)
+            problem = Unresolved(as_said(error.words), may_pass=is_locked, is_locked=is_locked)
         else:
             if value:
                 return value

@@ -197,7 +197,7 @@ class Desk:
         try:
             await self._tokens.save(account.address)
         except StoreUnavailable as problem:
-            raise SignInUnsaved(problem.said or str(problem)) from problem
+            raise SignInUnsaved(problem.words) from problem
         await self._server_checks.check_new(account)
         return await self._standings.of(account)
 

@@ -29,7 +29,7 @@ async def keyring_finding(config: StoreConfig) -> Finding:
     try:
         home = await check_key_home(config)
     except BridgeError as problem:
-        return failed("keyring", "", VERBATIM, problem=problem.said or problem)
+        return failed("keyring", "", VERBATIM, problem=problem.words)
     return ok("keyring", "", KEPT, home=home)
 
 
@@ -47,7 +47,7 @@ async def store_finding(config: StoreConfig, place: Path | None, check: Callable
             return skipped("store", "", LATER, place=place, home=home)
         await check()
     except BridgeError as problem:
-        return failed("store", "", VERBATIM, problem=problem.said or problem)
+        return failed("store", "", VERBATIM, problem=problem.words)
     return ok("store", "", OPENS) if place is None else ok("store", "", OPENS_AT, place=place)
 
 

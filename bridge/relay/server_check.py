@@ -32,7 +32,7 @@ class ServerCheck:
         """The result for an Upstream's `problem`; None if there was none."""
         if problem is None:
             return cls(protocol)
-        diagnosis = problem.diagnosis or Diagnosis("mail.unreachable", words=problem.said or str(problem))
+        diagnosis = problem.diagnosis or Diagnosis("mail.unreachable", words=problem.words)
         return cls(protocol, diagnosis, problem.temporary)
 
     @property

@@ -181,8 +181,7 @@ class Upstream:
                 session=self._contexts.session(endpoint),
             )
         except TlsFailed as problem:
-            reason = problem.said or str(problem)
-            raise TlsFailed(said("{name}: {problem}", name=channel.peer, problem=reason)) from problem
+            raise TlsFailed(said("{name}: {problem}", name=channel.peer, problem=problem.words)) from problem
 
     async def _drive(
         self,

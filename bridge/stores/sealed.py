@@ -126,7 +126,7 @@ class SealedStore:
         except StoreCorrupt as problem:
             self._ours.pop(key, None)
             version = None if _is_newer(record) else record.version
-            raise StoreCorrupt(problem.said or str(problem), version=version) from problem.__cause__
+            raise StoreCorrupt(problem.words, version=version) from problem.__cause__
         self._ours[key] = record.version
         return opened
 
@@ -259,8 +259,7 @@ def _is_newer(record: Record) -> bool:
 
 
 def _other_key(problem: StoreCorrupt) -> StoreCorrupt:
-    reason = problem.said or str(problem)
-    return StoreCorrupt(said("this key does not belong to this store: {reason}", reason=reason))
+    return StoreCorrupt(said("this key does not belong to this store: {reason}", reason=problem.words))
 
 
 def _key_id(key: Secret[bytes]) -> bytes:

@@ -37,7 +37,7 @@ def ask_keyring(work: Callable[[OsKeyring], R], *, limit: float, remedy: Said | 
     except TimeoutError as error:
         raise StoreUnavailable(_with(no_answer(), remedy)) from error
     except StoreUnavailable as error:
-        raise type(error)(_with(error.said or as_said(str(error)), remedy)) from error
+        raise type(error)(_with(as_said(error.words), remedy)) from error
 
 
 def no_answer() -> Said:

@@ -245,8 +245,7 @@ class Authorizations:
                 raise _start_again(problem) from problem
             self._pending = {pending.attempt: pending, **self._pending}  # before those that began meanwhile
             self._deadlines[pending.attempt] = deadline
-            words = problem.said or str(problem)
-            later = Diagnosis.of("sign_in.not_asked", words, seconds=f"{wait}")
+            later = Diagnosis.of("sign_in.not_asked", problem.words, seconds=f"{wait}")
             raise ProviderNotAsked(diagnosis=later, wait=wait) from problem
         finally:
             self._redeeming.pop(pending.attempt, None)

@@ -203,7 +203,7 @@ class TokenService:
                 # The code is used up, and so may be the person's patience: keep the sign-in in memory, like the answer
                 # to a refresh.
                 memory.unsaved, memory.store_problem = Unsaved(entry, before.version, None, who), problem
-                raise SignInUnsaved(problem.said or str(problem)) from problem
+                raise SignInUnsaved(problem.words) from problem
             unsaved = memory.unsaved.entry if memory.unsaved is not None else None  # newer than the stored one
             self._refresher.stored(account.address, memory, Stored(entry, version), who)
             self._give_up(account, (before.entry, unsaved), provider)
@@ -404,7 +404,7 @@ class TokenService:
             revoked = provider is not None and await provider.revoke(entry.tokens.grant)
         except BridgeError as problem:
             report("revocation.failed", problem, account=address)
-            return _unrevoked(as_said(problem.said or str(problem)))
+            return _unrevoked(as_said(problem.words))
         event("grant.forgotten", account=address, revoked_at_provider=revoked)
         if revoked:
             return None

@@ -66,7 +66,7 @@ class Vault:
             command = f"mail-bridge accounts forget {address}"
             remedy = said(
                 "{problem}; signing in again replaces it; to give it up, run: {command}",
-                problem=problem.said or str(problem),
+                problem=problem.words,
                 command=command,
             )
             raise StoreCorrupt(remedy, version=problem.version) from problem.__cause__

@@ -28,8 +28,7 @@ class DemoPorts:
             except PortInUse:
                 found = bind("localhost", 0, what="demo")
         except BridgeError as problem:
-            reason = problem.said or str(problem)
-            raise BridgeError(said("the demo cannot start: {reason}", reason=reason)) from problem
+            raise BridgeError(said("the demo cannot start: {reason}", reason=problem.words)) from problem
         port: int = found[0].getsockname()[1]
         self._held[port] = found
         return port

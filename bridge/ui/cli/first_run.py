@@ -99,7 +99,7 @@ def _listen(port: int) -> list[socket.socket]:
         return bind_or_stop("localhost", port, "console")
     except CannotStart as problem:
         hint = said("To use another port for the set-up: mail-bridge init --browser --port NUMBER")
-        raise CannotStart(said("{problem}\n{hint}", problem=problem.said or str(problem), hint=hint)) from problem
+        raise CannotStart(said("{problem}\n{hint}", problem=problem.words, hint=hint)) from problem
 
 
 def _has_keyring(output: Path) -> bool:

@@ -142,10 +142,10 @@ async def check_store(app: App, loaded: LoadedConfig) -> None:
     try:
         await app.check_store()
     except (StoreCorrupt, KeyringMissing, KeyFileUnusable) as problem:
-        raise CannotStart(problem.said or str(problem)) from problem
+        raise CannotStart(problem.words) from problem
     except StoreUnavailable as problem:
         if isinstance(problem, StoreFileUnusable) and store.url is None and store.key_file is not None:
-            raise CannotStart(problem.said or str(problem)) from problem
+            raise CannotStart(problem.words) from problem
         logs.trouble("store.unavailable", reason=str(problem))
 
 

@@ -43,4 +43,4 @@ def bind_or_stop(host: str, port: int, what: str) -> list[socket.socket]:
 def ends_the_start(problem: BridgeError) -> CannotStart:
     """By its cause: for now, or until somebody has changed something."""
     kind = CannotStartNow if may_pass(problem.__cause__) else CannotStart
-    return kind(problem.said or str(problem))
+    return kind(problem.words)

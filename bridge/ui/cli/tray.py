@@ -167,7 +167,7 @@ class Companion:
         try:
             self._icon = Icon(words)
         except NoTray as problem:
-            raise CannotStart(problem.said or str(problem)) from problem
+            raise CannotStart(problem.words) from problem
         desktop = Desktop(autostart(arguments), clipboard.copy, browser.show)
         self._tray = Tray(self._icon, desktop, words, is_alone=is_alone)
         self.outlives_terminal = outlives_terminal()
