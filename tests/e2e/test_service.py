@@ -74,7 +74,7 @@ def test_a_terminal_servers_service_from_its_first_question_to_its_end(terminal_
     assert f"sudo {PROGRAM} accounts password ADDRESS" in said
 
     said = sudo(server, "service", "install")
-    assert "the user mail-bridge is made" in said
+    assert "the user mail-bridge was created" in said
     assert said.count("The bridge is now a service of this machine, and it is running.") == 1
     assert sudo(server, "service", "show") == server.run("cat", str(UNIT_FILE))
     assert owners(server) == {"mail-bridge"}
