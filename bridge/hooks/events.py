@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 
 from bridge.advice.diagnosis import Diagnosis
@@ -41,13 +41,7 @@ class HookEvent:
     @property
     def content(self) -> dict[str, str]:
         """Each field by name: the webhook's JSON."""
-        return {
-            "event": self.event,
-            "account": self.account,
-            "provider": self.provider,
-            "reason": self.reason,
-            "url": self.url,
-        }
+        return asdict(self)
 
 
 def event_of(notice: Notice, translate: Translate = str) -> HookEvent | None:
