@@ -60,14 +60,13 @@ def withdraw(directory: Path, token: Secret[str]) -> None:
     During a restart the next bridge may have published already: its file stays. A process id does not tell the two
     apart: in containers that share a volume, both are number 1.
     """
-    path = directory / NAME
     try:
-        content = _read(path)
+        found = find(directory)
     except TooLittleLeft:
         return  # the file stays, which does no harm: see below
-    if content is not None and token.matches(Secret(content["token"])):
+    if found is not None and token.matches(found[1]):
         try:
-            path.unlink(missing_ok=True)
+            (directory / NAME).unlink(missing_ok=True)
         except OSError:
             return  # a file left behind is ignored once nobody at its URL can prove to know the token
 
@@ -79,8 +78,7 @@ def find(directory: Path) -> tuple[str, Secret[str]] | None:
     directory's access list prevents that): its token would be no secret, or its URL a trap. Raises: TooLittleLeft
     where no descriptor is left to read it with.
     """
-    content = _read(directory / NAME)
-    return None if content is None else (content["url"], Secret(content["token"]))
+    return _read(directory / NAME)
 
 
 def find_given(path: Path) -> tuple[str, Secret[str]] | None:
@@ -89,8 +87,7 @@ def find_given(path: Path) -> tuple[str, Secret[str]] | None:
     Its owner may be anybody and a group may read it: that is how an administrator hands it to some people only. All
     others must still not be able to read it, and nobody but the owner to write it.
     """
-    content = _read(path, shared=True)
-    return None if content is None else (content["url"], Secret(content["token"]))
+    return _read(path, shared=True)
 
 
 def is_loopback_url(url: str) -> bool:
@@ -105,7 +102,7 @@ def is_loopback_url(url: str) -> bool:
     return bool(port) and host in LOOPBACK and url == f"http://{written}:{port}"
 
 
-def _read(path: Path, *, shared: bool = False) -> dict[str, Any] | None:
+def _read(path: Path, *, shared: bool = False) -> tuple[str, Secret[str]] | None:
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
@@ -120,7 +117,7 @@ def _read(path: Path, *, shared: bool = False) -> dict[str, Any] | None:
         return None
     finally:
         os.close(handle)
-    return content if _is_sound(content) else None
+    return (content["url"], Secret(content["token"])) if _is_sound(content) else None
 
 
 def _is_private(found: os.stat_result, shared: bool) -> bool:
