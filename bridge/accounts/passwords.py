@@ -114,16 +114,12 @@ class LocalPasswords:
         self._hash_key = secrets.token_bytes(32)
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
 
-    async def check(self, address: str | None, password: Secret[bytes]) -> bool:
-        """True if this is the account's password, as the bytes that the mail client sent.
+    async def judge(self, address: str | None, password: Secret[bytes]) -> Verdict:
+        """Compare the bytes that the mail client sent with the account's passwords.
 
         Args: address, None for a username without an account: the answer is no, and takes the same time.
         Raises: StoreUnavailable while nothing is known of this account; StoreCorrupt.
         """
-        return (await self.judge(address, password)).is_right
-
-    async def judge(self, address: str | None, password: Secret[bytes]) -> Verdict:
-        """The same, with what the door has to know in addition. Raises: as check()."""
         cached = await self._fresh((address or _NOBODY).lower())
         now = self._clock.now()
         texts = readings(password.reveal())

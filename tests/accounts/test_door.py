@@ -439,8 +439,8 @@ async def test_what_is_kept_is_a_hash_and_survives_a_restart(open_house: House, 
     with pytest.raises(PasswordUnknown):
         await open_house.passwords.current(ADDRESS)
     again = LocalPasswords(open_house.store, open_house.clock)
-    assert await again.check(ADDRESS, Secret(OWN.encode()))
-    assert not await again.check(ADDRESS, Secret(COLLEAGUES.encode()))
+    assert (await again.judge(ADDRESS, Secret(OWN.encode()))).is_right
+    assert not (await again.judge(ADDRESS, Secret(COLLEAGUES.encode()))).is_right
     assert "CANARY" not in log.getvalue()
 
 
