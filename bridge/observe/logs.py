@@ -255,7 +255,8 @@ class _AsText:
     def __call__(self, fields: Fields) -> str:
         """See Render."""
         places = fields.pop("exception", None)
-        time, level, name = fields.pop("timestamp"), fields.pop("level"), str(fields.pop("event"))
+        time, level, text = fields.pop("timestamp"), fields.pop("level"), str(fields.pop("event"))
+        name = _UNREADABLE.sub(lambda m: repr(m[0])[1:-1], text)  # a library's, which may repeat what a client says
         head = f"{level:<9}"
         if self._is_colored:
             head, name = f"\x1b[{self.COLORS[level]}m{head}\x1b[0m", f"\x1b[1m{name}\x1b[0m"
@@ -267,7 +268,7 @@ class _AsText:
         return " ".join(words) + (f"\n{places}" if places else "")
 
 
-_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 """Characters that a terminal obeys, takes for the end of a line, or writes from right to left."""
 _is_plain = re.compile(rf"[^\s\"'={_UNREADABLE.pattern[1:-1]}]+").fullmatch
 

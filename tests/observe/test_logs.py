@@ -391,7 +391,9 @@ def test_a_text_with_spaces_or_lines_stays_one_field_of_one_line(stream: io.Stri
 
 
 @pytest.mark.parametrize("letter", ["e", "é"])
-@pytest.mark.parametrize("sign", ["\x1b", "\x7f", "\x85", "\x9b", "\u200b", "\u2028", "\u202e", "\u2066", "\ufeff"])
+@pytest.mark.parametrize(
+    "sign", ["\x1b", "\x7f", "\x85", "\x9b", "\u061c", "\u200b", "\u2028", "\u202e", "\u2066", "\ufeff"]
+)
 def test_a_text_does_nothing_to_the_terminal_that_shows_it(stream: io.StringIO, sign: str, letter: str) -> None:
     """Anybody may try to log in with any user name. U+009B means the same as ESC and a bracket."""
     name = f"{letter}{sign}31mx"
@@ -403,6 +405,14 @@ def test_a_text_does_nothing_to_the_terminal_that_shows_it(stream: io.StringIO, 
     text, line = stream.getvalue().split("\n")[:-1]
     assert sign not in text + line
     assert json.loads(line)["username"] == name
+
+
+@pytest.mark.parametrize("sign", ["\r", "\n", "\x0b", "\x1b"])
+def test_what_a_library_repeats_stays_in_its_line(stream: io.StringIO, sign: str) -> None:
+    """aiosmtpd repeats a command, such as NOOP between carriage returns, before any login."""
+    logs.configure("info", "text", stream)
+    logging.getLogger("library").warning("unrecognised: %s", f"{sign}NOOP")
+    assert stream.getvalue().endswith(f" [warning  ] unrecognised: {sign!r}NOOP\n".replace("'", ""))
 
 
 @pytest.mark.parametrize(
