@@ -98,7 +98,7 @@ def test_the_printed_lines_work_as_printed(demo: Demo) -> None:
 
     refused, listed, by_pop3, sent, bobs = demo.lines()
     assert "Access denied" in shell(refused) or "Login denied" in shell(refused)
-    pages = re.findall(r"open (http://localhost:\d+/sign-in/alice\S+)|own sign-in, (http://\S+)", demo.guide)
+    pages = re.findall(r"open (http://localhost:\d+/sign-in/alice\S+)|own sign-in at (http://\S+)", demo.guide)
     alice_page = next(a for a, _ in pages if a)
     bob_page = next(b for _, b in pages if b)
     demo.sign_in(alice_page, "alice@example.com")
