@@ -1,4 +1,4 @@
-"""Finds out what a store's disk lacks (space, inodes, memory mapping) where SQLite's errors do not tell."""
+"""Finds out what a store's disk lacks (space, inodes, memory mapping, locks) where SQLite's errors do not tell."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from bridge.shortage import is_short
 ROOM = 32 * 1024
 """Octets that SQLite wants at once, for its -shm file; while so many are free, lack of space is not the reason for an
 error."""
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
 
 def why_unwritten(file: Path) -> int:
@@ -49,6 +51,21 @@ def takes_no_file(directory: Path) -> bool:
         return False
     found = os.statvfs(directory)
     return found.f_files > 0 and found.f_favail == 0  # f_files is 0 on file systems that do not count them
+
+
+def takes_no_lock(file: Path) -> bool:
+    """True if this disk lets nobody lock the file, as a network drive whose lock service does not run. SQLite calls
+    that locked by another program. Releases all locks that this process has on it. Raises: OSError of the file."""
+    if sys.platform == "win32":
+        return False
+    import fcntl  # not on Windows
+
+    with file.open("rb") as opened:
+        try:
+            fcntl.lockf(opened, fcntl.LOCK_SH | fcntl.LOCK_NB, 1)  # SQLite's own locks are a gigabyte further on
+        except OSError as problem:
+            return problem.errno in _NO_LOCKS
+    return False
 
 
 def is_never_mapped(file: Path) -> bool:

@@ -27,7 +27,7 @@ from bridge.making import make_private
 from bridge.observe.logs import detail
 from bridge.shortage import may_pass
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
-from bridge.stores.disk import is_never_mapped, takes_no_file, why_unwritten
+from bridge.stores.disk import is_never_mapped, takes_no_file, takes_no_lock, why_unwritten
 from bridge.stores.worker import Worker
 
 BUSY_LIMIT = 5.0
@@ -367,6 +367,8 @@ class SqliteStore:
                 return StoreCorrupt(
                     said("{store} is damaged; restore a copy, or move it away to begin anew", store=store)
                 )
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_PERM if self._takes_no_lock():
+                return StoreUnavailable(self._not_locked())  # the drive's lock service may not be up yet
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return StoreUnavailable(said("{store} is locked by another program", store=store))
             case sqlite3.SQLITE_IOERR if extended == sqlite3.SQLITE_IOERR_SHMMAP and self._maps_nothing():
@@ -389,10 +391,20 @@ class SqliteStore:
             case sqlite3.SQLITE_CANTOPEN:
                 reason = said("{store} cannot be opened: a directory is missing, or permission is denied", store=store)
             case sqlite3.SQLITE_PROTOCOL:
-                reason = said("{store} cannot be locked; keep it on a local disk, not on a network drive", store=store)
+                reason = self._not_locked()
             case _:
                 reason = said("{store} does not work (SQLite error {code})", store=store, code=code)
         return StoreFileUnusable(reason)
+
+    def _not_locked(self) -> Said:
+        return said("{store} cannot be locked; keep it on a local disk, not on a network drive", store=self._place)
+
+    def _takes_no_lock(self) -> bool:
+        """True if the disk refuses every lock, whoever else has the file."""
+        self._disconnect()  # see _can_be_read()
+        with suppress(OSError):
+            return takes_no_lock(self._file)
+        return False
 
     def _can_be_read(self) -> bool:
         """False if the disk fails to return the whole file, which SQLite also reports as damage."""

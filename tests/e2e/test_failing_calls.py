@@ -187,6 +187,20 @@ def test_a_start_outlives_what_may_pass(signed_in: Bridge, failing: Failing) -> 
     assert "Traceback" not in signed_in.log[before:]
 
 
+@pytest.mark.parametrize("error", ["ENOLCK", "EOPNOTSUPP", "EPERM"])
+def test_a_disk_that_takes_no_locks_is_not_called_locked_by_another_program(signed_in: Bridge, error: str) -> None:
+    """Such as NFS whose lock service does not run. Nobody finds the other program, and none has to be stopped."""
+    failing, before = Failing((f"fcntl {error} 1+",), "store.sqlite"), len(signed_in.log)
+    signed_in.launcher = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf"]
+    with running(signed_in):
+        assert failing.have_failed(signed_in.directory)
+        assert "store.sqlite cannot be locked; keep it on a local disk, not on a network drive" in signed_in.run(
+            "status"
+        )
+    assert "another program" not in signed_in.log[before:]
+    assert "Traceback" not in signed_in.log[before:]
+
+
 def test_what_a_sandbox_refuses_and_nobody_needs_keeps_no_bridge_from_its_start(signed_in: Bridge) -> None:
     """Calls about limits, core dumps and the number of processors."""
     failing = Failing(("prlimit64 EPERM 1+", "prctl EPERM 1+", "sched_getaffinity EPERM 1+"))
