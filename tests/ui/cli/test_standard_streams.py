@@ -158,7 +158,7 @@ def test_what_is_around_a_token_is_no_part_of_it(admin: Bridge, tmp_path: Path, 
     (request,) = raw.requests
     assert parse_qs(request.rpartition(b"\r\n")[2].decode())["refresh_token"] == ["1//good-token"]
     assert code == 1
-    assert "does not take this token" in said
+    assert "does not accept this token" in said
 
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape", "cp1252:strict"])
