@@ -142,10 +142,11 @@ class ScriptedServer:
 
     def _accept(self) -> None:
         while True:
+            is_ending = self._is_ending.is_set()  # before accept(): by then the last connection may have come
             try:
                 sock, _ = self._listener.accept()
             except TimeoutError:
-                if self._is_ending.is_set():
+                if is_ending:
                     return
                 continue
             number = len(self.heard)
