@@ -13,6 +13,9 @@ from pathlib import Path
 from bridge.drafts import draft_of
 from bridge.shortage import is_short
 
+if sys.platform != "win32":
+    import fcntl  # not late: there may be no descriptor for it, or the store's user may not read it
+
 ROOM = 32 * 1024
 """Octets that SQLite wants at once, for its -shm file; while so many are free, lack of space is not the reason for an
 error."""
@@ -56,15 +59,12 @@ def takes_no_file(directory: Path) -> bool:
 def takes_no_lock(file: Path) -> bool:
     """True if this disk lets nobody lock the file, as a network drive whose lock service does not run. SQLite calls
     that locked by another program. Releases all locks that this process has on it. Raises: OSError of the file."""
-    if sys.platform == "win32":
-        return False
-    import fcntl  # not on Windows
-
-    with file.open("rb") as opened:
-        try:
-            fcntl.lockf(opened, fcntl.LOCK_SH | fcntl.LOCK_NB, 1)  # SQLite's own locks are a gigabyte further on
-        except OSError as problem:
-            return problem.errno in _NO_LOCKS
+    if sys.platform != "win32":
+        with file.open("rb") as opened:
+            try:
+                fcntl.lockf(opened, fcntl.LOCK_SH | fcntl.LOCK_NB, 1)  # SQLite's own locks are a gigabyte further on
+            except OSError as problem:
+                return problem.errno in _NO_LOCKS
     return False
 
 
