@@ -52,6 +52,7 @@ SyslogIdentifier=mail-bridge
 Restart=on-failure
 RestartSec=5
 RestartPreventExitStatus=2
+OOMPolicy=continue
 ConfigurationDirectory=mail-bridge
 StateDirectory=mail-bridge
 StateDirectoryMode=0700
