@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.bridge import Bridge, running
+from tests.e2e.both_ways import must_sign_in, port, serving_both_ways
+from tests.e2e.bridge import Bridge
 from tests.e2e.clients import PROTOCOLS, run
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
 from tests.e2e.mailing import found_by_imap
-from tests.servers.daemons import free_ports
 from tests.servers.packages import needs
 
 pytestmark = pytest.mark.servers
@@ -83,27 +83,8 @@ else {
 
 @pytest.fixture(scope="module")
 def bridge(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """Each protocol in plain text and, on another port, with STARTTLS; the configuration names no certificate."""
-    bridge = world.bridge(tmp_path_factory.mktemp("libraries"))
-    for protocol, extra in zip(PROTOCOLS, free_ports(3), strict=True):
-        bridge.config["listeners"][protocol] = [
-            {"address": bridge.config["listeners"][protocol]},
-            {"address": f"localhost:{extra}", "tls": "starttls"},
-        ]
-    with running(bridge):
-        for address in (ALICE, BOB):
-            bridge.sign_in(world.provider, address)
+    with serving_both_ways(world, tmp_path_factory.mktemp("libraries")) as bridge:
         yield bridge
-
-
-def ports(bridge: Bridge, which: int) -> list[str]:
-    addresses = (bridge.config["listeners"][protocol][which]["address"] for protocol in PROTOCOLS)
-    return [str(address).rpartition(":")[2] for address in addresses]
-
-
-def must_sign_in(bridge: Bridge) -> str:
-    """The whole sentence that the bridge answers."""
-    return f"Open http://localhost:{bridge.console_port}/sign-in/{CAROL} ({CAROL} must sign in)"
 
 
 # --- .NET ---------------------------------------------------------------------------------------------------------
@@ -123,7 +104,7 @@ def sent_by_dotnet(
     program: Path, bridge: Bridge, address: str, subject: str, password: str, which: int = 0
 ) -> list[str]:
     """What the program prints about two messages, sent by one SmtpClient."""
-    command = ["mono", str(program), ports(bridge, which)[2], address, subject]
+    command = ["mono", str(program), port(bridge, "smtp", which), address, subject]
     return run(command, stdin=f"{password}\n".encode()).decode().splitlines()
 
 
@@ -176,7 +157,13 @@ def java(bridge: Bridge, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def done_by_java(java: list[str], bridge: Bridge, address: str, is_tls: bool, subject: str, password: str) -> list[str]:
-    command = [*java, *ports(bridge, int(is_tls)), address, str(is_tls).lower(), subject]
+    command = [
+        *java,
+        *(port(bridge, protocol, int(is_tls)) for protocol in PROTOCOLS),
+        address,
+        str(is_tls).lower(),
+        subject,
+    ]
     return run(command, stdin=f"{password}\n".encode()).decode().splitlines()
 
 

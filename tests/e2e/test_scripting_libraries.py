@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.e2e.bridge import Bridge, running
-from tests.e2e.clients import PROTOCOLS, run
+from tests.e2e.both_ways import must_sign_in, port, serving_both_ways
+from tests.e2e.bridge import Bridge
+from tests.e2e.clients import run
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
 from tests.e2e.mailing import found_by_imap
 from tests.e2e.messages import awkward
-from tests.servers.daemons import free_ports
 from tests.servers.packages import needs
 
 pytestmark = pytest.mark.servers
@@ -61,26 +61,8 @@ try {
 
 @pytest.fixture(scope="module")
 def bridge(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """Each protocol in plain text and, on another port, with STARTTLS; the configuration names no certificate."""
-    bridge = world.bridge(tmp_path_factory.mktemp("scripting"))
-    for protocol, extra in zip(PROTOCOLS, free_ports(3), strict=True):
-        bridge.config["listeners"][protocol] = [
-            {"address": bridge.config["listeners"][protocol]},
-            {"address": f"localhost:{extra}", "tls": "starttls"},
-        ]
-    with running(bridge):
-        for address in (ALICE, BOB):
-            bridge.sign_in(world.provider, address)
+    with serving_both_ways(world, tmp_path_factory.mktemp("scripting")) as bridge:
         yield bridge
-
-
-def port(bridge: Bridge, protocol: str, which: int) -> str:
-    return str(bridge.config["listeners"][protocol][which]["address"]).rpartition(":")[2]
-
-
-def must_sign_in(bridge: Bridge) -> str:
-    """The whole sentence that the bridge answers."""
-    return f"Open http://localhost:{bridge.console_port}/sign-in/{CAROL} ({CAROL} must sign in)"
 
 
 # --- s-nail -------------------------------------------------------------------------------------------------------
