@@ -108,7 +108,7 @@ def test_a_sign_in_lives_on_by_refresh_tokens_each_shown_once_until_it_is_given_
         assert logins(bridge) == {"OK"}
         assert idp.refreshes() == before + 1
         assert idp.refresh_tokens() == 1
-        assert "is removed" in bridge.run("accounts", "forget", ALICE, "--yes")
+        assert "has been removed" in bridge.run("accounts", "forget", ALICE, "--yes")
         assert idp.refresh_tokens() == 0
         (answer,) = logins(bridge, 1)
         assert f"{ALICE} must sign in" in answer

@@ -44,7 +44,7 @@ def test_a_secret_that_ends_is_told_with_its_sentence() -> None:
     found = event_of(SecretExpiring("office365", "2027-01-31", 3))
     assert found is not None
     assert (found.event, found.provider, found.account) == ("secret-expiring", "office365", "")
-    assert "ends in 3 days, on 2027-01-31" in found.reason
+    assert "expires in 3 days, on 2027-01-31" in found.reason
 
 
 def test_a_reason_is_one_bounded_line() -> None:

@@ -101,7 +101,7 @@ class AuthorizationServer(Controls):
         else:
             code = self._secret("code")
             client_and_person = (form["client_id"], form["account"])
-            asks_again = form.get("prompt") == "consent" or client_and_person not in self.consented
+            asks_again = "consent" in form.get("prompt", "").split() or client_and_person not in self.consented
             offline = form.get("access_type") == "offline" and asks_again
             if offline:
                 self.consented.add(client_and_person)
