@@ -34,7 +34,8 @@ def test_a_part_that_cannot_be_loaded_lacks_something_and_a_missing_file_of_the_
     words = os.strerror(errno.EMFILE)
     replaced = ImportError("cannot import name 'Turns' from 'bridge.ui.web.turns'")
     assert "has been updated since mail-bridge was started, start it again" in str(shortage.lacking(replaced))
-    assert "too little left" in str(shortage.lacking(ImportError(f"x.so: cannot open shared object file: {words}")))
-    assert "too little left" in str(shortage.lacking(OSError(errno.EMFILE, words)))
+    unloaded = ImportError(f"x.so: cannot open shared object file: {words}")
+    assert "not have enough resources left" in str(shortage.lacking(unloaded))
+    assert "not have enough resources left" in str(shortage.lacking(OSError(errno.EMFILE, words)))
     assert shortage.lacking(MISSING) is None
     assert not shortage.may_pass(replaced)

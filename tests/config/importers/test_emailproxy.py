@@ -125,7 +125,7 @@ def test_office365_for_the_app_alone_with_a_secret() -> None:
     assert carried.provider.flow is Flow.CLIENT_CREDENTIALS
     assert carried.secret("bob@contoso.com") == f"{CANARY}-microsoft"
     assert carried.provider.scopes is None
-    assert "signs in once more" not in carried.said
+    assert "sign in once more" not in carried.said
 
 
 def test_office365_for_the_app_alone_with_a_certificate(authority: Authority, tmp_path: Path) -> None:
