@@ -43,10 +43,14 @@ SCRIPT = f"{STEAL}\nsteal().catch(() => null);"
 
 WORKER = f"""{STEAL}
 addEventListener("install", () => skipWaiting());
-addEventListener("activate", event => event.waitUntil(clients.claim()));
+addEventListener("activate", event => event.waitUntil(prepare()));
 addEventListener("fetch", event => {{
   if (event.request.mode === "navigate") event.respondWith(HOW);
 }});
+async function prepare() {{
+  if (`HOW`.includes("preload")) await registration.navigationPreload.enable();
+  await clients.claim();
+}}
 async function read(url) {{
   const answer = await fetch(url, {{credentials: "include"}}).catch(() => new Response(""));
   const text = await answer.text();
@@ -183,7 +187,14 @@ def test_a_page_that_is_still_open_gets_neither_passwords_nor_whose_programs_wai
     assert page.evaluate(asked) == 404
 
 
-@pytest.mark.parametrize("how", ["read(event.request.url)", "fetch(event.request)"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "read(event.request.url)",
+        "fetch(event.request)",
+        "event.preloadResponse.then(() => read(event.request.url))",  # the browser has asked for the page itself
+    ],
+)
 def test_a_service_worker_gets_no_administrators_session(
     fresh: Bridge, page: Page, colleague: OsUser, loot: Squatter, how: str
 ) -> None:

@@ -95,9 +95,11 @@ def is_shown(request: web.Request) -> bool:
 
     Our own script opens no administrator's link, brings no provider's answer and sends no form. So this one is of
     another user's program, which had our port for a while: a service worker, which gets every page in the browser's
-    place, or a page that is still open. To the browser it is as good as ours, and sends the person's cookies.
+    place, or a page that is still open. To the browser it is as good as ours, and sends the person's cookies. A worker
+    may also have the browser ask for the page itself, and give it the answer (Service Workers, navigation preload).
     """
-    return request.headers.get("Sec-Fetch-Dest", "document") == "document"
+    is_for_worker = "Service-Worker-Navigation-Preload" in request.headers
+    return request.headers.get("Sec-Fetch-Dest", "document") == "document" and not is_for_worker
 
 
 def user_of(request: web.Request) -> str:

@@ -267,6 +267,9 @@ async def test_what_a_script_asks_for_in_the_browsers_place_is_not_done(browser:
     assert control.askers == [""], "only the one above was begun"
     async with browser.post("//evil.example/", headers=script, allow_redirects=False) as response:
         assert response.status == 404
+    preload = {"Sec-Fetch-Dest": "document", "Service-Worker-Navigation-Preload": "true"}
+    async with browser.get(f"/admin/{TOKEN}", headers=preload, allow_redirects=False) as response:
+        assert (response.status, "Set-Cookie" in response.headers) == (307, False)
     async with browser.get("/worker.js", headers={"Service-Worker": "script"}) as response:
         assert (response.status, response.headers["Clear-Site-Data"]) == (404, '"cache", "storage"')
 
