@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.config.bad_values import GOOD, MICROSOFT
 from tests.config.loading import CANARY, edited, load, problems
 from tests.host.limits import out_of_descriptors
 from tests.servers.ca import Authority
+from tests.servers.disks import small_disk
 
 
 def with_tls(tmp_path: Path, certificate: str = "server.pem", key: str = "server.key") -> str:
@@ -219,6 +221,18 @@ def test_a_configuration_that_everybody_can_change_is_warned_of(tmp_path: Path) 
         assert not load_config(path, environ={"SECRET": CANARY}).warnings
     tmp_path.chmod(0o1777)  # as /tmp: only owners replace their files
     assert not load_config(path, environ={"SECRET": CANARY}).warnings
+
+
+def test_a_configuration_that_nobody_can_change_is_not_warned_of(tmp_path: Path) -> None:
+    """As in a container: it is mounted read-only, with the modes that it has outside."""
+    with small_disk(tmp_path / "mounted") as disk:
+        path = disk / "config.yaml"
+        path.write_text(edited(("text", "${SECRET}")))
+        path.chmod(0o666)
+        disk.chmod(0o777)
+        assert load_config(path, environ={"SECRET": CANARY}).warnings
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert not load_config(path, environ={"SECRET": CANARY}).warnings
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")

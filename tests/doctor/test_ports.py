@@ -172,6 +172,25 @@ console: 127.0.0.1:0
     assert len(port_findings(one, listening, this_machine())) == 2, "it has gone"
 
 
+def test_a_listener_of_ours_at_every_address_is_nobody_else() -> None:
+    """It answers at the other address of localhost."""
+    text = """
+providers:
+  it: {kind: google, client_id: c, client_secret: CANARY}
+accounts: [{address: alice@example.com, provider: it}]
+listeners:
+  imap: ["ONE:1143", {address: "ALL:1143", tls: implicit, exposed: true, names: [mail.example.com]}]
+  pop3: off
+  smtp: off
+"""
+    answering = replace(NOT_TOLD, answers=lambda host, port: True)
+    for one, every in (("127.0.0.1", "[::]"), ("[::1]", "0.0.0.0")):
+        both = text.replace("ONE", one).replace("ALL", every)
+        config = parse_config(both, directory=Path("/nowhere"), environ={}).config
+        told = port_findings(config, listening, answering, held=ports.OURS)
+        assert [finding.outcome for finding in told] == [Outcome.OK] * 3
+
+
 def test_beside_a_bridge_of_our_own_nobody_elses_is_looked_for() -> None:
     """Its console stays at its old port until a restart, and another program has taken the new one meanwhile."""
     with (
