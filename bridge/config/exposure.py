@@ -64,8 +64,10 @@ class Modes:
 
     def everybody_changes(self, file: Path) -> Path | None:
         """By the modes of both: in a directory that others may write to, they replace files, unless it is sticky, as
-        /tmp is. A read-only mount, such as a container's, lets nobody change anything, whatever its modes."""
-        return next((place for place in (file, file.parent) if _is_everybodys(place)), None)
+        /tmp is. A read-only mount, such as a container's, lets nobody change anything, whatever its modes. For a link
+        to the file, both directories count."""
+        places = (file, file.parent, Path(os.path.realpath(file)).parent)
+        return next((place for place in places if _is_everybodys(place)), None)
 
     def keeping(self, place: Path) -> str:
         """See Readers."""

@@ -221,6 +221,13 @@ def test_a_configuration_that_everybody_can_change_is_warned_of(tmp_path: Path) 
         assert not load_config(path, environ={"SECRET": CANARY}).warnings
     tmp_path.chmod(0o1777)  # as /tmp: only owners replace their files
     assert not load_config(path, environ={"SECRET": CANARY}).warnings
+    link, shared = tmp_path / "link.yaml", tmp_path / "shared"
+    shared.mkdir()
+    link.symlink_to(path.rename(shared / "config.yaml"))
+    assert not load_config(link, environ={"SECRET": CANARY}).warnings
+    shared.chmod(0o777)
+    (warning,) = load_config(link, environ={"SECRET": CANARY}).warnings
+    assert str(warning).endswith(f"run: chmod o-w {shared}")
 
 
 def test_a_configuration_that_nobody_can_change_is_not_warned_of(tmp_path: Path) -> None:
