@@ -163,6 +163,9 @@ async def test_nobody_else_can_press_a_button(browser: Browser, control: FakeCon
             async with other.post(f"{PAGE}/{action}", **fields) as answer:
                 assert answer.status == 404
                 assert await answer.text() == await other.text("/nowhere")
+        async with other.get(f"{PAGE}/{action}", allow_redirects=False) as answer:  # as after a restart of the browser
+            assert answer.status == 404
+            assert await answer.text() == await other.text("/nowhere")
     assert control.passwords == {}
     assert control.states[ALICE] is AccountState.READY
 

@@ -526,6 +526,8 @@ async def test_the_bridge_takes_the_doors_over_and_nobody_is_refused(site: Site)
             for path in ("/welcome", "/setup", "/setup/summary"):
                 async with stranger.get(path, allow_redirects=False) as answer:
                     assert answer.status == 404
+            async with stranger.post("/setup/write", data={"form": "x"}) as answer:
+                assert answer.status == 404
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", site.port), timeout=5)
 
