@@ -243,7 +243,7 @@ class FakeControl:
         if address.endswith("@pattern.example"):
             self.states.setdefault(address, AccountState.SIGN_IN)
         if address not in self.states:
-            raise LoginRefused(f"{address} is in no account of the configuration")
+            raise LoginRefused(f"{address} is not in the configuration")
         return address
 
     def _fail(self) -> None:

@@ -66,7 +66,7 @@ class Door:
         account = self._find(login.username)
         verdict = await self._passwords.judge(account.address if account is not None else None, login.password)
         if account is None:
-            return await self._refuse(login, caller_of, "this user name is in no account of the configuration")
+            return await self._refuse(login, caller_of, "this user name is not in the configuration")
         if account.os_users:
             caller = await caller_of()
             if not is_bound_to(account, caller):

@@ -79,7 +79,7 @@ class ListenerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """What is stored for an address that is in no account of the configuration: perhaps of somebody who has left."""
+    """What is stored for an address that is not in the configuration: perhaps of somebody who has left."""
 
     address: str
     is_signed_in: bool

@@ -247,7 +247,7 @@ class Desk:
                 said("{address} stands for everybody in its domain; name one address of that domain", address=address)
             )
         if account is None:
-            raise LoginRefused(said("{address} is in no account of the configuration", address=address))
+            raise LoginRefused(said("{address} is not in the configuration", address=address))
         return account
 
 

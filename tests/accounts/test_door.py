@@ -253,7 +253,7 @@ async def test_who_cannot_be_looked_up_just_now_is_told_later_and_is_counted_all
     assert {type(answer) for answer in said} == {LimitReached}
     assert "the directory does not answer" in str(said[0])
     assert "different wrong passwords were tried" in str(said[-1])
-    reason = "the local password is wrong" if username == ADDRESS else "in no account of the configuration"
+    reason = "the local password is wrong" if username == ADDRESS else "this user name is not in the configuration"
     assert all(reason in str(answer) for answer in said), "which the log keeps"
     if username == ADDRESS:
         assert "could be a guess" in str(await house.refused(CHOSEN, caller=NOT_NOW))

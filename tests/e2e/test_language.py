@@ -176,7 +176,7 @@ def test_a_mail_server_that_takes_no_connection_is_told_in_french(bridge: Bridge
 def test_what_an_account_is_refused_for_is_told_in_french_across_processes(bridge: Bridge) -> None:
     with running(bridge):
         unknown = bridge.run("accounts", "password", "nobody@example.com", code=1)
-        assert "nobody@example.com n’est dans aucun compte de la configuration" in unknown
+        assert "nobody@example.com n’est pas dans la configuration" in unknown
         short = bridge.run("accounts", "password", ALICE, "--set-from-stdin", code=2, stdin="short\n")
         assert "le mot de passe local doit avoir au moins 12 caractères" in short
 

@@ -371,7 +371,7 @@ def test_a_password_is_all_that_is_on_standard_output(admin: Bridge) -> None:
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("nobody@example.com", "nobody@example.com is in no account of the configuration"),
+        ("nobody@example.com", "nobody@example.com is not in the configuration"),
         (PATTERN, f"{PATTERN} stands for everybody in its domain; name one address of that domain"),
     ],
 )
@@ -422,7 +422,7 @@ def test_what_is_stored_of_somebody_who_has_left_is_shown_and_can_be_removed(adm
     said = admin.run("accounts", "forget", "--yes", BOB.upper())
     assert "is not in the configuration. Everything that was stored for it has been removed." in said
     assert BOB not in admin.run("accounts", "list")
-    assert "is in no account" in admin.run("accounts", "forget", "--yes", BOB, code=1)
+    assert f"{BOB} is not in the configuration\n" in admin.run("accounts", "forget", "--yes", BOB, code=1)
     mistyped = PATTERN.replace("*", "alcie")
     assert f"Nobody was signed in for {mistyped}" in admin.run("accounts", "forget", "--yes", mistyped)
     admin.config["accounts"].append(left)
