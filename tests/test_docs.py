@@ -72,6 +72,13 @@ def test_every_part_of_a_page_that_is_linked_to_is_there() -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_no_paragraph_says_a_sentence_twice(page: Path) -> None:
+    for paragraph in re.split(r"\n\s*\n", text(page)):
+        said = [part for part in re.split(r"(?<=[.;])\s+", " ".join(paragraph.split())) if len(part) > 40]
+        assert sorted(set(said)) == sorted(said)
+
+
 def sentences() -> Iterator[str]:
     """The program's sentences, in both languages."""
     with (LOCALE / "fr" / "LC_MESSAGES" / "mail-bridge.po").open("rb") as stream:
