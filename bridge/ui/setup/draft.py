@@ -173,7 +173,7 @@ class Section:
         if tenant and any(urls):
             return {"tenant": say("give either the tenant or the two URLs, not both")}
         if not tenant and not any(urls):
-            return {"tenant": say("an answer is needed")}
+            return {"tenant": say("the tenant or both URLs are needed")}
         missing = [name for name in ("authorization_url", "token_url") if not tenant and not self.texts[name]]
         return {name: say("both URLs are needed") for name in missing if name not in problems}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from bridge.model import Protocol
 from bridge.secret import Secret
+from bridge.ui.i18n import speak
 from bridge.ui.setup.answers import Choice, mail_server
 from bridge.ui.setup.draft import LONGEST, SECTIONS, TYPED, Draft, Section
 
@@ -36,7 +38,7 @@ def draft_with(directory: Path, *choices: Choice, has_keyring: bool = False) -> 
     [
         ({"client_id": ""}, "client_id", "an answer is needed"),
         ({"client_id": "two words"}, "client_id", "without spaces"),
-        ({"tenant": ""}, "tenant", "an answer is needed"),
+        ({"tenant": ""}, "tenant", "the tenant or both URLs are needed"),
         ({"tenant": "Contoso Ltd"}, "tenant", "not the GUID or the domain"),
         ({"tenant": f"{HOST}/c.example/oauth2/authorize", "token_url": TOKEN_URL}, "authorization_url", "v1 endpoint"),
         ({"tenant": f"{HOST}/contoso.com/oauth2/v2.0/authorize"}, "token_url", "both URLs"),
@@ -50,6 +52,14 @@ def test_each_answer_is_judged_beside_its_field(tmp_path: Path, texts: dict[str,
     assert set(problems) == {field}
     assert said in problems[field]
     assert not section.is_good
+
+
+def test_a_tenant_that_may_be_left_out_is_not_said_to_be_needed_alone(tmp_path: Path) -> None:
+    def refused() -> dict[str, str]:
+        speak("fr")
+        return Section(Choice.MICROSOFT).take({"client_id": GUID}, tmp_path)
+
+    assert contextvars.copy_context().run(refused) == {"tenant": "le locataire ou les deux URL sont nécessaires"}
 
 
 def test_a_file_in_the_quotes_of_copy_as_path_is_that_file(tmp_path: Path) -> None:
