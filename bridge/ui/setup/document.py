@@ -125,7 +125,10 @@ def _provider(name: str, provider: ProviderAnswer, console_port: int | None) -> 
     if provider.secret_reference:
         lines += entry("client_secret", Reference(provider.secret_reference), 4)
     if ends := provider.settings.get("client_secret_expires"):
-        lines += comment([say("From this day on, nobody's mail works; you are warned 30 and 7 days ahead.")], 4)
+        warned = say(
+            "The secret expires on this day; after that, nobody's mail works. You are warned 30 and 7 days ahead."
+        )
+        lines += comment([warned], 4)
         lines += entry("client_secret_expires", ends, 4)
     return lines
 

@@ -141,3 +141,16 @@ def test_the_comments_speak_the_language_of_whoever_answers() -> None:
 
     assert "# Qui délivre les jetons" in contextvars.copy_context().run(written)
     assert "# Who issues the tokens" in document(answers)
+
+
+def test_the_last_day_of_a_secret_is_not_called_the_first_without_mail() -> None:
+    """client_secret_expires is the last day on which the secret works, for the warnings too."""
+    settings = {**Choice.MICROSOFT.settings, "tenant": "contoso.com", "client_secret_expires": "2027-01-31"}
+    answers = Answers({"office365": ProviderAnswer(Choice.MICROSOFT, settings, "${keyring:office365}")}, ())
+
+    def written() -> str:
+        speak("fr")
+        return document(answers)
+
+    assert "# The secret expires on this day; after that, nobody's mail works. You are warned" in document(answers)
+    assert "# Le secret expire ce jour-là ; ensuite, plus aucune" in contextvars.copy_context().run(written)
