@@ -27,7 +27,7 @@ def check_roots_alone() -> None:
         if any(part.is_relative_to(place) for place in UNSEEN):
             raise ServiceTrouble(
                 said(
-                    "The program is in {place}, which a system service does not see. Install it in /opt/mail-bridge, "
+                    "the program is in {place}, which a system service does not see. Install it in /opt/mail-bridge, "
                     "as docs/guides/en/terminal-server.md shows",
                     place=part,
                 )

@@ -190,7 +190,7 @@ def test_what_cannot_be_or_should_not_be_is_told_and_changes_nothing(terminal_se
     server.run("sh", "-c", "cp -a /opt/mail-bridge/.venv /home/venv; ln -s /home/venv /opt/venv")
     for place in ("/home/venv", "/opt/venv"):
         said = server.run(f"{place}/bin/python", "-P", "-m", "bridge", "service", "install", code=1)
-        assert "The program is in /home/venv, which a system service does not see" in said
+        assert "the program is in /home/venv, which a system service does not see" in said
     server.run("sh", "-c", "rm /opt/venv; mkdir -m 777 /srv/all; mv /home/venv /srv/all; ln -s /srv/all/venv /opt")
     said = server.run("/opt/venv/bin/python", "-P", "-m", "bridge", "service", "install", code=1)
     assert "/srv/all does not belong to root alone" in said, "who may exchange what the link leads to"

@@ -53,7 +53,7 @@ def import_config(_: Settings, file: Path, output: Path | None, force: bool) -> 
         raise click.UsageError(say("{file} is the file to read; name another one to write").format(file=output))
     files = _files(imported, output)
     if not force and (there := [str(path) for path in files if is_taken(path)]):
-        sentence = say("exists already: {files}; name another file, or add --force to overwrite")
+        sentence = say("already there: {files}; name another file, or add --force to overwrite")
         raise click.UsageError(sentence.format(files=", ".join(there)))
     write_configuration(files, files if force else ())
     _report(imported, files)

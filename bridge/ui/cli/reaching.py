@@ -227,8 +227,8 @@ def not_running(settings: Settings) -> str:
     if settings.caller:  # this command acts as the service's user, who has no other bridge
         if is_somebody_there:  # a service that is short of something, or was updated and not started again
             return i18n.say(
-                "the service does not answer, but a program listens at {console}: the log tells more ({log}); the "
-                "service starts again with: {command}"
+                "the service does not answer, but a program listens at {console}: the log says more ({log}); restart "
+                "the service with: {command}"
             ).format(
                 console=f"localhost:{port}",
                 log="journalctl --unit=mail-bridge",

@@ -247,6 +247,6 @@ def test_a_service_that_listens_and_does_not_answer_is_not_called_stopped(tmp_pa
         config.write_text(f"console: 127.0.0.1:{port}\n")
         service = Settings(config, None, caller="0")
         said = not_running(service)
-        assert said.startswith(f"the service does not answer, but a program listens at localhost:{port}: the log tells")
+        assert said.startswith(f"the service does not answer, but a program listens at localhost:{port}: the log says")
         assert said.endswith("sudo systemctl restart mail-bridge")
     assert not_running(service) == "the service is not running (start it with: sudo systemctl start mail-bridge)"
