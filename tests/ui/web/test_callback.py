@@ -288,7 +288,10 @@ async def test_trap_24_peer_05_a_thousand_stray_requests_do_not_disturb_a_sign_i
             UpstreamRefused("IMAP is disabled"),  # no id_token says who signed in: usually it was somebody else
             ["refuses this account", "with another account", "forward this text", "IMAP is disabled"],
         ),
-        (StoreUnavailable("locked keyring"), ["could not be saved", "locked keyring"]),
+        (
+            StoreUnavailable("locked keyring"),
+            ["could not be saved", "The token store cannot be opened", "locked keyring"],
+        ),
         (LimitReached("too many"), ["did not succeed", "too many"]),
     ],
 )

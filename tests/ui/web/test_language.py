@@ -87,6 +87,11 @@ async def test_what_the_mail_servers_said_tells_in_french_who_must_act(browser: 
             "Personne n’a à se reconnecter",
         ),
         (StoreUnavailable("the disk is full"), "La connexion n’a pas pu être enregistrée", "the disk is full"),
+        (
+            StoreUnavailable("full"),
+            "La connexion n’a pas pu être enregistrée",
+            "Le stockage des jetons est inaccessible",
+        ),
     ],
 )
 async def test_a_failed_sign_in_is_told_in_french(
