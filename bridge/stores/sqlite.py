@@ -199,13 +199,15 @@ class SqliteStore:
 
     def _set_up(self) -> None:
         """Set journal and durability, and create the tables. FULL: a commit survives even a power cut."""
+        # First: where another program has locked the file even for readers, this waits, and then no other statement
+        # does. The change of journal would wait, go on without it, and the next statement would wait again.
+        tables = {name for (name,) in self._execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if self._copies_on_write is not None and self._copies_on_write(self._file):
             self._do_without_index()
         else:
             self._have_wal()
         self._execute("PRAGMA synchronous = FULL")
         self._execute("PRAGMA fullfsync = ON")  # macOS: fsync(2) alone leaves it in the drive's own memory
-        tables = {name for (name,) in self._execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "bridge_schema" not in tables:
             if tables:
                 raise StoreCorrupt(

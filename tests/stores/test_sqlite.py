@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,6 +164,36 @@ async def test_a_new_file_locked_by_another_process_is_unavailable_soon(open_sto
             await store.put("a", b"value", expected=NEW)
         other.communicate("go\n")
     assert await store.put("a", b"value", expected=NEW) == 1
+
+
+class Noting(SqliteStore):
+    """Notes the statements that waited for the lock of another program, in vain."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, busy_limit=BUSY, copies_on_write=lambda directory: True)
+        self.waited: list[str] = []
+
+    def _execute(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        try:
+            return super()._execute(statement, values)
+        except sqlite3.OperationalError:
+            self.waited.append(statement)
+            raise
+
+
+async def test_each_operation_on_a_locked_file_waits_once(filled: Path) -> None:
+    """For the lock of a backup, say. An operation that waited twice would take as long as a mail program is patient."""
+    store = Noting(filled)
+    await store.get("a")
+    with python(HOLD, filled, "BEGIN EXCLUSIVE") as other:
+        assert line(other) == "held"
+        for count in (1, 2, 3):
+            with pytest.raises(StoreUnavailable, match="is locked by another program"):
+                await store.get("a")
+            assert len(store.waited) == count, store.waited
+        other.communicate("go\n")
+    assert await store.get("a") == Record(b"value", 1)
+    await store.close()
 
 
 AS_ANOTHER_USER = """
