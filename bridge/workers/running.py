@@ -14,7 +14,8 @@ from bridge.workers.link import Link
 from bridge.workers.process import Process
 
 LOOK_SECONDS = 10.0
-"""Seconds between two pings of a worker that has clients or is still starting; an idle one is left asleep."""
+"""Seconds between two pings of a worker that has clients, owes an answer or is still starting; an idle one is left
+asleep."""
 SILENCES = 6
 """After this many pings without an answer the worker is killed, because its mail clients hang. Pings are counted, not
 seconds: if the machine was asleep, or the bridge itself was stopped, it has pinged only once in that time."""
@@ -125,7 +126,7 @@ class RunningWorker:
         as if it had died."""
         while self.silences < SILENCES:
             await clock.pause(LOOK_SECONDS)
-            if self.clients or not self.room:
+            if self.clients or self.is_asked or not self.room:
                 self.silences += 1
                 self.link.send("here?")
         trouble("worker.stands_still", worker=self.number, pid=self.process.pid)

@@ -9,8 +9,10 @@ import pytest
 
 from bridge.host.workers import UnixPassage
 from bridge.workers import running
-from bridge.workers.link import Passage
-from bridge.workers.running import RunningWorker
+from bridge.workers.link import Link, Passage
+from bridge.workers.running import LOOK_SECONDS, SILENCES, RunningWorker
+from tests.clocks import ManualClock
+from tests.turns import until
 
 
 class Stubborn:
@@ -30,6 +32,10 @@ class Stubborn:
     def kill(self) -> None:
         self._killed.set()
 
+    @property
+    def is_killed(self) -> bool:
+        return self._killed.is_set()
+
     def close(self) -> None:
         self.passage.close()
         self.theirs.close()
@@ -41,6 +47,29 @@ async def test_a_worker_that_does_not_end_by_itself_is_killed(monkeypatch: pytes
     process = Stubborn()
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         assert await RunningWorker(1, process, group).ended() == "killed"
+    process.close()
+
+
+async def test_an_idle_worker_that_hangs_is_killed_once_clients_wait_for_its_answer() -> None:
+    """Those of a crowd wait in the bridge, so that the worker may have none of its own; see Pool.pace()."""
+    process, clock = Stubborn(), ManualClock()
+    async with asyncio.TaskGroup() as group:
+        worker = RunningWorker(1, process, group)
+        worker.link = Link(process.passage, lambda message, handed: None, worker.lose)
+        worker.ready(1024)
+        watching = group.create_task(worker.watch(clock))
+        for _ in range(2 * SILENCES):
+            await clock.until_asleep()
+            clock.advance(LOOK_SECONDS)
+        await clock.until_asleep()
+        assert not process.is_killed, "nobody wants anything of it"
+        worker.ask()
+        for _ in range(SILENCES):
+            await clock.until_asleep()
+            clock.advance(LOOK_SECONDS)
+        await until(lambda: watching.done() or clock.sleepers > 0)
+        assert process.is_killed
+    worker.link.close()
     process.close()
 
 
