@@ -17,6 +17,7 @@ from bridge.control.contract import AccountState, Status
 from bridge.errors import BridgeError
 from bridge.host.autostart import Autostart
 from bridge.notices import ListenerUp, Notice
+from bridge.observe.logs import fault
 from bridge.secret import Secret
 from bridge.threads import NoThread, Threads
 from bridge.ui.i18n import tell_problem
@@ -253,8 +254,11 @@ class Tray:
                     pass  # run() has seen it
         except BridgeError as problem:
             self._shell.notify(self._words.failed(tell_problem(problem)))
-        except NoThread as problem:  # which would end the icon, and the bridge of this process with it
+        except NoThread as problem:
             self._shell.notify(self._words.failed(problem.said.told(self._words.say)))
+        except Exception as bug:  # noqa: BLE001  a supervisor: the icon stays, and the bridge that may be in this process
+            fault("icon.bug", chosen=type(action).__name__, error=bug)
+            self._shell.notify(self._words.failed(self._words.bug()))
 
     async def _open(self, url: str) -> None:
         """Only ever a page of this machine: the URL may come from another process."""

@@ -164,6 +164,10 @@ class Words:
         """The bridge said no; `reason` is its sentence."""
         return Notification(self.say("mail-bridge cannot do this now"), reason)
 
+    def bug(self) -> str:
+        """Something that nobody has foreseen."""
+        return self.say("The fault is in mail-bridge, and is in its log. Please try again, or tell your administrator.")
+
     # --- at start, in the terminal ------------------------------------------------------------------------------
 
     def no_extra(self) -> str:

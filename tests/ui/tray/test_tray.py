@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -68,7 +69,7 @@ class Person:
         self.has_browser = True
         self.browser_returns = threading.Event()
         self.browser_returns.set()
-        self.problem: OSError | BridgeError | None = None
+        self.problem: Exception | None = None
         self._happened: asyncio.Event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -246,6 +247,17 @@ async def test_without_a_thread_what_was_chosen_is_said_not_to_work(
             assert "has no more threads for mail-bridge" in world.person.told[-1].text
     await world.choose(OpenPage(PAGE))
     await world.person.until(lambda: world.person.visited == [PAGE])
+
+
+async def test_a_bug_in_what_was_chosen_is_logged_and_the_icon_stays(world: World, log: io.StringIO) -> None:
+    """The bridge may run in the same process, with everybody's mail."""
+    world.person.problem = ValueError("a bug of ours")
+    await world.choose(CopyPassword(ALICE))
+    await world.person.until(lambda: "The fault is in mail-bridge, and is in its log." in world.person.told[-1].text)
+    assert log.getvalue().count("icon.bug") == 1
+    world.person.problem = None
+    await world.choose(CopyPassword(ALICE))
+    await world.person.until(lambda: len(world.person.pasted) == 1)
 
 
 async def test_a_browser_that_does_not_return_holds_up_nothing(world: World) -> None:
