@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bridge.relay import accepting
-from bridge.relay.accepting import GROUP, clients_of
+from bridge.relay.accepting import GROUP, WAITING, clients_of
 from tests.host.limits import out_of_descriptors
 from tests.relay.sockets import close_with_reset
 
@@ -319,6 +319,16 @@ async def test_of_more_than_a_group_no_more_are_begun_than_are_under_way() -> No
         assert await it.come(0) == 141
         assert await it.come(1, after=2) == 142, "afterwards it is as before"
         assert not it.troubles
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is gathered there")
+async def test_a_port_that_is_closed_while_a_crowd_waits_is_not_watched_again() -> None:
+    """Its number may be another socket's by the time when a worker has begun the last of the crowd."""
+    async with gathering() as it:
+        await it.come(150)
+        assert await it.come(0, after=1.1) == 2 + GROUP
+    assert len(it.taken) == 2 + GROUP + WAITING, "the rest is left to the kernel"
+    it.paced.pop()()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing is gathered there")

@@ -306,6 +306,18 @@ async def test_if_the_workers_die_a_crowd_goes_on_to_the_one_that_follows() -> N
                 left -= 1
 
 
+async def test_where_no_worker_is_left_to_answer_a_crowd_goes_on_by_itself() -> None:
+    """Each of it waits for a worker then, START_SECONDS at most, and is told to come later."""
+    async with serving() as bench:
+        for worker in bench.started[:2]:
+            worker.theirs.close()
+        await until(lambda: len(bench.started) > 3)  # they are not ready, and say nothing
+        gone_on = asyncio.Event()
+        bench.pool.pace(gone_on.set)
+        async with asyncio.timeout(60):
+            await gone_on.wait()
+
+
 async def test_a_worker_that_owes_an_answer_is_not_asked_again() -> None:
     """Each answer lets all ports go on, and each would ask again: the questions would double each time."""
     async with serving() as bench:
