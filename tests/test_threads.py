@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 
 import pytest
 
+from bridge import threads
 from bridge.threads import NotBegun, NotDone, NoThread, Threads, in_thread
 from bridge.ui.i18n import translation
 from tests.silent import no_thread
@@ -204,3 +205,42 @@ def test_a_thread_that_has_no_memory_to_begin_holds_neither_the_loop_nor_its_pla
     Python tells, then what the new thread itself needs before it can do anything, and at last nothing."""
     done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "done, no memory to begin, no stack, again\n"
+
+
+async def test_a_thread_that_begins_after_its_time_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller has been told that nothing was done, and tries again: a refresh token would be used twice."""
+    late, called = list[threading.Thread](), list[str]()
+
+    class Late(threads._Thread):
+        def start(self) -> None:
+            late.append(self)
+
+    monkeypatch.setattr(threads, "_Thread", Late)
+    monkeypatch.setattr(threads, "BEGIN_SECONDS", 0.0)
+    with pytest.raises(NoThread):
+        await Threads("late", at_once=1).run(lambda: called.append("done"))
+    (one,) = late
+    monkeypatch.setattr(one, "_started", threading.Event())  # which join() looks at
+    threading.Thread.start(one)
+    one.join()
+    assert not called
+
+
+async def test_a_thread_that_the_system_refuses_gives_its_place_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(threads._Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    ours, go = Threads("few", at_once=1), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "_Thread", Refused)
+        patch.setattr(threads, "BEGIN_SECONDS", 0.0)
+        with pytest.raises(NoThread):
+            await ours.run(go.set)
+    for _ in range(3):  # turns of the loop, in which the end of BEGIN_SECONDS would be seen
+        await asyncio.sleep(0)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ours.run(go.wait))
+        await asyncio.sleep(0)
+        assert ours._free.locked()
+        go.set()
