@@ -12,7 +12,7 @@ from bridge.control.contract import Finding
 from bridge.doctor.findings import failed
 from bridge.drafts import check_directory
 from bridge.existing import above, exists, is_directory
-from bridge.observe.log_file import opened
+from bridge.observe.log_file import is_strangers_link, opened, reason_of
 
 LOG = "log.file: {file} cannot be written: {reason}"
 WORD = "{file} cannot be written ({reason}); without it, the other commands do not find the running mail-bridge"
@@ -32,12 +32,12 @@ def log_findings(config: LogConfig) -> tuple[Finding, ...]:
         return ()
     file = Path(config.file)
     try:
-        if exists(file):
+        if exists(file) or is_strangers_link(file):
             os.close(opened(file))
         else:
             check_place(file)
     except OSError as problem:
-        return (failed("configuration", "", LOG, file=file, reason=system_reason(problem)),)
+        return (failed("configuration", "", LOG, file=file, reason=reason_of(problem, file)),)
     return ()
 
 

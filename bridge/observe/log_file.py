@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 import sys
 import time
 from contextlib import suppress
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TextIO
 from weakref import WeakValueDictionary
 
+from bridge.advice.said import Said, said
+from bridge.advice.system import system_reason
 from bridge.making import make_private
 
 LARGEST = 10 * 1024 * 1024
@@ -52,7 +55,7 @@ def opened(path: Path) -> int:
     except OSError:
         if not path.is_symlink():
             raise
-        if _is_strangers(path):  # told as Linux tells it
+        if is_strangers_link(path):  # told as Linux tells it
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
         descriptor = os.open(path, flags, 0o600)
     if sys.platform != "win32":
@@ -60,11 +63,22 @@ def opened(path: Path) -> int:
     return descriptor
 
 
-def _is_strangers(link: Path) -> bool:
+def is_strangers_link(path: Path) -> bool:
     """True for a link that a user other than root and us has put there, as anybody may in /tmp. Our lines have user
     names that anybody may choose, and would be appended to a file of ours that runs or admits whatever is in it. Linux
     refuses such a link by itself if it is told to (fs.protected_symlinks), and then only in directories like /tmp."""
-    return sys.platform != "win32" and os.lstat(link).st_uid not in {0, os.geteuid()}
+    if sys.platform == "win32":
+        return False
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISLNK(found.st_mode) and found.st_uid not in {0, os.geteuid()}
+
+
+def reason_of(problem: OSError, path: Path) -> Said:
+    """Why this file cannot be opened, for the end of a sentence."""
+    return said("it is a link that another user has made") if is_strangers_link(path) else system_reason(problem)
 
 
 class _Appended(io.RawIOBase):

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TextIO
 
 from bridge.advice.said import said
-from bridge.advice.system import system_reason
 from bridge.config.load import LoadedConfig
 from bridge.errors import ConfigError
 from bridge.observe import logs
-from bridge.observe.log_file import log_file
+from bridge.observe.log_file import log_file, reason_of
 from bridge.ui.cli.configured import Settings
 
 
@@ -22,7 +21,7 @@ def log_stream(loaded: LoadedConfig) -> TextIO | None:
     try:
         return log_file(Path(file))
     except OSError as problem:
-        reason = system_reason(problem)
+        reason = reason_of(problem, Path(file))
         raise ConfigError([said("log.file: {file} cannot be written: {reason}", file=file, reason=reason)]) from problem
 
 

@@ -22,6 +22,7 @@ from bridge.ui.cli.calling import own_program, with_config
 from bridge.ui.cli.main import run_command_line
 from tests.e2e.bridge import PYTHON, Bridge, configuration, running
 from tests.interrupting import OWN_TERMINAL, interrupt
+from tests.servers.packages import needs_root
 
 ALICE, BOB = "alice@example.com", "bob@contoso.com"
 PATTERN = "*@fabrikam.com"
@@ -536,6 +537,20 @@ def test_a_log_file_that_would_end_the_start_fails_the_check_too(admin: Bridge) 
     admin.write_config()
     for command in ("run", "check"):
         assert f"log.file: {admin.directory} cannot be written: " in admin.run(command, code=2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links, and their owners")
+def test_why_the_log_does_not_go_where_another_users_link_leads_is_told(admin: Bridge) -> None:
+    needs_root()
+    link = admin.directory / "mail-bridge.log"
+    link.symlink_to(admin.directory / "elsewhere")
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    admin.config["log"]["file"] = str(link)
+    admin.write_config()
+    told = f"log.file: {link} cannot be written: it is a link that another user has made"
+    for command in ("run", "check"):
+        assert told in admin.run(command, code=2)
+    assert not link.exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there the environment does not say where the user's directories are")
