@@ -96,8 +96,8 @@ def test_a_password_is_shown_rotated_and_set_beside_a_running_bridge(bridge: Bri
 
 
 def test_an_address_that_is_not_configured_is_an_error(bridge: Bridge) -> None:
-    assert "no account" in bridge.run("accounts", "password", "nobody@example.com", code=1)
-    assert "no account" in bridge.run("authorize", "nobody@example.com", "--no-browser", code=1)
+    assert "is not in the configuration" in bridge.run("accounts", "password", "nobody@example.com", code=1)
+    assert "is not in the configuration" in bridge.run("authorize", "nobody@example.com", "--no-browser", code=1)
 
 
 def test_authorize_works_without_a_running_bridge(world: World, tmp_path: Path) -> None:
