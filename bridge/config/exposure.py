@@ -1,4 +1,4 @@
-"""What every user of this machine can read: secrets, in the configuration or a file that it names; or change: it."""
+"""What is open to every user of this machine: secrets that all can read, a configuration that all can change."""
 
 from __future__ import annotations
 
