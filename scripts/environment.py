@@ -130,7 +130,8 @@ def _is_complete() -> bool:
 def _pip(*arguments: str) -> None:
     command = [python(), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
     # setuptools warns about every editable installation.
-    if subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode != 0:
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    if subprocess.run(command, env=quiet, stdout=sys.stderr).returncode != 0:
         sys.exit("\n".join((say("the installation failed; pip has said why, above"), *_remedy())))
 
 

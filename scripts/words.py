@@ -65,7 +65,10 @@ def say(english: str, **values: object) -> str:
 
 
 def tell(english: str, **values: object) -> None:
-    """Print it, even if the locale's encoding lacks one of its characters, where Python would end with a traceback."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    print(say(english, **values), flush=True)
+    """Print it to standard error, since the command that follows may write JSON to standard output.
+
+    Characters that the locale's encoding lacks become question marks; Python would write \\u2026.
+    """
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="replace")
+    print(say(english, **values), file=sys.stderr, flush=True)

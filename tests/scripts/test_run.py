@@ -72,6 +72,21 @@ def test_the_first_command_speaks_the_systems_language(
     assert said.endswith("python3 scripts/run.py init\n-m bridge run --demo\n")
 
 
+def test_only_the_commands_own_result_goes_to_standard_output(copy: Path) -> None:
+    """`python3 scripts/run.py accounts list --json > accounts.json` is the first command on some machines."""
+    run(copy, LACKS_CONFIGURATION)
+    (copy / ".venv" / "mail-bridge-run.stamp").unlink()
+    done = subprocess.run(
+        [sys.executable, str(copy / "scripts" / "run.py"), "status", "--json"],
+        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.stdout == "-m bridge status --json\n"
+    assert done.stderr == "installing mail-bridge and what it needs …\n"
+
+
 def test_an_installation_that_fails_is_told_in_french_too(copy: Path) -> None:
     code, said = run(copy, CANNOT_INSTALL, LANG="fr_FR.UTF-8")
     assert code == 1
