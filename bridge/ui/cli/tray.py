@@ -34,7 +34,6 @@ from bridge.ui.cli.starting import CannotStart
 from bridge.ui.i18n import say
 from bridge.ui.tray.tray import Bridge, Connect, Desktop, Tray
 from bridge.ui.tray.view import Quit
-from bridge.ui.tray.words import Words
 
 Work = Callable[[], Coroutine[Any, Any, int]]
 
@@ -163,17 +162,20 @@ class Companion:
         """Args: arguments, of this very program, for the next login. Raises: CannotStart if there can be no icon."""
         from bridge.ui.tray.icon import Icon, NoTray
 
-        words = Words()
         try:
-            self._icon = Icon(words)
+            self._icon = Icon()
         except NoTray as problem:
             raise CannotStart(problem.words) from problem
         desktop = Desktop(autostart(arguments), clipboard.copy, browser.show)
-        self._tray = Tray(self._icon, desktop, words, is_alone=is_alone)
+        self._tray = Tray(self._icon, desktop, is_alone=is_alone)
         self.outlives_terminal = outlives_terminal()
         self._relay = Relay()
         if not self._icon.has_place:
-            click.echo(words.no_tray(), err=True)
+            sentence = say(
+                "This desktop has no place for icons (GNOME needs the extension AppIndicator). Notifications and the "
+                "console work all the same; the icon appears as soon as there is a place for it."
+            )
+            click.echo(sentence, err=True)
 
     def quit(self) -> None:
         """As if the person had chosen it; from any thread."""

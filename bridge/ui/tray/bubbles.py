@@ -10,8 +10,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from bridge.ui.tray.view import Action
-from bridge.ui.tray.words import Notification
+from bridge.ui.tray.view import Action, Notification
 
 SERVICE: Final = "org.freedesktop.Notifications"
 PATH: Final = "/org/freedesktop/Notifications"

@@ -17,10 +17,10 @@ from importlib import resources
 from typing import IO, Any, Final
 
 from bridge.errors import BridgeError
+from bridge.ui.i18n import say
 from bridge.ui.tray.bubbles import Bubbles, session_bus
 from bridge.ui.tray.taskbar import RETRY_SECONDS, Taskbar
-from bridge.ui.tray.view import RULE, Action, Entry, Picture, Quit, View
-from bridge.ui.tray.words import Notification, Words
+from bridge.ui.tray.view import RULE, Action, Entry, Notification, Picture, Quit, View
 
 NAME: Final = "mail-bridge"
 
@@ -32,6 +32,9 @@ PANEL_SIZE: Final = 64
 
 TITLE_LIMIT, TEXT_LIMIT, LINE_LIMIT = (63, 255, 127) if sys.platform == "win32" else (1000, 1000, 1000)
 """Characters of a notification and of the line under the pointer: NOTIFYICONDATAW's fields, less their end."""
+
+INSTALLS: Final = r"py scripts\run.py tray" if sys.platform == "win32" else "python3 scripts/run.py tray"
+"""`python3` opens the Store on a Windows that has Python from elsewhere."""
 
 PER_MONITOR_AWARE_V2: Final = -4
 """DPI_AWARENESS_CONTEXT_PER_MONITOR_AWARE_V2: otherwise Windows asks for 32 pixels and stretches them."""
@@ -48,9 +51,9 @@ class NoTray(BridgeError):
 class Icon:
     """A tray.Shell. Order of life: show() and run() in the main thread, stop() from any."""
 
-    def __init__(self, words: Words) -> None:
+    def __init__(self) -> None:
         """Raises: NoTray."""
-        self._pystray = _import_pystray(words)
+        self._pystray = _import_pystray()
         self._choose: Callable[[Action], None] | None = None
         self._pictures = {picture: Drawing(picture) for picture in Picture}
         self._bubbles = Bubbles(self._chosen) if sys.platform == "linux" else None
@@ -196,10 +199,10 @@ class Drawing:
         largest.save(file, format, sizes=[(size, size) for size in SIZES], append_images=others)
 
 
-def _import_pystray(words: Words) -> Any:
+def _import_pystray() -> Any:
     """Raises: NoTray with the sentence that fits."""
     if sys.platform == "linux" and "PYSTRAY_BACKEND" not in os.environ:
-        os.environ["PYSTRAY_BACKEND"] = _linux_backend(words)
+        os.environ["PYSTRAY_BACKEND"] = _linux_backend()
     if sys.platform == "win32":
         set_awareness = getattr(ctypes.windll.user32, "SetProcessDpiAwarenessContext", None)  # not on Server 2016
         if set_awareness is not None:
@@ -208,28 +211,45 @@ def _import_pystray(words: Words) -> Any:
         importlib.import_module("PIL")
         pystray = importlib.import_module("pystray")
     except ModuleNotFoundError as error:
-        raise NoTray(words.no_extra()) from error
+        sentence = say(
+            "the icon needs the extra “tray”, which `{command}` installs in the directory of mail-bridge (everything "
+            "else works without it: mail-bridge run, and the console in the browser)"
+        )
+        raise NoTray(sentence.format(command=INSTALLS)) from error
     except ImportError as error:  # pystray's word for a toolkit that does not start
-        raise NoTray(words.no_display()) from error
+        raise _no_display() from error
     if sys.platform == "darwin":
         _mac_application().setActivationPolicy_(ACCESSORY)
     return pystray
 
 
+def _no_display() -> NoTray:
+    """As in a service, in a terminal over ssh, or in a container."""
+    return NoTray(
+        say("there is no desktop here to show an icon on. Without it: mail-bridge run, and the console in the browser")
+    )
+
+
 # --- Linux ----------------------------------------------------------------------------------------------------------
 
 
-def _linux_backend(words: Words) -> str:
+def _linux_backend() -> str:
     """pystray's own choice ends in a traceback without AppIndicator, and in an icon without a menu without GTK."""
     try:
         gi: Any = importlib.import_module("gi")
         gi.require_version("Gtk", "3.0")
     except (ImportError, ValueError) as error:
-        raise NoTray(words.no_toolkit()) from error
+        raise NoTray(
+            say(
+                "the icon needs GTK and its Python binding. On Debian and Ubuntu: apt install python3-gi "
+                "gir1.2-gtk-3.0 gir1.2-ayatanaappindicator3-0.1, and an environment that sees them: python3 -m venv "
+                "--system-site-packages .venv"
+            )
+        ) from error
     try:
         session_bus()
     except OSError as error:
-        raise NoTray(words.no_display()) from error
+        raise _no_display() from error
     importlib.import_module("gi.repository.GLib").set_prgname(NAME)  # how panels and notifications call us
     for name in ("AyatanaAppIndicator3", "AppIndicator3"):
         with contextlib.suppress(ValueError):

@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -20,11 +20,13 @@ from bridge.notices import ListenerUp, Notice
 from bridge.observe.logs import fault
 from bridge.secret import Secret
 from bridge.threads import NoThread, Threads
-from bridge.ui.i18n import tell_problem
+from bridge.ui.i18n import say, say_number, tell_problem
 from bridge.ui.tray.reminders import Memory, decide
 from bridge.ui.tray.view import (
+    NOT_CONNECTED,
     Action,
     CopyPassword,
+    Notification,
     OpenConsole,
     OpenPage,
     Quit,
@@ -33,7 +35,6 @@ from bridge.ui.tray.view import (
     view,
     waiting,
 )
-from bridge.ui.tray.words import Notification, Words
 
 R = TypeVar("R")
 
@@ -103,7 +104,6 @@ class Tray:
         self,
         shell: Shell,
         desktop: Desktop,
-        words: Words,
         *,
         clock: Clock | None = None,
         is_alone: bool = True,
@@ -111,7 +111,6 @@ class Tray:
         """Shows at once that nothing is known yet; `is_alone` as in view()."""
         self._shell = shell
         self._desktop = desktop
-        self._words = words
         self._clock = clock or SystemClock()
         self._is_alone = is_alone
         self._bridge: Bridge | None = None
@@ -205,7 +204,6 @@ class Tray:
     def _show(self) -> None:
         seen = view(
             self._status,
-            self._words,
             starts_at_login=self._starts_at_login,
             is_alone=self._is_alone,
             is_own=self._is_own,
@@ -230,11 +228,11 @@ class Tray:
             case ():
                 pass
             case (address,):
-                self._shell.notify(self._words.needed_by(address, urls[address]), OpenPage(urls[address]))
+                self._shell.notify(_needed_by(address, urls[address]), OpenPage(urls[address]))
             case addresses if self._is_own:
-                self._shell.notify(replace(self._words.needed_by_many(len(addresses)), button=""))
+                self._shell.notify(_needed_by_many(len(addresses)))
             case addresses:
-                self._shell.notify(self._words.needed_by_many(len(addresses)), OpenConsole())
+                self._shell.notify(_needed_by_many(len(addresses), button=say("Open console")), OpenConsole())
         return decision.look_again_at
 
     # --- what was chosen ----------------------------------------------------------------------------------------
@@ -253,42 +251,51 @@ class Tray:
                 case Quit():
                     pass  # run() has seen it
         except BridgeError as problem:
-            self._shell.notify(self._words.failed(tell_problem(problem)))
+            self._fail(tell_problem(problem))
         except NoThread as problem:
-            self._shell.notify(self._words.failed(problem.said.told(self._words.say)))
+            self._fail(problem.said.told(say))
         except Exception as bug:  # noqa: BLE001  a supervisor: the icon stays, and the bridge that may be in this process
             fault("icon.bug", chosen=type(action).__name__, error=bug)
-            self._shell.notify(self._words.failed(self._words.bug()))
+            self._fail(
+                say("The fault is in mail-bridge, and is in its log. Please try again, or tell your administrator.")
+            )
 
     async def _open(self, url: str) -> None:
         """Only ever a page of this machine: the URL may come from another process."""
         is_page = urlsplit(url).scheme == "http" and urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
         if not is_page or not await _in_thread(lambda: self._desktop.browse(url)):
-            self._shell.notify(self._words.no_browser(url))
+            text = say("Open this page yourself: {url}").format(url=url)
+            self._shell.notify(Notification(say("No browser could be started"), text))
 
     async def _open_console(self) -> None:
         if not isinstance(self._bridge, Administered):
-            self._shell.notify(self._words.failed(self._words.not_connected()))
+            self._fail(NOT_CONNECTED.told(say))
             return
         await self._open(await self._bridge.console_link())
 
     async def _copy_password(self, address: str) -> None:
         if not isinstance(self._bridge, Administered):
-            self._shell.notify(self._words.failed(self._words.not_connected()))
+            self._fail(NOT_CONNECTED.told(say))
             return
         password = await self._bridge.local_password(address)
         try:
             await _in_thread(lambda: self._desktop.copy(password.reveal()))
         except OSError:
-            self._shell.notify(self._words.no_clipboard())
+            text = say(
+                "Copying needs one of the programs wl-copy, xclip or xsel. The password is also shown by: mail-bridge "
+                "accounts password ADDRESS"
+            )
+            self._shell.notify(Notification(say("Not copied"), text))
         else:
-            self._shell.notify(self._words.copied(address))
+            text = say("The local password of {address} is in the clipboard. Paste it into the mail program.")
+            self._shell.notify(Notification(say("Local password copied"), text.format(address=address)))
 
     async def _set_autostart(self, on: bool) -> None:
         try:
             await _in_thread(lambda: self._desktop.autostart.turn(on))
         except OSError as problem:
-            self._shell.notify(self._words.no_autostart(system_reason(problem).told(self._words.say)))
+            text = say("The system says: {reason}").format(reason=system_reason(problem).told(say))
+            self._shell.notify(Notification(say("“Start at login” could not be changed"), text))
         self._starts_at_login = await self._is_autostart_on()
         self._show()
 
@@ -296,6 +303,9 @@ class Tray:
         with contextlib.suppress(OSError, NoThread):  # unreadable: nothing of it will work at login either
             return await _in_thread(self._desktop.autostart.is_on)
         return False
+
+    def _fail(self, reason: str) -> None:
+        self._shell.notify(Notification(say("mail-bridge cannot do this now"), reason))
 
 
 async def _in_thread(call: Callable[[], R]) -> R:
@@ -305,3 +315,16 @@ async def _in_thread(call: Callable[[], R]) -> R:
     Raises: NoThread; what the call raises.
     """
     return await Threads("tray", at_once=1).run(call)
+
+
+def _needed_by(address: str, url: str) -> Notification:
+    return Notification(
+        say("Mail: {address} must sign in").format(address=address),
+        say("Choose “Sign in” in the menu of the mail-bridge icon, or open {url}").format(url=url),
+        say("Sign in"),
+    )
+
+
+def _needed_by_many(count: int, *, button: str = "") -> Notification:
+    title = say_number("Mail: {count} account needs a sign-in", "Mail: {count} accounts need a sign-in", count)
+    return Notification(title.format(count=count), say("The menu of the mail-bridge icon lists them."), button)

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from bridge.advice.said import said
 from bridge.control.contract import AccountState, AccountStatus, Status
-from bridge.ui.tray.words import Words
+from bridge.ui.i18n import say, say_number
 
 SHOWN: Final = 10
 """Accounts that the menu lists one by one; if there are more, only those that need somebody, and at most this many."""
 PASSWORDS: Final = 25
 """Entries of the submenu of passwords, and of one's own accounts: what fits on a small screen."""
+
+NOT_CONNECTED: Final = said("mail-bridge is not running, or cannot be reached")
 
 
 class Picture(str, Enum):
@@ -83,22 +86,32 @@ class View:
     menu: tuple[Entry, ...]
 
 
-def view(status: Status | None, words: Words, *, starts_at_login: bool, is_alone: bool, is_own: bool = False) -> View:
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What the person is told where the desktop shows such things."""
+
+    title: str
+    text: str
+    button: str = ""
+    """What a click on it does; empty if nothing."""
+
+
+def view(status: Status | None, *, starts_at_login: bool, is_alone: bool, is_own: bool = False) -> View:
     """What to show; None where no bridge answers.
 
     Args: is_alone, True if the bridge is another process, which Quit leaves alone. is_own, True if the status has only
     what waits for this very person, who has no console and no passwords to ask for.
     """
-    picture, line = _headline(status, words, is_own=is_own)
-    quit_label = words.quit() if is_alone else words.quit_bridge()
+    picture, line = _headline(status, is_own=is_own)
+    quit_label = say("Quit") if is_alone else say("Quit, and stop mail-bridge")
     return View(
         picture,
         line,
         (
             Entry(line),
             RULE,
-            *(_of_person(status, words) if is_own else _of_bridge(status, words)),
-            Entry(words.start_at_login(), SetAutostart(not starts_at_login), is_checked=starts_at_login),
+            *(_of_person(status) if is_own else _of_bridge(status)),
+            Entry(say("Start at login"), SetAutostart(not starts_at_login), is_checked=starts_at_login),
             Entry(quit_label, Quit()),
         ),
     )
@@ -110,63 +123,78 @@ def waiting(status: Status) -> list[AccountStatus]:
     return [account for state in in_order for account in status.accounts if account.state is state]
 
 
-def _headline(status: Status | None, words: Words, *, is_own: bool) -> tuple[Picture, str]:
+def _headline(status: Status | None, *, is_own: bool) -> tuple[Picture, str]:
     if status is None:
-        return Picture.ABSENT, words.not_connected()
+        return Picture.ABSENT, NOT_CONNECTED.told(say)
     if status.warnings and not status.accounts and not status.patterns:  # the first set-up is still to be done
-        return Picture.SIGN_IN, status.warnings[0].told(words.say)
-    if needing := waiting(status):
-        return Picture.SIGN_IN, words.sign_ins_needed(len(needing))
-    if troubled := [account for account in status.accounts if account.state is AccountState.TROUBLE]:
-        return Picture.TROUBLE, words.troubles(len(troubled))
-    return Picture.READY, words.nothing_waits() if is_own else words.all_ready()
+        return Picture.SIGN_IN, status.warnings[0].told(say)
+    if count := len(waiting(status)):
+        line = say_number(
+            "mail-bridge: {count} account needs a sign-in", "mail-bridge: {count} accounts need a sign-in", count
+        )
+        return Picture.SIGN_IN, line.format(count=count)
+    if count := sum(account.state is AccountState.TROUBLE for account in status.accounts):
+        line = say_number(
+            "mail-bridge: {count} account has trouble", "mail-bridge: {count} accounts have trouble", count
+        )
+        return Picture.TROUBLE, line.format(count=count)
+    if is_own:
+        return Picture.READY, say("mail-bridge: none of your programs is waiting for a sign-in")
+    return Picture.READY, say("mail-bridge: everybody is signed in")
 
 
-def _of_person(status: Status | None, words: Words) -> Iterable[Entry]:
+def _of_person(status: Status | None) -> Iterable[Entry]:
     if status is not None and (needing := waiting(status)):
         for index, account in enumerate(needing[:PASSWORDS]):
-            yield _of_account(account, words, is_default=index == 0)
+            yield _of_account(account, is_default=index == 0)
         yield RULE
 
 
-def _of_bridge(status: Status | None, words: Words) -> Iterable[Entry]:
+def _of_bridge(status: Status | None) -> Iterable[Entry]:
     if status is None:
         return
     needing = waiting(status)
     if status.warnings:
-        yield Entry(words.admin_warning(), OpenConsole())
+        yield Entry(say("Something needs the administrator's attention: open the console"), OpenConsole())
     others = [account for account in status.accounts if account not in needing]
     if len(status.accounts) > SHOWN:
         others = [account for account in others if account.state is AccountState.TROUBLE]
     listed = [*needing, *others]
     for index, account in enumerate(listed[:SHOWN]):
-        yield _of_account(account, words, is_default=index == 0 and bool(needing))
+        yield _of_account(account, is_default=index == 0 and bool(needing))
     if len(listed) > SHOWN:
-        yield Entry(words.more_in_console(len(listed) - SHOWN), OpenConsole())
+        yield _more(len(listed) - SHOWN)
     yield RULE
     if status.accounts:
-        yield _passwords(status.accounts, words)
-    yield Entry(words.open_console(), OpenConsole(), is_default=not needing)
+        yield _passwords(status.accounts)
+    yield Entry(say("Open console"), OpenConsole(), is_default=not needing)
     yield RULE
 
 
-def _of_account(account: AccountStatus, words: Words, *, is_default: bool) -> Entry:
-    page = OpenPage(account.sign_in_url)
+def _of_account(account: AccountStatus, *, is_default: bool) -> Entry:
+    address, page = account.address, OpenPage(account.sign_in_url)
     match account.state:
         case AccountState.SIGN_IN:
-            return Entry(words.sign_in_as(account.address), page, is_default=is_default)
+            return Entry(say("Sign in as {address}").format(address=address), page, is_default=is_default)
         case AccountState.PENDING:
-            return Entry(words.go_on_as(account.address), page, is_default=is_default)
+            return Entry(say("Continue the sign-in as {address}").format(address=address), page, is_default=is_default)
         case AccountState.TROUBLE:
-            return Entry(words.look_at(account.address), OpenConsole())
+            return Entry(say("See what is wrong with {address}").format(address=address), OpenConsole())
         case AccountState.READY:
-            return Entry(words.is_ready(account.address), page)
+            return Entry(say("{address} is signed in").format(address=address), page)
 
 
-def _passwords(accounts: tuple[AccountStatus, ...], words: Words) -> Entry:
+def _passwords(accounts: tuple[AccountStatus, ...]) -> Entry:
     if len(accounts) == 1:
-        return Entry(words.copy_password_of(accounts[0].address), CopyPassword(accounts[0].address))
+        address = accounts[0].address
+        return Entry(say("Copy local password of {address}").format(address=address), CopyPassword(address))
     entries = [Entry(account.address, CopyPassword(account.address)) for account in accounts[:PASSWORDS]]
     if len(accounts) > PASSWORDS:
-        entries.append(Entry(words.more_in_console(len(accounts) - PASSWORDS), OpenConsole()))
-    return Entry(words.copy_password(), children=tuple(entries))
+        entries.append(_more(len(accounts) - PASSWORDS))
+    return Entry(say("Copy local password"), children=tuple(entries))
+
+
+def _more(count: int) -> Entry:
+    """The menu has no room for these accounts."""
+    line = say_number("{count} more account: open the console", "{count} more accounts: open the console", count)
+    return Entry(line.format(count=count), OpenConsole())

@@ -15,10 +15,8 @@ from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from bridge.ui.i18n import say, say_number
 from bridge.ui.tray import icon
 from bridge.ui.tray.view import Entry, Picture, Quit, View
-from bridge.ui.tray.words import Words
 
 CALLS: dict[str, tuple[Any, ...]] = {}
 """The arguments of the last call of each method, by its name."""
@@ -85,7 +83,7 @@ def main() -> None:
     module("PyObjCTools.AppHelper", callAfter=application.left.put)
     sys.platform = "darwin"
     os.environ["PYSTRAY_BACKEND"] = "darwin"
-    shown = icon.Icon(Words(say, say_number))
+    shown = icon.Icon()
     shown.show(View(Picture.ABSENT, "nobody", (Entry("quit", Quit()),)))
 
     def ready() -> None:

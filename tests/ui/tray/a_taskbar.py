@@ -15,10 +15,8 @@ from collections import deque
 from ctypes import wintypes
 from pathlib import Path
 
-from bridge.ui.i18n import say, say_number
 from bridge.ui.tray import icon, taskbar
 from bridge.ui.tray.view import Action, Entry, Picture, Quit, View
-from bridge.ui.tray.words import Words
 
 assert sys.platform == "win32"
 
@@ -102,7 +100,7 @@ def seen(picture: Picture) -> View:
 def main() -> None:
     taskbar.RETRY_SECONDS = 0.01  # type: ignore[misc]
     bar, chosen, answers = Bar(), list[Action](), list[int]()
-    shown = icon.Icon(Words(say, say_number))
+    shown = icon.Icon()
     shown.show(seen(Picture.ABSENT))
     bar.answers.extend([False] * 4)  # early during a login it is too busy
 

@@ -19,6 +19,7 @@ from bridge.ui.tray.tray import RETRY_SECONDS, Desktop, Tray
 from bridge.ui.tray.view import (
     Action,
     CopyPassword,
+    Notification,
     OpenConsole,
     OpenPage,
     Picture,
@@ -26,7 +27,6 @@ from bridge.ui.tray.view import (
     SetAutostart,
     View,
 )
-from bridge.ui.tray.words import Notification, Words
 from tests.clocks import ManualClock
 from tests.fakes_control import FakeControl
 from tests.silent import no_thread
@@ -121,9 +121,7 @@ class World:
         self.clock = ManualClock()
         self.bridge: FakeBridge | None = FakeBridge(ALICE, BOB, clock=self.clock)
         self.person = Person()
-        self.tray = Tray(
-            self.person, Desktop(self.person, self.person.copy, self.person.browse), Words(), clock=self.clock
-        )
+        self.tray = Tray(self.person, Desktop(self.person, self.person.copy, self.person.browse), clock=self.clock)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[FakeBridge | None]:

@@ -19,7 +19,6 @@ from bridge.ui.tray.view import (
     SetAutostart,
     view,
 )
-from bridge.ui.tray.words import Words
 
 READY, SIGN_IN, PENDING, TROUBLE = (
     AccountState.READY,
@@ -40,7 +39,7 @@ def status(*states: AccountState, warnings: tuple[Diagnosis, ...] = ()) -> Statu
 
 
 def menu(found: Status | None, *, starts_at_login: bool = False, is_alone: bool = True) -> tuple[Entry, ...]:
-    return view(found, Words(), starts_at_login=starts_at_login, is_alone=is_alone).menu
+    return view(found, starts_at_login=starts_at_login, is_alone=is_alone).menu
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,7 @@ def menu(found: Status | None, *, starts_at_login: bool = False, is_alone: bool 
     ],
 )
 def test_picture_and_line(found: Status | None, picture: Picture, line: str) -> None:
-    seen = view(found, Words(), starts_at_login=False, is_alone=True)
+    seen = view(found, starts_at_login=False, is_alone=True)
     assert (seen.picture, seen.line) == (picture, line)
     assert seen.menu[:2] == (Entry(line), RULE), "and on top of the menu, where there is no pointer"
 
@@ -125,7 +124,7 @@ def test_what_the_administrator_must_see_to_is_said() -> None:
 
 
 def own(found: Status) -> tuple[Entry, ...]:
-    return view(found, Words(), starts_at_login=False, is_alone=True, is_own=True).menu
+    return view(found, starts_at_login=False, is_alone=True, is_own=True).menu
 
 
 def test_where_only_ones_own_is_seen_there_is_no_console_and_no_password() -> None:
