@@ -49,8 +49,9 @@ class System(Protocol):
     """What we ask of one operating system. The calls may block, except `owner_now`; only those that say so raise."""
 
     def owner_now(self, ends: Ends) -> Owner | None:
-        """As owner(), in microseconds. Raises: NotAtOnce where owner() must be called instead."""
-        ...
+        """As owner(), in microseconds. Raises: NotAtOnce where owner() must be called instead, as on macOS and Windows,
+        which give the list of all connections only as a whole."""
+        raise NotAtOnce
 
     def owner(self, ends: Ends) -> Owner | None:
         """The owner, however long it takes; None if the system does not tell. Raises: NotDone if it cannot be asked
@@ -63,8 +64,8 @@ class System(Protocol):
 
     def main_user(self, user_id: str) -> str:
         """For a number without a name: the user to whom it belongs, who may run programs under a whole range of numbers
-        (subuid(5)). The number itself if it is no such number."""
-        ...
+        (subuid(5)). The number itself if it is no such number: only Linux has them."""
+        return user_id
 
     def program(self, owner: Owner) -> str:
         """The name of the program's file; empty if the system does not tell us."""

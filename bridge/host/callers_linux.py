@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.host import users
-from bridge.host.callers import NotAtOnce, Owner
+from bridge.host.callers import NotAtOnce, Owner, System
 from bridge.host.sock_diag import HELD, Kernel, Unknown, packed
 from bridge.model import Ends
 from bridge.shortage import is_short
@@ -24,7 +24,7 @@ NUMBERS = 2**32 - 1
 """How many user numbers there are; the last one (-1) belongs to nobody."""
 
 
-class Linux:
+class Linux(System):
     """See callers.System."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 
 from bridge.host import users
-from bridge.host.callers import NotAtOnce, Owner
+from bridge.host.callers import Owner, System
 from bridge.model import Ends
 from bridge.shortage import SHORT
 from bridge.threads import NotDone
@@ -36,12 +36,8 @@ _USER, _PROCESS = 64, 68
 """Offsets in xsocket_n: so_uid, so_last_pid."""
 
 
-class MacOS:
+class MacOS(System):
     """See callers.System."""
-
-    def owner_now(self, ends: Ends) -> Owner | None:
-        """See System: the whole list has to be fetched, a millisecond on a quiet machine."""
-        raise NotAtOnce
 
     def owner(self, ends: Ends) -> Owner | None:
         """See System."""
@@ -50,10 +46,6 @@ class MacOS:
     def user_name(self, user_id: str) -> str:
         """See System."""
         return users.name_of(user_id)
-
-    def main_user(self, user_id: str) -> str:
-        """See System; there are no subordinate users here."""
-        return user_id
 
     def program(self, owner: Owner) -> str:
         """See System. Only root is told of other users' programs."""

@@ -12,7 +12,7 @@ import struct
 import sys
 from pathlib import PureWindowsPath
 
-from bridge.host.callers import NotAtOnce, Owner
+from bridge.host.callers import Owner, System
 from bridge.model import Ends
 from bridge.threads import NotDone
 
@@ -37,12 +37,8 @@ _ROW6 = struct.Struct("<16sII16sIIII")
 """MIB_TCP6ROW_OWNER_PID: local address, scope and port, remote ones, state, process."""
 
 
-class Windows:
+class Windows(System):
     """See callers.System."""
-
-    def owner_now(self, ends: Ends) -> Owner | None:
-        """See System: the whole table has to be fetched, which takes more than microseconds."""
-        raise NotAtOnce
 
     def owner(self, ends: Ends) -> Owner | None:
         """See System."""
@@ -56,10 +52,6 @@ class Windows:
     def user_name(self, user_id: str) -> str:
         """See System."""
         return _account_name(user_id)
-
-    def main_user(self, user_id: str) -> str:
-        """See System; there are no subordinate users here."""
-        return user_id
 
     def program(self, owner: Owner) -> str:
         """See System."""
