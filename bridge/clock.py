@@ -12,16 +12,13 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Seconds since the epoch, by the wall clock; may jump."""
-        ...
 
     def monotonic(self) -> float:
         """Seconds from an arbitrary start; never goes back."""
-        ...
 
     async def pause(self, seconds: float) -> None:
         """Return after these seconds, whatever happens to the wall clock meanwhile: a wait until a time of day would
         take an hour longer if somebody set the clock back by an hour."""
-        ...
 
 
 class SystemClock:

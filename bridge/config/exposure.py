@@ -29,20 +29,16 @@ class Readers(Protocol):
 
     def everybody_reads(self, path: Path) -> bool:
         """True if every user of this machine may; False where that is not known."""
-        ...
 
     def closing(self, path: Path) -> str:
         """The command that restricts the file to the user who runs the bridge."""
-        ...
 
     def everybody_changes(self, file: Path) -> Path | None:
         """The file or its directory, if every user of this machine may change the file, or put another in its place;
         None if not, or where that is not known."""
-        ...
 
     def keeping(self, place: Path) -> str:
         """The command that ends this."""
-        ...
 
 
 class Modes:

@@ -189,18 +189,15 @@ class Visitors(Protocol):
 
         Raises: StoreUnavailable, StoreCorrupt.
         """
-        ...
 
     async def keep(self, address: str, name: str) -> None:
         """Make the password of this wish the account's local password.
 
         Only for somebody who has just signed in. Raises: LoginRefused, StoreUnavailable, StoreCorrupt.
         """
-        ...
 
     async def why_none(self, address: str) -> Said:
         """Why none of the earlier wishes is left to choose from. Raises: StoreUnavailable, StoreCorrupt."""
-        ...
 
 
 class Attendants(Protocol):
@@ -208,16 +205,13 @@ class Attendants(Protocol):
 
     async def user_of(self, ends: Ends | None) -> str:
         """The system's id of the user whose program is at the other end of this connection; empty if not known."""
-        ...
 
     def change_of(self, user_id: str) -> asyncio.Event:
         """An event that is set as soon as concerns() may answer differently; get it before you call concerns(), and get
         a new one once it was set."""
-        ...
 
     async def concerns(self, user_id: str) -> tuple[Concern, ...]:
         """The accounts that this user's own programs have asked for and that need a sign-in; no others."""
-        ...
 
 
 class Control(Protocol):
@@ -226,7 +220,6 @@ class Control(Protocol):
 
     async def status(self) -> Status:
         """Everything at a glance; no secrets in it. Each account is looked up in the store."""
-        ...
 
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         """Start a sign-in, or return the one under way. A sign-in by device code completes by itself.
@@ -238,7 +231,6 @@ class Control(Protocol):
         grant could not be stored; ProviderUnavailable, ProviderRefused; LimitReached after too many that came to
         nothing; AuthorizationFailed(unattended) for a flow in which nobody signs in.
         """
-        ...
 
     async def complete_authorization(self, parameters: Mapping[str, str]) -> str:
         """Finish the sign-in that these callback parameters belong to.
@@ -247,11 +239,9 @@ class Control(Protocol):
         Raises: AuthorizationFailed, ProviderUnavailable, ProviderRefused, StoreUnavailable; UpstreamRefused and
         UpstreamUnavailable where only the mail server tells who has signed in.
         """
-        ...
 
     async def cancel_authorization(self, address: str) -> None:
         """End the sign-ins under way, if any."""
-        ...
 
     async def forget(self, address: str) -> SignOut:
         """Remove the account's grant, and revoke it where its provider can; its local password stays. For a Leftover,
@@ -259,48 +249,40 @@ class Control(Protocol):
 
         Raises: LoginRefused, StoreUnavailable, StoreCorrupt.
         """
-        ...
 
     async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:
         """Try a refresh token that was obtained elsewhere and store what it gives.
 
         Raises: LoginRefused, AuthorizationFailed, ProviderUnavailable, ProviderRefused, StoreUnavailable.
         """
-        ...
 
     async def check_account(self, address: str) -> AccountStatus:
         """Log in to each of the account's mail servers now; the status holds how it went.
 
         Raises: LoginRefused; AuthorizationRequired, ProviderUnavailable, StoreUnavailable where there is no token.
         """
-        ...
 
     async def diagnose(self) -> tuple[Finding, ...]:
         """Look at everything that can be wrong, from the ports to each account's mail servers: within a minute.
 
         It asks nobody to sign in. Raises: nothing; what goes wrong is a finding.
         """
-        ...
 
     async def local_password(self, address: str) -> Secret[str]:
         """The password that the mail client types; made on first request.
 
         Raises: LoginRefused, StoreUnavailable; PasswordUnknown where it is, or will be, the mail program's own one.
         """
-        ...
 
     async def rotate_local_password(self, address: str, *, at_once: bool = False) -> Secret[str]:
         """Make a new one. The old one works for PASSWORD_OVERLAP longer; with `at_once` it stops now, because somebody
         else knows it."""
-        ...
 
     async def set_local_password(self, address: str, password: Secret[str], *, at_once: bool = False) -> None:
         """Use this password; the old one ends as in rotate_local_password(). Raises: ValueError if it is too short."""
-        ...
 
     def notices(self) -> AsyncGenerator[Notice, None]:
         """Notices as they happen. Close the generator (contextlib.aclosing): it holds its resources until then."""
-        ...
 
 
 class InProcess(Control, Protocol):
@@ -308,4 +290,3 @@ class InProcess(Control, Protocol):
 
     async def entrance(self) -> Entrance:
         """What the start page shows. No account is looked up for it, because anybody may ask, again and again."""
-        ...

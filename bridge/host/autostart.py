@@ -32,12 +32,10 @@ class Autostart(Protocol):
 
     def is_on(self) -> bool:
         """The present setting, even if another program has made it."""
-        ...
 
     def turn(self, on: bool) -> None:
         """Set it from the next login on; nothing is started or stopped now. Raises: BridgeError, too, if it cannot
         be."""
-        ...
 
 
 def autostart(arguments: Sequence[str]) -> Autostart:

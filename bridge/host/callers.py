@@ -56,11 +56,9 @@ class System(Protocol):
     def owner(self, ends: Ends) -> Owner | None:
         """The owner, however long it takes; None if the system does not tell. Raises: NotDone if it cannot be asked
         just now."""
-        ...
 
     def user_name(self, user_id: str) -> str:
         """The user's name; empty if there is none. Raises: NotDone if nobody can be asked just now."""
-        ...
 
     def main_user(self, user_id: str) -> str:
         """For a number without a name: the user to whom it belongs, who may run programs under a whole range of numbers
@@ -69,7 +67,6 @@ class System(Protocol):
 
     def program(self, owner: Owner) -> str:
         """The name of the program's file; empty if the system does not tell us."""
-        ...
 
 
 class Callers:

@@ -39,15 +39,12 @@ class SystemService(Protocol):
 
     def definition(self) -> str:
         """The definition that the system is given."""
-        ...
 
     def install(self, told: Told) -> None:
         """Install and start the service, which from then on starts with the machine; an earlier one is replaced."""
-        ...
 
     def remove(self, told: Told) -> None:
         """Stop the service, and do not start it again; configuration and store stay."""
-        ...
 
 
 @contextmanager

@@ -59,29 +59,24 @@ class Provider(Protocol):
     @property
     def name(self) -> str:
         """The key in the configuration's `providers`."""
-        ...
 
     @property
     def fingerprint(self) -> str:
         """Changes exactly when a stored grant can no longer be used: client id, endpoints or scopes differ."""
-        ...
 
     @property
     def client(self) -> str:
         """A fingerprint of only the provider and our registration there: while this stays the same, a grant that a
         change of scopes has made useless can still be revoked."""
-        ...
 
     @property
     def consent(self) -> str:
         """Identifies what a person's consent covers: revoking one grant may end all grants of the same consent. At
         Google that is the project, whichever of its clients has asked; elsewhere the client."""
-        ...
 
     @property
     def is_unattended(self) -> bool:
         """True if nobody signs in (client credentials, service account): then refresh() needs no grant."""
-        ...
 
     async def refresh(self, grant: Secret[str], *, subject: str) -> TokenSet:
         """Force a new access token; the returned grant replaces the old one (it may have rotated).
@@ -91,25 +86,21 @@ class Provider(Protocol):
         Raises: GrantRevoked only for invalid_grant and its kin, never if unattended; ProviderUnavailable for every
         problem that may pass; ProviderRefused when our registration is at fault.
         """
-        ...
 
     async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
         """Try a refresh token that was obtained elsewhere for the same client; errors as in refresh().
 
         Also raises: AuthorizationFailed(no_grant) if unattended.
         """
-        ...
 
     async def revoke(self, grant: Secret[str]) -> bool:
         """Ask the provider to end the grant; False if it has no such endpoint.
 
         Raises: ProviderUnavailable.
         """
-        ...
 
     async def close(self) -> None:
         """Release sessions and threads."""
-        ...
 
 
 @runtime_checkable
@@ -119,7 +110,6 @@ class BrowserProvider(Provider, Protocol):
     @property
     def sign_in_host(self) -> str:
         """The host name to which the browser is sent."""
-        ...
 
     async def begin(self, *, login_hint: str, redirect_uri: str, asks_who: bool = False) -> AuthorizationRequest:
         """Start an authorization-code sign-in with PKCE and state.
@@ -127,7 +117,6 @@ class BrowserProvider(Provider, Protocol):
         Args: asks_who, whether the provider is to ask who signs in even if somebody is signed in to the browser.
         Raises: ProviderUnavailable, ProviderRefused.
         """
-        ...
 
     async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
         """Turn the callback's parameters (code, state… or error) into tokens.
@@ -136,7 +125,6 @@ class BrowserProvider(Provider, Protocol):
         Raises: AuthorizationFailed (denied, no_grant, missing_scope, provider), ProviderUnavailable, ProviderRefused;
         ProviderNotAsked if the code was not sent.
         """
-        ...
 
 
 @runtime_checkable
@@ -145,7 +133,6 @@ class DeviceProvider(Provider, Protocol):
 
     async def begin_device(self) -> DeviceRequest:
         """Ask for a user code. Raises: ProviderUnavailable, ProviderRefused."""
-        ...
 
     async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
         """Ask once whether the person has finished; never sleeps.
@@ -153,4 +140,3 @@ class DeviceProvider(Provider, Protocol):
         Returns: as redeem(), or DevicePending. Raises: AuthorizationFailed (denied, expired, no_grant,
         missing_scope, provider), ProviderUnavailable (the caller may poll on), ProviderRefused.
         """
-        ...

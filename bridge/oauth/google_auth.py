@@ -23,11 +23,9 @@ class Signer(Protocol):
 
     def with_subject(self, subject: str) -> Signer:
         """A copy that acts for this mailbox (domain-wide delegation)."""
-        ...
 
     def refresh(self, request: Wire) -> None:
         """Ask for an access token; it is in the wire's answer."""
-        ...
 
 
 class Wire:

@@ -91,7 +91,6 @@ class ServerMachine(Protocol):
 
     def greet(self) -> list[Event]:
         """The greeting; call it once, before anything else. After StartTLS there is no second greeting."""
-        ...
 
     def receive(self, data: bytes) -> list[Event]:
         """Take the next bytes from the mail client and say what to do.
@@ -102,42 +101,33 @@ class ServerMachine(Protocol):
         after STARTTLS) ends in Hangup with its `violation`, after the answers to earlier commands. After Hangup
         nothing more is accepted.
         """
-        ...
 
     @property
     def has_more(self) -> bool:
         """True if the client has already sent more than what was answered so far."""
-        ...
 
     @property
     def misstep(self) -> str:
         """What has kept the client from logging in so far (a sentence of missteps.py); empty if that is not known."""
-        ...
 
     def closed(self) -> list[Event]:
         """The client has ended its stream: nothing more will come."""
-        ...
 
     def tls_started(self) -> list[Event]:
         """TLS is up after StartTLS; all knowledge from before is forgotten (RFC 3207 section 4.2)."""
-        ...
 
     def accept(self, ready: Ready) -> list[Event]:
         """The upstream let us in: Send (its words, in the client's terms), then Ready with what is left over."""
-        ...
 
     def refuse(self, problem: BridgeError) -> list[Event]:
         """Tell the client why not (the table of docs/architecture.md), then go on with the bytes kept meanwhile: their
         events follow."""
-        ...
 
     def time_out(self) -> list[Event]:
         """The client took too long: say so and hang up."""
-        ...
 
     def send_away(self, problem: LimitReached) -> list[Event]:
         """Tell the client why it cannot be served, wherever it is in the dialogue, and hang up."""
-        ...
 
 
 class ClientMachine(Protocol):
@@ -145,7 +135,6 @@ class ClientMachine(Protocol):
 
     def start(self) -> list[Event]:
         """What to send before the upstream has spoken; usually nothing, since mail servers greet first."""
-        ...
 
     def receive(self, data: bytes) -> list[Event]:
         """Take the next bytes from the upstream and say what to do.
@@ -154,15 +143,12 @@ class ClientMachine(Protocol):
         Raises: ProtocolViolation for a line over the limit, an answer that makes no sense, plaintext after the
         STARTTLS answer, PREAUTH, or a server that does not offer what we need.
         """
-        ...
 
     def closed(self) -> list[Event]:
         """The upstream has ended its stream. Gives Refused(BUSY) if it said why; otherwise raises ProtocolViolation."""
-        ...
 
     def tls_started(self) -> list[Event]:
         """TLS is up after StartTLS; capabilities from before are forgotten."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,28 +89,22 @@ class Frontend(Protocol):
 
         Raises: PeerGone when the client has left or was sent away (politely), ProtocolViolation, LimitReached.
         """
-        ...
 
     @property
     def has_more(self) -> bool:
         """True if the client has already sent something after its login."""
-        ...
 
     async def refuse(self, problem: BridgeError) -> None:
         """Say no in the protocol's words; login() may be called again. Raises: PeerGone."""
-        ...
 
     async def accept(self, ready: Ready) -> bytes:
         """Say yes with the upstream's words; returns what the client sent after its login. Raises: PeerGone."""
-        ...
 
     def stop(self) -> None:
         """The bridge stops: login(), now or the next time, tells the client and raises PeerGone. Does not wait."""
-        ...
 
     def close(self) -> None:
         """Release what the frontend holds besides the channel, however the session ended. Idempotent."""
-        ...
 
 
 class MachineFrontend:

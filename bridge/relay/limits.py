@@ -38,14 +38,12 @@ class Place(Interface):
     @property
     def needs_caller(self) -> bool:
         """True if give_to() must be called to keep the place."""
-        ...
 
     def give_to(self, caller: str) -> None:
         """Count the place among this caller's from now on; an empty caller (not known) has no share.
 
         Raises: LimitReached if this caller has its share already.
         """
-        ...
 
 
 class Cap(Interface):
@@ -54,11 +52,9 @@ class Cap(Interface):
     @property
     def is_busy(self) -> bool:
         """True if the next place needs a caller."""
-        ...
 
     def place(self) -> AbstractContextManager[Place]:
         """Hold one place, even while the system is asked who the caller is. Raises: LimitReached."""
-        ...
 
 
 class Budget(Interface):
@@ -67,7 +63,6 @@ class Budget(Interface):
     def turn(self, key: tuple[str, str], most: int | None) -> AbstractAsyncContextManager[None]:
         """Hold one connection of `key`, a protocol and an address; no limit if `most` is None. Raises:
         UpstreamUnavailable."""
-        ...
 
 
 class ConnectionCap:

@@ -82,7 +82,6 @@ class TokenFor(Interface):
 
     async def __call__(self, account: Account, *, refused: AccessToken | None = None) -> AccessToken:
         """Raises: AuthorizationRequired, ProviderUnavailable, StoreUnavailable, StoreCorrupt."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

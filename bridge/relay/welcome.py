@@ -40,11 +40,9 @@ class Served(Interface):
 
     def add_done_callback(self, tell: Callable[[Any], object], /) -> object:
         """`tell` gets this object when the session is over."""
-        ...
 
     def cancel(self) -> object:
         """End it, soon."""
-        ...
 
 
 class Welcome(Interface):
@@ -55,7 +53,6 @@ class Welcome(Interface):
 
         `client` is closed in the end. Raises nothing; neither does the coroutine.
         """
-        ...
 
 
 @contextmanager

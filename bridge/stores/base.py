@@ -43,41 +43,33 @@ class Store(Protocol):
 
     async def get(self, key: str) -> Record | None:
         """The record, or None."""
-        ...
 
     async def put(self, key: str, value: bytes, *, expected: int) -> int:
         """Write if the stored version still is `expected` (NEW for a record that must not exist).
 
         Returns: the new version. Raises: VersionConflict when somebody else was quicker.
         """
-        ...
 
     async def delete(self, key: str, *, expected: int) -> None:
         """Remove if the stored version still is `expected`. Raises: VersionConflict."""
-        ...
 
     async def keys(self, prefix: str) -> list[str]:
         """All keys with this prefix, sorted."""
-        ...
 
     async def versions(self, prefix: str) -> dict[str, int]:
         """The same keys, with the version of each record, so that changes can be seen without reading the records."""
-        ...
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or extend the named lease for `holder`; False while another holder has it.
 
         Args: seconds, at most LONGEST_LEASE.
         """
-        ...
 
     async def release_lease(self, name: str, holder: str) -> None:
         """Release the lease; nothing happens if it is not this holder's."""
-        ...
 
     async def close(self) -> None:
         """Release files, connections and threads."""
-        ...
 
 
 async def try_writing(store: Store, name: str) -> None:

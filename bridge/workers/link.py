@@ -51,21 +51,17 @@ class Passage(Interface):
 
     def fileno(self) -> int:
         """The descriptor, for the loop to watch."""
-        ...
 
     def send(self, data: bytes, handed: Sequence[socket.socket]) -> int:
         """Send; returns how many octets the system took. `handed`, HANDED_AT_ONCE at most, go with the first. Raises:
         BlockingIOError, OSError."""
-        ...
 
     def receive(self) -> tuple[bytes, list[socket.socket | None], bool]:
         """Octets, empty at the end; the sockets that came with them, None for a descriptor that is not a socket; and
         True if sockets were lost because this process had no descriptor left. Raises: BlockingIOError, OSError."""
-        ...
 
     def close(self) -> None:
         """Release it."""
-        ...
 
 
 class _Lost(Enum):

@@ -17,11 +17,9 @@ class Process(Interface):
 
     async def wait(self) -> str:
         """Wait until it has ended. Returns: how it ended, in words for the log."""
-        ...
 
     def kill(self) -> None:
         """Kill it at once."""
-        ...
 
 
 StartWorker = Callable[[], Awaitable[Process]]

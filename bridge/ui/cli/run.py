@@ -88,15 +88,12 @@ class Beside(Protocol):
     @property
     def outlives_terminal(self) -> bool:
         """Whoever started the program wants that, as `nohup` does."""
-        ...
 
     def orders(self, stop: Order, reload: Order) -> AbstractContextManager[None]:
         """Both are called on the running loop, from now on."""
-        ...
 
     async def run(self, served: Callable[[], Served]) -> None:
         """Run until cancelled; returning stops the bridge. `served`, the console: it may move after a set-up."""
-        ...
 
 
 Serve = Callable[[Settings, Beside], Coroutine[Any, Any, int]]

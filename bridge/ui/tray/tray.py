@@ -53,11 +53,9 @@ class Bridge(Protocol):
 
     async def status(self) -> Status:
         """See Control."""
-        ...
 
     def notices(self) -> AsyncGenerator[Notice, None]:
         """See Control."""
-        ...
 
 
 @runtime_checkable
@@ -66,11 +64,9 @@ class Administered(Bridge, Protocol):
 
     async def local_password(self, address: str) -> Secret[str]:
         """See Control."""
-        ...
 
     async def console_link(self) -> str:
         """The console for a browser here; works once."""
-        ...
 
 
 class Shell(Protocol):
@@ -78,11 +74,9 @@ class Shell(Protocol):
 
     def show(self, seen: View) -> None:
         """Picture, line and menu from now on."""
-        ...
 
     def notify(self, said: Notification, action: Action | None = None) -> None:
         """Tell the person, wherever the desktop shows such things; a click does `action`, where it can be clicked."""
-        ...
 
 
 Connect = Callable[[], AbstractAsyncContextManager[Bridge | None]]

@@ -37,11 +37,9 @@ class Place(Protocol):
     @property
     def needs_caller(self) -> bool:
         """True if the place can be kept only with give_to()."""
-        ...
 
     def give_to(self, caller: str) -> None:
         """Count the place among this caller's from now on; empty if the caller is not known. Raises: LimitReached."""
-        ...
 
 
 class Places(Protocol):
@@ -50,7 +48,6 @@ class Places(Protocol):
 
     def place(self) -> AbstractContextManager[Place]:
         """Hold one place. Raises: LimitReached."""
-        ...
 
 
 UserOf = Callable[[Ends | None], Awaitable[str]]
