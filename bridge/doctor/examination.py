@@ -60,26 +60,36 @@ class Examination:
 
     async def basics(self) -> Findings:
         """Configuration, log, ports, OS users, store: whether a bridge could start. No other machine is asked."""
+        config, machine, today = self.loaded.config, self.machine, datetime.now().date()
+
+        def ports() -> Findings:
+            return port_findings(config, self.bind, machine, held=self.held_ports, taken=self.taken)
+
         async with asyncio.TaskGroup() as group:
-            ports = group.create_task(self._ports())
-            store = group.create_task(self._store())
-            users = group.create_task(self._users())
-            drive = group.create_task(self._drive())
-            certificates = group.create_task(self._certificates())
-        of_store = store.result()
+            of_ports = group.create_task(in_thread("port", ports))
+            opening = store_finding(config.store, self.store_place, self.check_store)
+            of_store = group.create_task(bounded("store", one(opening)))
+            of_users = group.create_task(in_thread("os user", lambda: user_findings(config, machine)))
+            of_drive = group.create_task(in_thread("store", lambda: store_findings(self.store_place, machine)))
+            of_certificates = group.create_task(
+                in_thread("certificate", lambda: certificate_findings(config, self.authority_file, today))
+            )
+        (store,) = of_store.result()
         # Only once there is a store: the first run makes it.
-        left = await bounded("store", self._leftovers()) if of_store.outcome is Outcome.OK else ()
-        configuration = (*self._configuration(), *certificates.result())
-        return (*configuration, *ports.result(), *users.result(), *drive.result(), *left, of_store)
+        left = await bounded("store", self._leftovers()) if store.outcome is Outcome.OK else ()
+        configuration = (*configuration_findings(self.loaded, today), *log_findings(config.log))
+        of_this_machine = (*of_certificates.result(), *of_ports.result(), *of_users.result(), *of_drive.result())
+        return (*configuration, *of_this_machine, *left, store)
 
     async def everything(self) -> Findings:
         """The basics, and what only the network and the providers can tell."""
+        config = self.loaded.config
         async with asyncio.TaskGroup() as group:
             basics = group.create_task(self._basics_then_accounts())
-            machine = group.create_task(self._of_machine())
-            keyring = group.create_task(bounded("keyring", one(keyring_finding(self.loaded.config.store))))
-            network = group.create_task(bounded("connection", network_findings(self.loaded.config)))
-            tenants = group.create_task(bounded("tenant", discovery_findings(self.loaded.config)))
+            machine = group.create_task(in_thread("machine", lambda: machine_findings(config, self.machine)))
+            keyring = group.create_task(bounded("keyring", one(keyring_finding(config.store))))
+            network = group.create_task(bounded("connection", network_findings(config)))
+            tenants = group.create_task(bounded("tenant", discovery_findings(config)))
         first, of_accounts = basics.result()
         return (
             *first, *keyring.result(), *machine.result(), *network.result(), *tenants.result(), *of_accounts
@@ -116,42 +126,11 @@ class Examination:
 
         return await bounded("registration", look())
 
-    def _configuration(self) -> Findings:
-        log = log_findings(self.loaded.config.log)
-        return (*configuration_findings(self.loaded, datetime.now().date()), *log)
-
-    async def _certificates(self) -> Findings:
-        def work() -> Findings:
-            return certificate_findings(self.loaded.config, self.authority_file, datetime.now().date())
-
-        return await in_thread("certificate", work)
-
-    async def _store(self) -> Finding:
-        config = self.loaded.config.store
-        (found,) = await bounded("store", one(store_finding(config, self.store_place, self.check_store)))
-        return found
-
     async def _leftovers(self) -> Findings:
         try:
             return left_findings(await self.leftovers())
         except BridgeError as problem:
             return (failed("store", "", VERBATIM, problem=problem_text(problem)),)
-
-    async def _ports(self) -> Findings:
-        def work() -> Findings:
-            config, held = self.loaded.config, self.held_ports
-            return port_findings(config, self.bind, self.machine, held=held, taken=self.taken)
-
-        return await in_thread("port", work)
-
-    async def _users(self) -> Findings:
-        return await in_thread("os user", lambda: user_findings(self.loaded.config, self.machine))
-
-    async def _drive(self) -> Findings:
-        return await in_thread("store", lambda: store_findings(self.store_place, self.machine))
-
-    async def _of_machine(self) -> Findings:
-        return await in_thread("machine", lambda: machine_findings(self.loaded.config, self.machine))
 
 
 async def in_thread(check: str, work: Callable[[], Findings]) -> Findings:
