@@ -94,42 +94,35 @@ def _is_plain(value: str) -> bool:
     return value.isprintable() and not any(c.isspace() for c in value)
 
 
-def unseen(value: str) -> Said | None:
-    """What is wrong with a text that holds an invisible character, such as a zero-width space from the page that it was
-    copied from: the text looks right everywhere, and the provider only says that it does not know it."""
-    if value.isprintable():  # the only space that counts as printable is the ordinary one
-        return None
-    found = next(c for c in value if not c.isprintable())
+def miscopied(value: str) -> Said | None:
+    """What is wrong with a text that came with an invisible character, such as a zero-width space, from the page that
+    it was copied from, or with typographic quotes from a word processor, which YAML takes for part of the text: it
+    looks right everywhere, and the provider only says that it does not know it."""
+    found = next((c for c in value if not c.isprintable()), "")  # the only printable space is the ordinary one
     if found in _BREAKS:
         return said(
             "contains a line break or a tab: write it on one line and, if it contains a \\, in '…' and not in \"…\""
         )
-    character = f"U+{ord(found):04X} {unicodedata.name(found, '')}".rstrip()
-    return said(
-        "contains an invisible character ({character}): type the value by hand, or copy it as plain text",
-        character=character,
-    )
+    if found:
+        character = f"U+{ord(found):04X} {unicodedata.name(found, '')}".rstrip()
+        return said(
+            "contains an invisible character ({character}): type the value by hand, or copy it as plain text",
+            character=character,
+        )
+    if value[:1] in _ROUND_QUOTES and value[-1:] in _ROUND_QUOTES:
+        return said("is in typographic quotes, which become part of the value: write straight ones, or none")
+    return None
 
 
 _BREAKS = frozenset("\t\n\r\x85\u2028\u2029")
 """What \\t, \\n, \\r, \\N, \\L and \\P become in a name or a path in "…"; the file of a reference may have line breaks,
 too."""
-
-
-def misquoted(value: str) -> Said | None:
-    """What is wrong with a text in typographic quotes, which word processors make: YAML takes them for part of the
-    text, and so does the provider."""
-    if value[:1] in _ROUND_QUOTES and value[-1:] in _ROUND_QUOTES and value:
-        return said("is in typographic quotes, which become part of the value: write straight ones, or none")
-    return None
-
-
 _ROUND_QUOTES = frozenset("“”„‟‘’‚‛«»‹›")
 
 
 def check_seen(value: str) -> None:
     """Raises: BadValue, which quotes only the invisible character, so that it may be used for secrets."""
-    if (wrong := unseen(value) or misquoted(value)) is not None:
+    if (wrong := miscopied(value)) is not None:
         raise BadValue(wrong)
 
 

@@ -19,7 +19,7 @@ from bridge.config.importers.yaml_text import Scalar, Value
 from bridge.config.provider import Flow
 from bridge.config.providers import PROVIDER
 from bridge.config.schema import AccountConfig
-from bridge.config.values import misquoted, unseen
+from bridge.config.values import miscopied
 from bridge.host.paths import service_store
 from bridge.model import Protocol, TlsMode
 from bridge.ui.i18n import say
@@ -142,7 +142,7 @@ def setting_problem(settings: Mapping[str, Value], key: str) -> str:
 
 def secret_problem(choice: Choice, secret: str) -> str:
     """What is wrong with a client secret; no sentence quotes it."""
-    if (wrong := unseen(secret) or misquoted(secret)) is not None:
+    if (wrong := miscopied(secret)) is not None:
         return wrong.told(say)
     if " " in secret:
         return say("a client secret is one word, without spaces")
