@@ -118,11 +118,6 @@ def is_machines(config: Path) -> bool:
     return is_for_service(config) or not os.access(config, os.R_OK)
 
 
-def is_there(path: Path) -> bool:
-    """True if the path exists; False, too, where we may not look, such as in another user's service's directory."""
-    return os.path.exists(path)
-
-
 def may_look(path: Path) -> bool:
     """False where we may not find out whether the path exists, as in a directory that only a service's user may
     enter."""

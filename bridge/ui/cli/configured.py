@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -39,9 +40,7 @@ class Settings:
 
 def found_file(config: Path | None) -> Path | None:
     """The configuration, if one can be found just now: for purposes that every command can do without."""
-    from bridge.host.paths import is_there
-
-    return next(filter(is_there, places_of(config)), None)
+    return next(filter(os.path.exists, places_of(config)), None)  # Path.exists() raises where we may not look
 
 
 def places_of(config: Path | None) -> list[Path]:

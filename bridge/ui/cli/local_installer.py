@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from bridge.doctor.rehearsal import rehearse
 from bridge.errors import BridgeError
 from bridge.existing import exists
 from bridge.host.machine import this_machine
-from bridge.host.paths import config_candidates, is_for_service, is_there
+from bridge.host.paths import config_candidates, is_for_service
 from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.stores.named_secrets import read_named_secret, write_named_secret
@@ -122,7 +123,7 @@ class LocalInstaller:
         try:
             write_configuration({**texts, self.output: text})
         except BridgeError:
-            if is_there(self.output):  # of two who wrote at the same time, we were the second
+            if os.path.exists(self.output):  # of two who wrote at the same time, we were the second
                 raise AlreadyConfigured(
                     said("{file} already exists, and is left as it is.", file=self.output)
                 ) from None
@@ -166,4 +167,5 @@ def settle(order: asyncio.Future[None], problem: BridgeError | None = None) -> N
 
 def found_config(output: Path) -> Path | None:
     """The configuration that is there by now: the one that was to be written, or one where `run` looks."""
-    return next(filter(is_there, (output, *config_candidates())), None)
+    # Not Path.exists(), which raises where we may not look.
+    return next(filter(os.path.exists, (output, *config_candidates())), None)
