@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from bridge import __version__
 from bridge.advice.base import Turn
+from bridge.advice.said import said
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.observe.scrubber import scrubbed
@@ -38,9 +39,9 @@ NO_LOG = (
 NO_CONFIGURATION = "It cannot be used; the findings say why."
 
 WHOSE_TURN = {
-    Turn.USER: "the person whose mailbox it is must act",
-    Turn.APP_ADMIN: "the administrator of mail-bridge must act",
-    Turn.TENANT_ADMIN: "the organization's mail administrator must act",
+    Turn.USER: said("the person whose mailbox it is must act"),
+    Turn.APP_ADMIN: said("the administrator of mail-bridge must act"),
+    Turn.TENANT_ADMIN: said("the organization's mail administrator must act"),
 }
 
 _ADDRESS = re.compile(r"(?<![\w.+%-])([\w.+%'-]+)(@|%40)([\w-]+(?:\.[\w-]+)*)")

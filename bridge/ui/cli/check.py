@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bridge.advice.base import Turn
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.config.load import LoadedConfig, json_schema
@@ -18,7 +17,7 @@ from bridge.control.contract import Finding, Outcome
 from bridge.doctor.configuration import problem_findings, running_findings
 from bridge.doctor.places import word_findings
 from bridge.doctor.ports import RUNNING
-from bridge.doctor.report import Case, is_report, report
+from bridge.doctor.report import WHOSE_TURN, Case, is_report, report
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.files import write_private
 from bridge.ui.checks import check_name, outcome_word
@@ -125,25 +124,13 @@ async def _running(control: RemoteControl) -> _Running:
 def _line(finding: Finding) -> str:
     """Outcome, what was looked at, the sentence, whose turn it is: in the person's language."""
     subject = f" {finding.subject}" if finding.subject else ""
-    turn = f"  [{whose}]" if (whose := _whose_turn(finding.turn)) else ""
+    turn = f"  [{WHOSE_TURN[finding.turn].told(say)}]" if finding.turn in WHOSE_TURN else ""
     width = max(len(_word(outcome)) for outcome in Outcome)
     return f"{_word(finding.outcome):<{width}} {check_name(finding.check)}{subject}{say(': ')}{finding.told(say)}{turn}"
 
 
 def _word(outcome: Outcome) -> str:
     return say("FAILED") if outcome is Outcome.FAILED else outcome_word(outcome)  # nothing is red here
-
-
-def _whose_turn(turn: Turn) -> str:
-    match turn:
-        case Turn.USER:
-            return say("the person whose mailbox it is must act")
-        case Turn.APP_ADMIN:
-            return say("the administrator of mail-bridge must act")
-        case Turn.TENANT_ADMIN:
-            return say("the organization's mail administrator must act")
-        case Turn.NOBODY:
-            return ""
 
 
 def _row(finding: Finding) -> dict[str, object]:
