@@ -22,7 +22,7 @@ from bridge.ui.cli.questions import Interview
 from bridge.ui.cli.session import DONE, FAILED, code_of, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, tell_problem
-from bridge.ui.setup.document import document, trial
+from bridge.ui.setup.draft import Draft
 from bridge.ui.setup.installer import secret_text
 from bridge.ui.setup.writing import check_writable, is_taken, write_configuration
 
@@ -59,8 +59,8 @@ def init(settings: Settings, output: Path | None, browser: bool, no_open: bool, 
     check_writable(output)
     replaceable = Replaceable()
     try:
-        asked = _ask(output, replaceable)
-        if asked is None or not _carry_out(output, *asked, replaceable):
+        draft = _ask(output, replaceable)
+        if draft is None or not _carry_out(output, draft, replaceable):
             click.echo(say("Nothing was written."), err=True)
             return FAILED
     except (click.Abort, KeyboardInterrupt):
@@ -93,26 +93,26 @@ class Replaceable:
     """True once some of them may have been written by us."""
 
 
-def _ask(output: Path, replaceable: Replaceable) -> tuple[Interview, str] | None:
-    """All questions. Returns: the answers and the YAML; None if somebody would rather not."""
+def _ask(output: Path, replaceable: Replaceable) -> Draft | None:
+    """All questions. Returns: the answers; None if somebody would rather not."""
     click.echo(
         say(
             "The configuration will be in {file}. Nothing is written before the end; Ctrl-C stops the questions."
         ).format(file=output)
     )
-    interview = Interview(output.parent, _has_keyring(output), is_for_service(output))
+    draft = Draft(output.parent, _has_keyring(output), is_for_service(output))
     if is_taken(output):
         replaceable.places.add(output)
         if not is_yes(say("This file already exists. Replace it at the end?"), default=False):
             return None
     click.echo()
-    text = document(interview.hold())
-    trial(text, [f"${{file:{place}}}" for place in interview.files], interview.directory)  # before anything is written
+    Interview(draft).hold()
+    draft.loaded()  # before anything is written
     click.echo()
-    return interview, text
+    return draft
 
 
-def _carry_out(output: Path, interview: Interview, text: str, replaceable: Replaceable) -> bool:
+def _carry_out(output: Path, draft: Draft, replaceable: Replaceable) -> bool:
     """Write it, if that is wanted. A failure may be retried with the same answers, as often as the person likes:
     otherwise a full disk or a locked keyring would cost all answers. Returns: whether it was wanted.
 
@@ -121,9 +121,9 @@ def _carry_out(output: Path, interview: Interview, text: str, replaceable: Repla
     is_wanted = False
     while True:
         try:
-            is_wanted = is_wanted or _is_wanted(output, interview, replaceable)
+            is_wanted = is_wanted or _is_wanted(output, draft, replaceable)
             if is_wanted:
-                _write(interview, output, text, replaceable)
+                _write(draft, output, replaceable)
         except BridgeError as problem:
             if not sys.stdin.isatty():
                 raise
@@ -134,14 +134,14 @@ def _carry_out(output: Path, interview: Interview, text: str, replaceable: Repla
             return is_wanted
 
 
-def _is_wanted(output: Path, interview: Interview, replaceable: Replaceable) -> bool:
+def _is_wanted(output: Path, draft: Draft, replaceable: Replaceable) -> bool:
     """Nothing that is there is replaced without a question. Raises: BridgeError."""
-    for path in (output.parent / place for place in interview.files):
+    for path in draft.files:
         if path not in replaceable.places and is_taken(path):
             if not is_yes(say("{file} already exists. Replace it?").format(file=path), default=False):
                 return False
             replaceable.places.add(path)
-    for name in interview.entries:
+    for name in draft.entries:
         question = say("The keyring already has an entry mail-bridge/{name}. Replace it?").format(name=name)
         if name not in replaceable.entries and read_named_secret(name) is not None:
             if not is_yes(question, default=False):
@@ -169,24 +169,24 @@ def _has_keyring(output: Path) -> bool:
     return True
 
 
-def _write(interview: Interview, output: Path, text: str, replaceable: Replaceable) -> None:
+def _write(draft: Draft, output: Path, replaceable: Replaceable) -> None:
     """Raises: BridgeError, also for a file or entry that has appeared since the question, from another window or
     user."""
-    secrets = {output.parent / place: secret_text(secret) for place, secret in interview.files.items()}
+    secrets = {path: secret_text(secret) for path, secret in draft.files.items()}
     for path in (*secrets, output):
         if path not in replaceable.places and is_taken(path):
             raise BridgeError(said("{file} already exists, and is left as it is.", file=path))
-    for name, secret in interview.entries.items():
+    for name, secret in draft.entries.items():
         # The same value is ours: the first try's answer was lost, or came only when the keyring was unlocked.
         if name not in replaceable.entries and read_named_secret(name) not in {None, secret.reveal()}:
             raise BridgeError(
                 said("the keyring already has an entry mail-bridge/{name}, which is left as it is", name=name)
             )
-    for name, secret in interview.entries.items():
+    for name, secret in draft.entries.items():
         replaceable.has_written = True  # before: it may be written although the answer is lost
         write_named_secret(name, secret)
         replaceable.entries.add(name)
-    write_configuration({**secrets, output: text}, replaceable.places)
+    write_configuration({**secrets, output: draft.text}, replaceable.places)
 
 
 def _finish(output: Path) -> int:

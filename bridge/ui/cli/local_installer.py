@@ -24,9 +24,8 @@ from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.stores.named_secrets import read_named_secret, write_named_secret
 from bridge.threads import in_thread
-from bridge.ui.cli.questions import SECRETS
 from bridge.ui.cli.starting import bind_or_stop
-from bridge.ui.setup.draft import Draft
+from bridge.ui.setup.draft import SECRETS, Draft, reference_to
 from bridge.ui.setup.installer import AlreadyConfigured, secret_text
 from bridge.ui.setup.writing import write_configuration
 
@@ -80,10 +79,10 @@ class LocalInstaller:
 
     def _free_place(self, scheme: str, name: str, promised: set[str]) -> str:
         number, free = 1, name
-        while self._is_taken(scheme, free) or _reference(scheme, free) in promised:
+        while self._is_taken(scheme, free) or reference_to(scheme, free) in promised:
             number += 1
             free = f"{name}-{number}"
-        return _reference(scheme, free)
+        return reference_to(scheme, free)
 
     def _is_taken(self, scheme: str, name: str) -> bool:
         if scheme == "file":
@@ -149,10 +148,6 @@ class LocalInstaller:
         self._is_over, self._problem = True, problem
         for order in self._waiting:
             settle(order, problem)
-
-
-def _reference(scheme: str, name: str) -> str:
-    return f"${{file:{SECRETS}/{name}.txt}}" if scheme == "file" else f"${{keyring:{name}}}"
 
 
 def settle(order: asyncio.Future[None], problem: BridgeError | None = None) -> None:

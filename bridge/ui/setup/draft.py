@@ -1,4 +1,4 @@
-"""The answers of the first-run page as they stand: what was typed, what is wrong with it, and what comes of it.
+"""The answers of a set-up as they stand: what was typed, what is wrong with it, and what comes of it.
 
 In memory only, for one set-up. A secret is in it as Secret, and in no text that it gives out.
 """
@@ -16,6 +16,7 @@ from bridge.config.console import USUAL_CONSOLE
 from bridge.config.importers.yaml_text import Value
 from bridge.config.load import LoadedConfig
 from bridge.config.values import same_name
+from bridge.host.paths import from_root
 from bridge.model import Protocol
 from bridge.secret import Secret
 from bridge.ui.i18n import say
@@ -42,6 +43,8 @@ TYPED: Final = 20_000
 LONGEST: Final = 2_000
 """Characters of any other answer: a URL, a secret."""
 
+SECRETS: Final = "secrets"
+"""Directory for secrets, beside the YAML, as `mail-bridge import` has it."""
 SERVERS: Final = tuple(protocol.value for protocol in Protocol)
 
 
@@ -124,8 +127,8 @@ class Section:
                 server = mail_server(text)
                 found[name] = text if isinstance(server, str) else server
             elif name.endswith("_file"):
-                path = os.path.expanduser(unquoted(text))  # Path.expanduser() raises where there is no such home
-                found[name] = os.path.abspath(path)
+                path = Path(os.path.expanduser(unquoted(text)))  # Path.expanduser() raises where there is no such home
+                found[name] = str(from_root(path).absolute())
             else:
                 found[name] = text
         return found
@@ -335,6 +338,11 @@ class Draft:
             for section in self.sections.values()
             if section.secret is not None and section.reference.startswith(start)
         ]
+
+
+def reference_to(scheme: str, name: str) -> str:
+    """The reference to a secret in a file, or (`keyring`) in an entry of the keyring."""
+    return f"${{file:{SECRETS}/{name}.txt}}" if scheme == "file" else f"${{keyring:{name}}}"
 
 
 def digest(text: str) -> str:
