@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -112,16 +111,9 @@ _EXPIRED, _NOT_YET, _OTHER_NAME = 10, 9, {62, 64}
 """OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED, _CERT_NOT_YET_VALID, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH."""
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkReport:
-    """What was found, and by how much our clock is ahead of each server that told the time."""
-
-    findings: tuple[Finding, ...]
-    skews: tuple[float, ...] = ()
-
-
-async def network_report(config: Config, *, seconds: float = SECONDS) -> NetworkReport:
-    """Connect to everything, side by side, each connection within `seconds`; takes at most twice as long."""
+async def network_findings(config: Config, *, seconds: float = SECONDS) -> tuple[Finding, ...]:
+    """One finding for each connection, and one for this machine's clock, compared with the servers' Date. Connects to
+    everything, side by side, each connection within `seconds`; takes at most twice as long."""
     threads = Threads("the connection", limit=2 * seconds, at_once=AT_ONCE)
     try:
         found = list((await Threads("proxies", at_once=1).run(partial(targets, config))).items())
@@ -130,16 +122,8 @@ async def network_report(config: Config, *, seconds: float = SECONDS) -> Network
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_examined(threads, target, what, seconds)) for target, what in found]
     results = [task.result() for task in tasks]
-    return NetworkReport(
-        tuple(finding for finding, _ in results),
-        tuple(ahead for _, ahead in results if ahead is not None),
-    )
-
-
-async def network_findings(config: Config) -> tuple[Finding, ...]:
-    """One finding for each connection, and one for this machine's clock, compared with the servers' Date."""
-    report = await network_report(config)
-    return (*report.findings, clock_finding(report.skews))
+    clock = clock_finding(ahead for _, ahead in results if ahead is not None)
+    return (*(finding for finding, _ in results), clock)
 
 
 def targets(config: Config) -> dict[Target, str]:
@@ -219,18 +203,14 @@ async def _examined(threads: Threads, target: Target, what: str, seconds: float)
 def _connect(target: Target, subject: str, seconds: float) -> tuple[Finding, float | None]:
     """Runs in a thread."""
     try:
-        reached = probe(target, _trust(target), seconds)
+        context = trust(target.ca_file) if target.tls is not None else None  # as for sign-ins and sessions
+        reached = probe(target, context, seconds)
     except ProviderUnavailable as problem:  # the CA file cannot be used
         return failed("connection", subject, VERBATIM, problem=problem_text(problem)), None
     except Stopped as stopped:
         return _stopped(target, subject, stopped, seconds), None
     ahead = skew(reached.date, reached.asked, reached.answered) if reached.date else None
     return _reached(target, subject, reached), None if is_loopback(target.host) and target.tls is None else ahead
-
-
-def _trust(target: Target) -> ssl.SSLContext | None:
-    """The same trust as for sign-ins and sessions."""
-    return trust(target.ca_file) if target.tls is not None else None
 
 
 def _reached(target: Target, subject: str, reached: Reached) -> Finding:

@@ -20,8 +20,7 @@ from bridge.config.load import parse_config
 from bridge.config.schema import Config
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor import findings, network
-from bridge.doctor.clock import clock_finding
-from bridge.doctor.network import NetworkReport, network_report
+from bridge.doctor.network import network_findings
 from bridge.ui.i18n import translation
 from tests.addresses import behind_a_dead_address, needs_black_hole
 from tests.bypassing import threads_that_look_up
@@ -62,14 +61,21 @@ def config(
     return parse_config(text, directory=Path("/nowhere"), environ={}).config
 
 
+async def connections(config: Config, seconds: float = network.SECONDS) -> tuple[Finding, ...]:
+    """The findings about the provider and the mail server."""
+    *found, clock = await network_findings(config, seconds=seconds)
+    assert clock.check == "clock"
+    return tuple(found)
+
+
 async def sign_in(config: Config, seconds: float = 5.0) -> Finding:
     """The finding about the provider."""
-    return (await network_report(config, seconds=seconds)).findings[0]
+    return (await connections(config, seconds))[0]
 
 
 async def mail(config: Config, seconds: float = 5.0) -> Finding:
     """The finding about the mail server."""
-    return (await network_report(config, seconds=seconds)).findings[-1]
+    return (await connections(config, seconds))[-1]
 
 
 def with_authority(tmp_path: Path, authority: trustme.CA) -> str:
@@ -85,7 +91,7 @@ def assert_failed(finding: Finding, sentence: str, turn: Turn = Turn.APP_ADMIN) 
 
 async def test_want_of_a_thread_is_no_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", no_thread)
-    provider, server = (await network_report(config())).findings
+    provider, server = await connections(config())
     for finding in (provider, server):
         assert_failed(finding, findings.VERBATIM)
         assert "start new thread" in finding.detail
@@ -94,7 +100,7 @@ async def test_want_of_a_thread_is_no_name_server_that_does_not_answer(monkeypat
 async def test_a_name_server_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop is that of a running bridge when it is examined in the console: names are looked up in other threads."""
     looking = threads_that_look_up(monkeypatch)
-    await network_report(config(host="idp.invalid"))
+    await connections(config(host="idp.invalid"))
     assert looking
     assert threading.current_thread() not in looking
 
@@ -102,12 +108,11 @@ async def test_a_name_server_that_hangs_holds_nobody_up(monkeypatch: pytest.Monk
 async def test_one_place_is_asked_once_and_each_mail_server_for_itself(tmp_path: Path, stack: ExitStack) -> None:
     authority, requests = trustme.CA(), list[bytes]()
     port = stack.enter_context(serving(https(server_context(authority), requests=requests)))
-    report = await network_report(config(port=port, more=with_authority(tmp_path, authority)))
-    assert [finding.subject for finding in report.findings] == [
+    good, refused = await connections(config(port=port, more=with_authority(tmp_path, authority)))
+    assert [good.subject, refused.subject] == [
         f"127.0.0.1:{port} (it)",
         f"127.0.0.1:{NOBODY} (it, imap)",
     ]
-    good, refused = report.findings
     assert good.outcome is Outcome.OK
     assert "TLSv1.3" in good.detail
     assert "trustme" in good.detail
@@ -162,7 +167,7 @@ async def test_one_that_this_machine_trusts_is_named_too(
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))  # OpenSSL takes this for the system's authorities
     port = stack.enter_context(serving(https(server_context(ours))))
     other = stack.enter_context(serving(https(server_context(theirs))))
-    foreign, opened = (await network_report(config(port=port, imap=("127.0.0.1", other, "implicit")))).findings
+    foreign, opened = await connections(config(port=port, imap=("127.0.0.1", other, "implicit")))
     assert (foreign.sentence, foreign.outcome) == (network.FOREIGN_TRUSTED, Outcome.OK)
     assert "Example Corp IT" in foreign.detail
     assert (opened.sentence, opened.outcome, opened.turn) == (network.OPENED_TRUSTED, Outcome.WARNING, Turn.APP_ADMIN)
@@ -195,9 +200,9 @@ async def test_a_certificate_of_the_future_points_at_the_clock(tmp_path: Path, s
 async def test_a_silent_server_is_given_up_in_time(stack: ExitStack) -> None:
     port = stack.enter_context(serving(silent))
     async with asyncio.timeout(60):
-        report = await network_report(config(port=port, imap=("127.0.0.1", port, "starttls")), seconds=2)
-    assert_failed(report.findings[0], network.TLS_SILENT)
-    assert_failed(report.findings[1], network.NOT_MAIL)
+        provider, server = await connections(config(port=port, imap=("127.0.0.1", port, "starttls")), seconds=2)
+    assert_failed(provider, network.TLS_SILENT)
+    assert_failed(server, network.NOT_MAIL)
 
 
 @needs_black_hole
@@ -245,8 +250,8 @@ async def test_the_server_of_a_protocol_without_a_port_is_not_asked(tmp_path: Pa
         tls="implicit",
     )
     loaded = parse_config(f"{everything}listeners: {{pop3: off}}\n", directory=tmp_path, environ={})
-    report = await network_report(loaded.config)
-    assert [finding.subject.partition(" ")[2] for finding in report.findings] == ["(it)", "(it, imap)"]
+    found = await connections(loaded.config)
+    assert [finding.subject.partition(" ")[2] for finding in found] == ["(it)", "(it, imap)"]
 
 
 async def test_a_mail_server_without_starttls_is_said_so(stack: ExitStack) -> None:
@@ -325,8 +330,7 @@ async def test_the_clock_is_compared_with_the_providers(
 ) -> None:
     authority = trustme.CA()
     port = stack.enter_context(serving(https(server_context(authority), ahead=ahead)))
-    report: NetworkReport = await network_report(config(port=port, more=with_authority(tmp_path, authority)))
-    finding = clock_finding(report.skews)
+    *_, finding = await network_findings(config(port=port, more=with_authority(tmp_path, authority)))
     assert word.split()[-1] in finding.detail
     assert (finding.outcome is Outcome.FAILED) == (abs(ahead) > 300)
     assert abs(float(str(dict(finding.arguments)["seconds"])) - abs(ahead)) <= 2
