@@ -45,14 +45,10 @@ class ClientCertificate:
         Blocks. Raises: ProviderRefused with the file's name: the administrator must act.
         """
         certificate, key = _content(self._certificate), _content(self._key)
-        with self._lock:
-            known = self._known
-        if known is not None and known[:2] == (certificate, key):
-            return known[2]
-        found = self._pair(certificate, key)
-        with self._lock:
-            self._known = (certificate, key, found)
-        return found
+        with self._lock:  # one thread parses them, the others wait for it
+            if self._known is None or self._known[:2] != (certificate, key):
+                self._known = (certificate, key, self._pair(certificate, key))
+            return self._known[2]
 
     def _pair(self, certificate: bytes, key: bytes) -> dict[str, Any]:
         private = _private_key(key, self._key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -27,7 +26,6 @@ class Wire:
     def __init__(self, https: Https) -> None:
         self._https = https
         self._documents: dict[str, tuple[float, Reply]] = {}
-        self._lock = threading.Lock()
 
     def post(
         self, url: str, params: Any = None, data: Any = None, headers: Mapping[str, str] | None = None, **_: Any
@@ -43,8 +41,7 @@ class Wire:
 
     def get(self, url: str, params: Any = None, headers: Mapping[str, str] | None = None, **_: Any) -> Reply:
         """The discovery document, kept for a while if it is good."""
-        with self._lock:
-            until, known = self._documents.get(url, (0.0, None))
+        until, known = self._documents.get(url, (0.0, None))
         if known is not None and time.monotonic() < until:
             return known
         reply = self._https.get(url, params=params, headers=headers)
@@ -52,8 +49,7 @@ class Wire:
         if reply.status_code != 200:
             self._refuse(Failure.of(answer, reply.status_code))
         if not params and all(isinstance(answer.get(name), str) for name in ENDPOINTS):
-            with self._lock:
-                self._documents[url] = (time.monotonic() + DISCOVERY_LIFE, reply)
+            self._documents[url] = (time.monotonic() + DISCOVERY_LIFE, reply)
         return reply
 
     def close(self) -> None:
