@@ -136,9 +136,9 @@ def _once_each(groups: Sequence[Group], left_out: list[tuple[str, int, Said]]) -
 def _with_redirect(provider: Provider, console: int) -> Provider:
     found = redirect(provider.redirect_uris, provider.kind, console)
     uri = found.uri or f"http://localhost:{console}/"
-    provider = replace(provider, remarks=tuple(remark.with_redirect(uri) for remark in provider.remarks))
-    remarks = () if found.remark is None else (found.remark,)
-    return provider.extended({} if found.uri is None else {"redirect_uri": found.uri}, remarks)
+    settings = provider.settings if found.uri is None else {**provider.settings, "redirect_uri": found.uri}
+    remarks = (*(remark.with_redirect(uri) for remark in provider.remarks), found.remark)
+    return replace(provider, settings=settings, remarks=tuple(remark for remark in remarks if remark is not None))
 
 
 def _nothing(source: str, left_out: Iterable[tuple[str, int, Said]]) -> Iterator[Said]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -105,10 +105,6 @@ class Provider:
     def has_people(self) -> bool:
         """True if somebody signs in."""
         return "flow" not in self.settings or not Flow(str(self.settings["flow"])).is_unattended
-
-    def extended(self, settings: Mapping[str, Value], remarks: Sequence[Remark]) -> Provider:
-        """The same with more settings and remarks."""
-        return replace(self, settings={**self.settings, **settings}, remarks=(*self.remarks, *remarks))
 
 
 def grouped(drafts: Sequence[tuple[Account, Draft]]) -> list[Group]:

@@ -50,7 +50,7 @@ def install(settings: Settings) -> int:
 @with_settings
 def remove(settings: Settings) -> int:
     """Stop the service and remove it, as an administrator. Configuration, store and sign-ins stay."""
-    _about(settings).remove(_tell)
+    system_service(_file(settings)).remove(_tell)  # whatever its configuration has become
     return DONE
 
 
@@ -75,11 +75,6 @@ def _of_the_machine(settings: Settings) -> SystemService:
         raise ConfigError([said("a service needs {file} first: {command}", file=file, command=command)]) from None
     opened = [*(one.address for one in configured_listeners(loaded.config)), loaded.config.console]
     return system_service(file, [(address.host, address.port) for address in opened])
-
-
-def _about(settings: Settings) -> SystemService:
-    """The same, whatever its configuration has become. Raises: ConfigError, ServiceTrouble."""
-    return system_service(_file(settings))
 
 
 def _file(settings: Settings) -> Path:
