@@ -13,8 +13,8 @@ from environment import ROOT, prepare
 from words import tell
 
 FIND_CONFIG = (
-    "from bridge.host.paths import config_candidates, is_there; "
-    "raise SystemExit(not any(map(is_there, config_candidates())))"
+    "import os; from bridge.host.paths import config_candidates; "
+    "raise SystemExit(not any(map(os.path.exists, config_candidates())))"
 )
 
 

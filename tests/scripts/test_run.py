@@ -72,6 +72,17 @@ def test_the_first_command_speaks_the_systems_language(
     assert said.endswith("python3 scripts/run.py init\n-m bridge run --demo\n")
 
 
+@pytest.mark.parametrize("is_configured", [True, False])
+def test_the_demo_starts_only_where_there_is_no_configuration(copy: Path, tmp_path: Path, is_configured: bool) -> None:
+    """With this interpreter behind the stand-in, so that it is mail-bridge itself that looks for the configuration."""
+    if is_configured:
+        (tmp_path / "config.yaml").write_text("accounts: []\n")
+    really = f'case "$1" in -c) exec {sys.executable} "$@";; esac; {LACKS_CONFIGURATION}'
+    code, said = run(copy, really, PYTHONPATH=str(ROOT), HOME=str(tmp_path), LANG="C.UTF-8")
+    last = said.splitlines()[-1]
+    assert (code, last) == (0, "-m bridge run" if is_configured else "-m bridge run --demo"), said
+
+
 def test_only_the_commands_own_result_goes_to_standard_output(copy: Path) -> None:
     """`python3 scripts/run.py accounts list --json > accounts.json` is the first command on some machines."""
     run(copy, LACKS_CONFIGURATION)
