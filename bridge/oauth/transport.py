@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import codecs
+import errno
 import io
+import os
 import socket
 import ssl
 import time
@@ -45,6 +47,11 @@ from bridge.shortage import is_short
 BODY_LIMIT = 256 * 1024
 """Octets. Token answers have 2 to 16 KiB, discovery documents 2 KiB: anything larger is neither."""
 
+ANSWER_LIMIT = BODY_LIMIT + 64 * 1024
+"""Octets of an answer as they come, with all headers and interim answers. http.client takes 6 MB of headers, and any
+number of interim answers and trailers. The cookies in such headers take 240 MB of memory, and many seconds in which
+nothing looks at the deadline."""
+
 CHUNK = 16 * 1024
 """Octets to ask for at once; one read returns what is there, so that the deadline is checked between pieces."""
 
@@ -61,24 +68,29 @@ _deadline: ContextVar[float] = ContextVar("deadline")
 """Deadline of the request in this thread, monotonic. Several libraries wait for an answer; each knows how long one
 piece may take, and none how long the whole may."""
 
+_octets_left: ContextVar[int] = ContextVar("octets_left")
+"""What the answer in this thread may still have of ANSWER_LIMIT; negative once it is too large."""
+
 _is_connected: ContextVar[bool] = ContextVar("is_connected")
 """Whether the request in this thread has a connection: True once the handshake is done. Before that, nothing of the
 request can have arrived."""
 
 
-class _InTime(socket.socket):
-    """Enforces the deadline on an answer that trickles in: nothing else limits the time for header lines, the server's
-    or a proxy's."""
+class _Bounded(socket.socket):
+    """Enforces the deadline on an answer that trickles in, and ANSWER_LIMIT on one that does not end: nothing else
+    limits time and size of header lines, the server's or a proxy's."""
 
     def recv_into(self, *args: Any, **names: Any) -> int:
-        """As in the base class, until the deadline. Raises: TimeoutError."""
+        """As in the base class, until the deadline and up to the limit. Raises: TimeoutError, OSError."""
         self._hurry()
-        return super().recv_into(*args, **names)
+        return self._counted(super().recv_into(*args, **names))
 
     def recv(self, *args: Any) -> bytes:
         """The same; used for TLS inside the TLS of an https:// proxy."""
         self._hurry()
-        return super().recv(*args)
+        data = super().recv(*args)
+        self._counted(len(data))
+        return data
 
     def _hurry(self) -> None:
         left = _deadline.get() - time.monotonic()
@@ -87,8 +99,15 @@ class _InTime(socket.socket):
         limit = self.gettimeout()
         self.settimeout(left if limit is None else min(left, limit))  # 0 stays 0: ssl peeks without waiting
 
+    def _counted(self, octets: int) -> int:
+        left = _octets_left.get() - octets
+        _octets_left.set(left)
+        if left < 0:
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+        return octets
 
-class _TlsInTime(_InTime, ssl.SSLSocket):
+
+class _TlsBounded(_Bounded, ssl.SSLSocket):
     """The same for a TLS socket."""
 
 
@@ -109,7 +128,7 @@ class _Connection(_Noted, HTTPSConnection):
         assert isinstance(self.timeout, (int, float))  # noqa: S101  send() gives both of its limits
         host = self._dns_host.strip("[]")
         try:
-            sock = _InTime(fileno=connected(look_up(host, self.port or 443), self.timeout).detach())
+            sock = _Bounded(fileno=connected(look_up(host, self.port or 443), self.timeout).detach())
         except UnicodeError:  # an empty or overlong label: not a valid name, and no name server was asked
             raise LocationParseError(host) from None
         except socket.gaierror as problem:
@@ -144,7 +163,7 @@ class Transport(HTTPAdapter):
 
     def __init__(self, context: ssl.SSLContext, proxy: str | None, limits: Limits) -> None:
         self._context = context
-        self._context.sslsocket_class = _TlsInTime
+        self._context.sslsocket_class = _TlsBounded
         self._proxy = proxy
         self._limits = limits
         self._retry_after = RetryAfter()
@@ -217,6 +236,7 @@ class Transport(HTTPAdapter):
         silence, whole = self._patience(request.method or "")
         deadline = time.monotonic() + whole
         _deadline.set(deadline)
+        _octets_left.set(ANSWER_LIMIT)
         _is_connected.set(False)
         limits = (self._limits.connect, silence)
         try:
@@ -237,6 +257,8 @@ class Transport(HTTPAdapter):
             raise ProviderUnavailable(said("{host}: the URL or the proxy's URL cannot be used", host=host)) from None
         except (requests.RequestException, HTTPError, OSError) as problem:
             kind = ProviderUnavailable if _is_connected.get() else ProviderNotAsked
+            if _octets_left.get() < 0:
+                raise kind(_large(host)) from problem
             if time.monotonic() > deadline:
                 raise kind(_slow(host)) from problem
             raise kind(_in_words(host, problem, silence)) from problem
@@ -272,9 +294,7 @@ class Transport(HTTPAdapter):
         while piece := response.raw.read1(CHUNK, decode_content=True):
             size += len(piece)
             if size > BODY_LIMIT:
-                raise ProviderUnavailable(
-                    said("{host}: the answer is larger than {number} octets", host=host, number=BODY_LIMIT)
-                )
+                raise ProviderUnavailable(_large(host))
             if time.monotonic() > deadline:
                 raise ProviderUnavailable(_slow(host))
             yield piece
@@ -318,6 +338,10 @@ def _busy(host: str, status: int, wait: float) -> Said:
 
 def _slow(host: str) -> Said:
     return said("{host}: the answer takes too long", host=host)
+
+
+def _large(host: str) -> Said:
+    return said("{host}: the answer is larger than {number} octets", host=host, number=BODY_LIMIT)
 
 
 def _in_words(host: str, problem: BaseException, silence: float) -> Said:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import socket
 import ssl
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -63,6 +64,48 @@ async def test_an_answer_that_is_packed_all_the_same_counts_by_what_is_in_it(tls
         else:
             with pytest.raises(ProviderUnavailable, match="larger"):
                 await get(raw)
+
+
+HEADER = b": " + b"a;" * 30_000 + b"\r\n"
+"""The rest of one that is nearly as long as http.client takes; it takes a hundred of them."""
+
+
+def without_end(begun: bytes, again: bytes) -> Callable[[socket.socket], None]:
+    """An answer that goes on, as fast as it is read, until the client has gone."""
+
+    def talk(channel: socket.socket) -> None:
+        channel.sendall(begun)
+        while True:
+            channel.sendall(again)
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        without_end(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 600),
+        without_end(OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", b"X: y\r\n" * 3000),
+        without_end(OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b"") * 800),
+        OK + (b"Set-Cookie" + HEADER) * 90 + b"\r\n{}",
+    ],
+    ids=["interim answers", "trailers", "nothing that is packed", "cookies"],
+)
+async def test_whatever_an_answer_is_made_of_its_octets_are_counted(
+    tls: Tls, answer: bytes | Callable[[socket.socket], None]
+) -> None:
+    """The cookies alone took 240 MB; the others kept a thread busy until the deadline."""
+    with serving(answer, *tls) as raw, pytest.raises(ProviderUnavailable, match="larger than 262144 octets"):
+        await get(raw)
+
+
+async def test_what_a_proxy_says_is_counted_as_well() -> None:
+    flood = without_end(b"HTTP/1.1 200 Established\r\n", b"X" + HEADER)
+    with serving(flood, "", None) as proxy:
+        https = Https("test", proxy=f"http://localhost:{proxy.port}")
+        with pytest.raises(ProviderNotAsked, match="larger than 262144 octets"):
+            await https.run(partial(https.post, "https://login.invalid/token"))
+        https.close()
 
 
 async def test_who_hangs_up_without_an_answer_is_asked_once(tls: Tls) -> None:
