@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import codecs
 import errno
+import http.client
 import io
 import os
 import socket
@@ -111,8 +112,22 @@ class _TlsBounded(_Bounded, ssl.SSLSocket):
     """The same for a TLS socket."""
 
 
+class _Final(http.client.HTTPResponse):
+    """Passes over interim answers (RFC 9110 section 15.2). The base class does so for 100 alone: it takes 103 (Early
+    Hints), say, for the answer, and a refresh token in the one behind it would be lost."""
+
+    def begin(self) -> None:
+        """As in the base class, for the answer that counts."""
+        super().begin()
+        while self.status < 200:
+            vars(self)["headers"] = None  # otherwise it has begun, and nothing more is read
+            super().begin()
+
+
 class _Noted(HTTPConnection):
     """Notes whether there was a connection."""
+
+    response_class = _Final
 
     def connect(self) -> None:
         """As in the base class, which includes TLS and a proxy if there is one; then note it."""

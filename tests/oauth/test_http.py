@@ -58,6 +58,14 @@ async def test_an_answer_arrives_whole(tls: Tls) -> None:
     assert (reply.status_code, reply.json(), reply.headers["x-test"]) == (200, {"a": 1}, "yes")
 
 
+async def test_an_answer_behind_interim_ones_arrives(tls: Tls) -> None:
+    """RFC 9110 section 15.2: a client must be ready for them. A new refresh token behind one was lost."""
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
+    with serving(b"".join([*interim, *interim, http(b'{"a": 1}')]), *tls) as raw:
+        reply = await get(raw)
+    assert (reply.status_code, reply.json(), reply.headers.get("Link")) == (200, {"a": 1}, None)
+
+
 async def test_a_request_asks_for_a_plain_answer_on_a_connection_of_its_own(tls: Tls) -> None:
     with serving(http(b"{}"), *tls) as raw:
         await get(raw)
