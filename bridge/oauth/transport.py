@@ -11,6 +11,7 @@ import codecs
 import errno
 import http.client
 import io
+import logging
 import os
 import socket
 import ssl
@@ -64,6 +65,9 @@ answer would be lost."""
 OUT_OF_TIME, OF_ANOTHER = frozenset({9, 10}), frozenset({62, 64})
 """OpenSSL's X509_V_ERR_*: not yet or no longer valid; for another name or address."""
 
+# urllib3 warns of a malformed header with a traceback, and twice with all headers behind it, up to 12 MB for an answer.
+# If that leaves no answer that can be used, our own error says so.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 _deadline: ContextVar[float] = ContextVar("deadline")
 """Deadline of the request in this thread, monotonic. Several libraries wait for an answer; each knows how long one

@@ -66,6 +66,13 @@ async def test_an_answer_behind_interim_ones_arrives(tls: Tls) -> None:
     assert (reply.status_code, reply.json(), reply.headers.get("Link")) == (200, {"a": 1}, None)
 
 
+async def test_headers_that_are_none_are_not_repeated_in_the_log(tls: Tls, caplog: pytest.LogCaptureFixture) -> None:
+    """urllib3 repeated them all, and added a traceback, each time."""
+    with serving(OK + b"no header\r\nSet-Cookie: CANARY\r\n\r\n{}", *tls) as raw:
+        assert (await get(raw)).json() == {}
+    assert caplog.text == ""
+
+
 async def test_a_request_asks_for_a_plain_answer_on_a_connection_of_its_own(tls: Tls) -> None:
     with serving(http(b"{}"), *tls) as raw:
         await get(raw)
