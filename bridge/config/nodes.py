@@ -294,7 +294,7 @@ def _composed(text: str) -> Any:
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
-        code = f"U+{_code(error.character):04X}"
+        code = f"U+{error.character:04X}"
         problem = Problem(place, "", said("a character that YAML does not allow ({code})", code=code))
     except yaml.MarkedYAMLError as error:
         problem = _no_break_space(text, error) or _no_dash(text, error) or _in_words(error)
@@ -304,10 +304,6 @@ def _composed(text: str) -> Any:
             Place(1, 1), "", said("a number or an escape sequence somewhere in this file is out of range")
         )
     raise Unreadable(problem)
-
-
-def _code(character: Any) -> int:
-    return character if isinstance(character, int) else ord(character)
 
 
 _TAB = said("there is a tab here, but YAML indents with spaces")
