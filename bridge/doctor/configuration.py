@@ -12,11 +12,9 @@ from bridge.config.expiry import expiring
 from bridge.config.in_force import REFUSED, RESTART
 from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding, Outcome
-from bridge.doctor.findings import failed, ok, warning
+from bridge.doctor.findings import VERBATIM, failed, ok, warning
 
 RIGHT = "{name}: accounts: {accounts}, providers: {providers}"
-VERBATIM = "{sentence}"
-WARNED = "{warning}"
 
 
 def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, ...]:
@@ -30,7 +28,7 @@ def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, 
         accounts=len(config.accounts),
         providers=len(config.providers),
     )
-    warned = [warning("configuration", "", WARNED, warning=one) for one in loaded.warnings]
+    warned = [warning("configuration", "", VERBATIM, problem=one) for one in loaded.warnings]
     secrets = [
         _told("client secret", one.provider, Outcome.FAILED if one.is_over else Outcome.WARNING, one.diagnosis)
         for one in expiring(config, today)
@@ -46,7 +44,7 @@ def running_findings(warnings: Iterable[Diagnosis]) -> tuple[Finding, ...]:
 
 def problem_findings(problems: Iterable[Said]) -> tuple[Finding, ...]:
     """A configuration that cannot be used: one finding for each thing to change."""
-    return tuple(failed("configuration", "", VERBATIM, sentence=problem) for problem in problems)
+    return tuple(failed("configuration", "", VERBATIM, problem=problem) for problem in problems)
 
 
 def _told(check: str, subject: str, outcome: Outcome, diagnosis: Diagnosis) -> Finding:

@@ -71,7 +71,8 @@ def report(case: Case, *, is_full: bool = False) -> str:
         NO_SECRETS_FULL if is_full else NO_SECRETS,
         *("", "== versions", *_versions(os.environ)),
         *("", "== findings", *(line_of(finding) for finding in case.findings)),
-        *("", f"== configuration ({case.config_name})", *_configuration(case.config)),
+        *("", f"== configuration ({case.config_name})"),
+        *([NO_CONFIGURATION] if case.config is None else _lines(case.config, "")),
         *("", "== log", *_log(case.log_file)),
     ]
     text = redacted("\n".join(lines) + "\n", _secrets(case.config), is_full=is_full)
@@ -143,13 +144,6 @@ def _dependencies() -> list[str]:
         return []
     names = (re.match(r"[\w.-]+", line) for line in declared if "extra ==" not in line)
     return sorted(name[0] for name in names if name is not None)
-
-
-def _configuration(config: Config | None) -> Iterator[str]:
-    if config is None:
-        yield NO_CONFIGURATION
-        return
-    yield from _lines(config, "")
 
 
 def _lines(value: Any, indent: str) -> Iterator[str]:

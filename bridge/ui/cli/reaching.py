@@ -188,11 +188,8 @@ def places_to_ask(config: Path) -> tuple[Path, ...]:
 
 def _places_in(directory: Path, config: Path) -> tuple[Path, ...]:
     names = dict.fromkeys([as_named(config), config.resolve()])
-    return tuple(directory / "run" / _digest(str(name)) for name in names)
-
-
-def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    digests = (hashlib.sha256(str(name).encode("utf-8", "surrogatepass")).hexdigest() for name in names)
+    return tuple(directory / "run" / digest[:16] for digest in digests)
 
 
 def known_by(config: Path) -> tuple[Path, ...]:

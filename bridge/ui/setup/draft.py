@@ -97,8 +97,8 @@ class Section:
             # One of the two URLs, whichever it is.
             self.texts["authorization_url"], self.texts["tenant"] = self.texts["tenant"], ""
         problems = self._problems(directory)
-        if (problem := self._secret_problem()) and "client_secret" not in problems:
-            problems["client_secret"] = problem
+        if self.choice.secret is SecretNeed.ALWAYS and self.secret is None:
+            problems.setdefault("client_secret", say("an answer is needed"))
         self.is_good = not problems
         return problems
 
@@ -132,11 +132,6 @@ class Section:
             else:
                 found[name] = text
         return found
-
-    def _secret_problem(self) -> str:
-        if self.choice.secret is SecretNeed.ALWAYS and self.secret is None:
-            return say("an answer is needed")
-        return ""
 
     def _problems(self, directory: Path) -> dict[str, str]:
         problems = {
