@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -27,9 +25,6 @@ from bridge.ui.cli.reaching import known_by, opened, reach_running
 from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, as_service, code_of, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
-
-if TYPE_CHECKING:  # aiohttp, for a bridge that runs
-    from bridge.control.remote import RemoteControl
 
 ESSENTIAL = frozenset({"configuration", "client secret", "port", "workers", "store"})
 """Checks whose failure keeps a bridge from starting, or all mail from passing: exit code 2. Any other failure is 1."""
@@ -96,29 +91,16 @@ async def _found(settings: Settings, loaded: LoadedConfig, online: bool) -> tupl
     async with reach_running(settings) as control:
         if control is not None and online:
             return await control.diagnose()
-        running = None if control is None else await _running(control)
+        status = None if control is None else await control.status()
         async with opened(loaded) as app:
-            if running is None:
+            if control is None or status is None:
                 first, examination = word_findings(*known_by(find_config(settings))), app.examination()
             else:
-                first, examination = running.findings, app.examination(held_ports=RUNNING, taken=running.ports)
+                # The ports that it holds may differ from those in the file.
+                ports = [(one.protocol, int(one.address.rpartition(":")[2])) for one in status.listeners]
+                taken = frozenset([*ports, ("console", control.port)])
+                first, examination = running_findings(status.warnings), app.examination(held_ports=RUNNING, taken=taken)
             return (*first, *await (examination.everything() if online else examination.basics()))
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """What the bridge that runs says of itself."""
-
-    ports: frozenset[tuple[str, int]]
-    """The ports that it holds, which may differ from those in the file."""
-    findings: tuple[Finding, ...]
-
-
-async def _running(control: RemoteControl) -> _Running:
-    """Raises: BridgeError."""
-    status = await control.status()
-    ports = [(one.protocol, int(one.address.rpartition(":")[2])) for one in status.listeners]
-    return _Running(frozenset([*ports, ("console", control.port)]), running_findings(status.warnings))
 
 
 def _line(finding: Finding) -> str:
