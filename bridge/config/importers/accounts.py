@@ -87,16 +87,10 @@ class Account:
         return self.options.get(option, "").strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Accounts:
-    """The accounts that have a usable address, and why the others have none."""
-
-    carried: tuple[Account, ...]
-    refused: tuple[tuple[IniSection, Said], ...]
-
-
-def read_accounts(sections: Sequence[IniSection], switches: Globals) -> Accounts:
-    """All accounts, in the order of the file."""
+def read_accounts(
+    sections: Sequence[IniSection], switches: Globals
+) -> tuple[tuple[Account, ...], tuple[tuple[IniSection, Said], ...]]:
+    """The accounts that have a usable address, in the order of the file, and why the others have none."""
     by_name = {section.name: section for section in sections}
     carried: list[Account] = []
     refused: list[tuple[IniSection, Said]] = []
@@ -111,7 +105,7 @@ def read_accounts(sections: Sequence[IniSection], switches: Globals) -> Accounts
         templates = _templates(section, by_name) if switches.catch_all else []
         options, secret_section = _inherited(section, templates), _holder("client_secret", [section, *templates])
         carried.append(Account(section.name, section.line, address, options, secret_section))
-    return Accounts(tuple(carried), tuple(refused))
+    return tuple(carried), tuple(refused)
 
 
 def _address(name: str, switches: Globals) -> str:

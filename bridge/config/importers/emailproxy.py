@@ -51,9 +51,9 @@ def import_emailproxy(
     sections = read_ini(text, source)
     switches = Globals.of(sections)
     ports, bad_ports = read_servers(sections)
-    known = read_accounts(sections, switches)
-    left_out = [(section.name, section.line, reason) for section, reason in (*bad_ports, *known.refused)]
-    providers = _providers(known.carried, ports, switches, directory, home, left_out)
+    carried, bad_accounts = read_accounts(sections, switches)
+    left_out = [(section.name, section.line, reason) for section, reason in (*bad_ports, *bad_accounts)]
+    providers = _providers(carried, ports, switches, directory, home, left_out)
     if not providers:
         raise ConfigError(_nothing(source, left_out))
     console = console_port(
