@@ -71,8 +71,8 @@ class _Unawaited(threading.Event):
         return self.is_set()
 
 
-class _Thread(threading.Thread):
-    """A thread whose start nobody waits for.
+class LooseThread(threading.Thread):
+    """A daemon thread whose start nobody waits for.
 
     Python's own start() waits until the new thread has begun, without a limit. A thread for whose first steps there is
     no memory ends without a word, and the event loop, with all sessions, would stand still for ever (gh-140746).
@@ -132,7 +132,7 @@ class Threads:
         turn = threading.Lock()  # taken by whoever is first: the thread, or the end of the wait for it
         timer = answer.get_loop().call_later(BEGIN_SECONDS, self._give_up, answer, turn)
         try:
-            _Thread(context.run, (self._work, work, answer, turn, timer), self._name).start()
+            LooseThread(context.run, (self._work, work, answer, turn, timer), self._name).start()
         except RuntimeError as problem:  # out of threads, or the interpreter is going down
             timer.cancel()
             self._free.release()

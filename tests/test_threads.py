@@ -211,11 +211,11 @@ async def test_a_thread_that_begins_after_its_time_does_nothing(monkeypatch: pyt
     """Its caller has been told that nothing was done, and tries again: a refresh token would be used twice."""
     late, called = list[threading.Thread](), list[str]()
 
-    class Late(threads._Thread):
+    class Late(threads.LooseThread):
         def start(self) -> None:
             late.append(self)
 
-    monkeypatch.setattr(threads, "_Thread", Late)
+    monkeypatch.setattr(threads, "LooseThread", Late)
     monkeypatch.setattr(threads, "BEGIN_SECONDS", 0.0)
     with pytest.raises(NoThread):
         await Threads("late", at_once=1).run(lambda: called.append("done"))
@@ -227,13 +227,13 @@ async def test_a_thread_that_begins_after_its_time_does_nothing(monkeypatch: pyt
 
 
 async def test_a_thread_that_the_system_refuses_gives_its_place_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Refused(threads._Thread):
+    class Refused(threads.LooseThread):
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
     ours, go = Threads("few", at_once=1), threading.Event()
     with monkeypatch.context() as patch:
-        patch.setattr(threads, "_Thread", Refused)
+        patch.setattr(threads, "LooseThread", Refused)
         patch.setattr(threads, "BEGIN_SECONDS", 0.0)
         with pytest.raises(NoThread):
             await ours.run(go.set)

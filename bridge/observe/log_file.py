@@ -9,6 +9,7 @@ import stat
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 from weakref import WeakValueDictionary
@@ -16,6 +17,7 @@ from weakref import WeakValueDictionary
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.making import make_private
+from bridge.observe.aside import Aside, Call
 
 LARGEST = 10 * 1024 * 1024
 """Octets; then `.1` is appended to the file's name, and a new one is begun. Some weeks of an office."""
@@ -23,6 +25,10 @@ KEPT = 4
 """Older files: `.1` is the latest. All of them together stay below 50 MiB."""
 LOOK_SECONDS = 1.0
 """How long somebody else may rename or remove the file unnoticed: another process of ours, logrotate, a person."""
+PATIENCE_SECONDS = 0.1
+"""How long a write may take before nobody waits for it any more: the event loop stands still meanwhile."""
+AT_ONCE = 4096
+"""Octets of one write. Fewer than the buffer before the file holds, which therefore has all of a late write."""
 
 _streams: WeakValueDictionary[str, TextIO] = WeakValueDictionary()
 """By path, as long as somebody holds the stream."""
@@ -82,13 +88,21 @@ def reason_of(problem: OSError, path: Path) -> Said:
 
 
 class _Appended(io.RawIOBase):
-    """The end of the file that has this name now."""
+    """The end of the file that has this name now.
+
+    All that is done to the file may hang: a network drive's server is away, or a pipe's reader has stopped. So a thread
+    does it. Whoever writes waits until it is done, so that lines keep their order and none is lost in a crash, but not
+    for long, and then not again before the thread has gone on.
+    """
 
     def __init__(self, path: Path, *, renames: bool) -> None:
         self._path = path
         self._renames = renames
         self._descriptor = -1
         self._look_at = time.monotonic() + LOOK_SECONDS
+        self._thread = Aside()
+        self._late: tuple[bytes, Call] | None = None
+        """The octets that were not written in time, and the call that writes them."""
         self._open()
 
     def writable(self) -> bool:
@@ -96,20 +110,44 @@ class _Appended(io.RawIOBase):
         return True
 
     def write(self, data: object, /) -> int:
-        """See io. Raises: OSError; the next write tries again, by name."""
+        """See io. Raises: OSError; the next write tries again, by name.
+
+        After an error the buffer before this keeps what it has, and writes the same octets the next time. If they were
+        merely late, and are in the file by then, they are not written again.
+        """
+        octets = bytes(memoryview(data)[:AT_ONCE])  # type: ignore[arg-type]  # any buffer, a type that Python 3.11 cannot name
+        if self._late is not None:
+            late, begun = self._late
+            if not begun.is_over(0):
+                raise _hangs()
+            self._late = None
+            if octets.startswith(late):
+                return begun.result()
+        call = self._thread.begin(partial(self._append, octets))
+        if not call.is_over(PATIENCE_SECONDS):
+            self._late = octets, call
+            raise _hangs()
+        return call.result()
+
+    def close(self) -> None:
+        """See io."""
+        if not self.closed:
+            super().close()
+            if not sys.is_finalizing():  # then the thread does nothing any more, and the system closes the file
+                self._thread.begin(self._leave).is_over(PATIENCE_SECONDS)
+                self._thread.end()
+
+    # --- in the thread ------------------------------------------------------------------------------------------
+
+    def _append(self, octets: bytes) -> int:
+        """Raises: OSError."""
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             self._look()
         if self._descriptor < 0:
             self._open()
-        return os.write(self._descriptor, data)  # type: ignore[arg-type]  # any buffer, a type that Python 3.11 cannot name
-
-    def close(self) -> None:
-        """See io."""
-        if not self.closed:
-            super().close()
-            self._leave()
+        return os.write(self._descriptor, octets)
 
     def _open(self) -> None:
         try:
@@ -118,11 +156,12 @@ class _Appended(io.RawIOBase):
             make_private(self._path.parent)
             self._descriptor = opened(self._path)
 
-    def _leave(self) -> None:
+    def _leave(self) -> int:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with suppress(OSError):
                 os.close(descriptor)
+        return 0
 
     def _look(self) -> None:
         """Notice whether the path still names our file, and rename it if it has become too large."""
@@ -150,3 +189,7 @@ class _Appended(io.RawIOBase):
                 os.replace(names[number - 1], names[number])
         except OSError:
             return
+
+
+def _hangs() -> TimeoutError:
+    return TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

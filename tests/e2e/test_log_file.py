@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.bridge import CANARY, Bridge, running
 from tests.e2e.conftest import ALICE, World
 from tests.e2e.logins import assert_replies, replies
+from tests.servers.disks import hanging, open_disk
 
 pytestmark = pytest.mark.servers
 
@@ -66,6 +67,24 @@ def test_all_that_is_logged_is_in_the_file_and_nothing_on_standard_error(
     bridge.run("check", "--report", str(report), code=None)
     assert "the last lines of mail-bridge.log:" in report.read_text()
     assert "session.ready" in report.read_text()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_log_on_a_drive_that_hangs_stops_no_mail(world: World, tmp_path: Path, workers: int) -> None:
+    bridge = world.bridge(tmp_path)
+    with open_disk(tmp_path / "disk") as disk:
+        file = disk / "mail-bridge.log"
+        bridge.config |= {"log": {"file": str(file)}, "workers": workers}
+        with logging(bridge, file) as process:
+            bridge.sign_in(world.provider, ALICE)
+            login = bridge.login(ALICE)
+            assert_replies(replies(login), "OK", "+OK", "235")
+            with hanging(disk):
+                assert_replies(replies(login), "OK", "+OK", "235")
+            assert_replies(replies(login), "OK", "+OK", "235")
+            bridge.wait_until(lambda: file.read_text().count("session.done") >= 6, "the lines of both", SECONDS)
+        assert process.stderr is not None
+        process.stderr.close()
 
 
 def test_a_reload_moves_it_and_what_cannot_be_written_changes_nothing(world: World, tmp_path: Path) -> None:

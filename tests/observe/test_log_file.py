@@ -10,8 +10,10 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -328,3 +330,38 @@ def test_a_pipe_that_nobody_reads_is_an_error_and_one_that_is_read_gets_all(tmp_
         assert os.read(reading, 100) == b"one\n"
     finally:
         os.close(reading)
+
+
+@pytest.mark.usefixtures("standard_error_again")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names in Windows' directories")
+def test_a_file_that_hangs_costs_lines_that_are_counted_and_holds_up_nobody(tmp_path: Path) -> None:
+    """Like one on a network drive whose server is away: here, a pipe whose reader has stopped."""
+    pipe, received = tmp_path / "pipe", list[bytes]()
+    os.mkfifo(pipe)
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", closefd=True) as reading:
+        os.set_blocking(reading.fileno(), True)
+        reader = threading.Thread(target=lambda: received.extend(reading), daemon=True)
+        stream = log_file(pipe)
+        logs.configure("info", "json", stream)
+        for number in range(600):  # several times as much as a pipe holds
+            logs.event("line", number=number, text="a letter " * 50)
+        again, appended = 0, _appended(stream)
+        reader.start()
+        while appended._late is not None:
+            appended._late[1].is_over(60)
+            logs.event("there.again")
+            again += 1
+        stream.close()
+        reader.join(60)
+    lines = [json.loads(line) for line in received]
+    kept = [line["number"] for line in lines if line["event"] == "line"]
+    assert kept == list(range(len(kept))), "once and in order; what came first says what the trouble is"
+    lost = [line["lines"] for line in lines if line["event"] == "log.lines_lost"]
+    assert len(lines) - len(lost) + sum(lost) == 600 + again
+    assert lines[-1]["event"] == "there.again"
+
+
+def _appended(stream: TextIO) -> module._Appended:
+    assert isinstance(stream.buffer, io.BufferedWriter)
+    assert isinstance(stream.buffer.raw, module._Appended)
+    return stream.buffer.raw

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.servers.needed import absent
@@ -76,6 +77,27 @@ def open_disk(directory: Path) -> Iterator[Path]:
     finally:
         subprocess.run(["losetup", "--detach", device], check=True)
         image.unlink()
+
+
+@contextmanager
+def hanging(disk: Path) -> Iterator[None]:
+    """A disk of open_disk() whose program answers nothing meanwhile, as a network drive whose server is away."""
+    (number,) = (
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdecimal() and os.fsencode(disk) in _arguments(entry)
+    )
+    os.kill(number, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(number, signal.SIGCONT)
+
+
+def _arguments(process: Path) -> list[bytes]:
+    with suppress(OSError):  # it has ended
+        return (process / "cmdline").read_bytes().split(b"\0")
+    return []
 
 
 @contextmanager

@@ -1,0 +1,75 @@
+"""Calls that may hang, in a thread of their own, one after the other; nobody waits long for one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from bridge.threads import LooseThread
+
+
+class Call:
+    """A call that is carried out in the thread."""
+
+    def __init__(self, work: Callable[[], int]) -> None:
+        self._work = work
+        self._result = 0
+        self._problem: OSError | MemoryError | None = None
+        self._is_under_way = threading.Lock()
+        self._is_under_way.acquire()
+
+    def carry_out(self) -> None:
+        """In the thread, or where there is none."""
+        try:
+            self._result = self._work()
+        except (OSError, MemoryError) as problem:
+            self._problem = problem
+        finally:
+            self._is_under_way.release()
+
+    def is_over(self, seconds: float) -> bool:
+        """Wait for its end, for so long at most. Returns: whether it has come."""
+        is_over = self._is_under_way.acquire(timeout=seconds)
+        if is_over:
+            self._is_under_way.release()
+        return is_over
+
+    def result(self) -> int:
+        """Its result, once it is over. Raises: OSError or MemoryError, as the work did."""
+        if self._problem is not None:
+            raise self._problem
+        return self._result
+
+
+class Aside:
+    """The thread; it begins with the first call."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Call | None] | None = None
+
+    def begin(self, work: Callable[[], int]) -> Call:
+        """Have this done after what was begun before. Where the system has no thread, it is done now."""
+        call = Call(work)
+        if self._calls is None:
+            calls: SimpleQueue[Call | None] = SimpleQueue()
+            try:
+                LooseThread(_carry_out, (calls,), "aside").start()
+            except RuntimeError:
+                call.carry_out()
+                return call
+            self._calls = calls
+        self._calls.put(call)
+        return call
+
+    def end(self) -> None:
+        """Let the thread end after its last call."""
+        if self._calls is not None:
+            self._calls.put(None)
+            self._calls = None
+
+
+def _carry_out(calls: SimpleQueue[Call | None]) -> None:
+    while (call := calls.get()) is not None:
+        call.carry_out()
+        del call  # it would be kept in memory until the next one comes
