@@ -11,9 +11,17 @@ from bridge.advice.system import too_little
 
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """File descriptors and memory."""
-_COMES_OR_GOES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EADDRINUSE, errno.EADDRNOTAVAIL})
-"""Disk space, the disk itself, a network drive whose server was away, another program at our port, a network that is
-not up yet."""
+_OF_NETWORK_DRIVES = frozenset({errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN})
+"""What a file is refused with while the drive's server is away: by NFS (nfs(5), `softerr`), by SMB, and by a drive in
+user space (sshfs) whose program has ended."""
+_COMES_OR_GOES = _OF_NETWORK_DRIVES | {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EADDRINUSE,
+    errno.EADDRNOTAVAIL,
+}
+"""Disk space, the disk itself, a network drive, another program at our port, a network that is not up yet."""
 
 
 def is_short(problem: BaseException) -> bool:

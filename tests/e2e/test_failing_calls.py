@@ -168,6 +168,9 @@ def test_a_visitor_of_the_console_whom_the_kernel_does_not_watch_is_sent_away(se
         Failing(("openat EMFILE 2",), "store.sqlite"),  # SQLite's own call, after which it goes on reading
         Failing(("openat EIO 1",), "store.sqlite-wal"),
         Failing(("newfstatat ESTALE 1",), "store.sqlite"),
+        Failing(("newfstatat EHOSTDOWN 1",), "store.sqlite"),
+        Failing(("openat ENOTCONN 1",), "key"),
+        Failing(("openat ETIMEDOUT 1",), "key"),
         Failing(("pread64 EIO 4",), "store.sqlite"),  # after the file's header, where an error looks like damage
         Failing(("pread64 EIO 4..5", "read EIO 1..3"), "store.sqlite"),
         Failing(("fcntl ENOLCK 1",), "store.sqlite"),
