@@ -144,7 +144,7 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
 class _Zone:
     """This machine's offset from UTC. Each line has it, because one hour a year occurs twice, and log collectors take a
     time without an offset for UTC. It is looked up once in each quarter of an hour, since it changes only at the
-    boundaries of these."""
+    boundaries of these, unless an administrator sets another zone."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """`clock`: seconds since the epoch."""
@@ -157,6 +157,8 @@ class _Zone:
         now = self._clock()
         if (quarter := now // 900) != self._quarter:
             self._quarter = quarter
+            if sys.platform != "win32":
+                time.tzset()  # or the C library keeps the zone that the machine had when we were started
             self._offset = timezone(timedelta(seconds=time.localtime(now).tm_gmtoff))
         return datetime.fromtimestamp(now, self._offset).isoformat()
 

@@ -68,6 +68,23 @@ def test_the_hour_that_comes_twice_is_told_apart_and_the_one_that_is_left_out_is
     time.tzset()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a process of Windows has the zone of its machine")
+def test_a_zone_that_is_set_later_is_that_of_the_lines_from_the_next_quarter_of_an_hour_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Most new servers begin with UTC, and `timedatectl set-timezone` comes when the service runs already. The C
+    library looks at TZ and at /etc/localtime only if it is told to."""
+    seconds = iter([0.0, 900.0])
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "UTC")
+        time.tzset()
+        zone = logs._Zone(lambda: next(seconds))
+        assert zone.now() == "1970-01-01T00:00:00+00:00"
+        patched.setenv("TZ", "Asia/Tokyo")
+        assert zone.now() == "1970-01-01T09:15:00+09:00"
+    time.tzset()
+
+
 def test_detail_is_shown_at_debug_only(stream: io.StringIO) -> None:
     logs.configure("info", "text", stream)
     logs.detail("dialogue", line="C: a1 LOGIN alice …")
