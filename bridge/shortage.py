@@ -28,7 +28,7 @@ def is_short(problem: BaseException) -> bool:
     """True if the failed operation may work in a moment, and the failure says nothing about the other side."""
     if isinstance(problem, ImportError):  # of a shared library: it has the system's text, but no errno
         return any(os.strerror(number) in str(problem) for number in SHORT)
-    return isinstance(problem, OSError) and problem.errno in SHORT
+    return isinstance(problem, MemoryError) or (isinstance(problem, OSError) and problem.errno in SHORT)
 
 
 def lacking(problem: BaseException) -> Said | None:

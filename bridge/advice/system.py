@@ -70,6 +70,8 @@ def system_reason(error: BaseException, file: str | None = None) -> Said:
             return _REASONS[errno.ECONNREFUSED]
         if error.strerror:
             return quoted(error.strerror)
+    if isinstance(error, MemoryError):
+        return quoted(os.strerror(errno.ENOMEM))
     return as_said(type(error).__name__)
 
 

@@ -1,14 +1,24 @@
-"""Keeps helpers of the whole program running: a helper that a bug ends is started again, and nobody loses a session."""
+"""What a supervisor does with an error: it is told, and a helper of the whole program is started again."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 from bridge.clock import Clock
-from bridge.observe.logs import fault
+from bridge.observe.logs import fault, trouble
+from bridge.shortage import lacking
 
 PAUSE = 30.0
 """Seconds; a bug that recurs at once must not fill the log or load the processor."""
+
+
+def tell_of_end(what: str, problem: Exception, **fields: object) -> None:
+    """Log by what a session or a helper has ended: a bug with its traceback; what the process merely lacks, such as
+    memory, in a sentence."""
+    if (reason := lacking(problem)) is None:
+        fault(f"{what}.bug", error=problem, **fields)
+    else:
+        trouble(f"{what}.ended", reason=str(reason), **fields)
 
 
 async def kept(name: str, run: Callable[[], Awaitable[None]], clock: Clock) -> None:
@@ -17,5 +27,5 @@ async def kept(name: str, run: Callable[[], Awaitable[None]], clock: Clock) -> N
         try:
             return await run()
         except Exception as bug:  # noqa: BLE001  a supervisor: this helper is started again, the bridge goes on
-            fault("helper.bug", helper=name, error=bug)
+            tell_of_end("helper", bug, helper=name)
         await clock.pause(PAUSE)

@@ -13,7 +13,8 @@ from typing import Protocol as Interface
 
 from bridge.errors import LimitReached, PeerGone, ProtocolViolation, TlsFailed
 from bridge.model import Caller, Ends
-from bridge.observe.logs import detail, event, fault
+from bridge.observe.logs import detail, event
+from bridge.observe.supervisor import tell_of_end
 from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
@@ -65,7 +66,7 @@ def supervised(conn: str, peer: Callable[[], str]) -> Iterator[None]:
     except (TlsFailed, ProtocolViolation) as problem:
         event("session.refused", conn=conn, client=peer(), reason=str(problem))
     except Exception as bug:  # noqa: BLE001  a supervisor: a bug ends one session
-        fault("session.bug", conn=conn, error=bug)
+        tell_of_end("session", bug, conn=conn)
 
 
 async def nobody_knows(ends: Ends | None) -> Caller:

@@ -29,7 +29,8 @@ from bridge.errors import (
 )
 from bridge.model import AccessToken, Caller, Login, Protocol, TlsMode
 from bridge.notices import ListenerUp, Notice
-from bridge.observe.logs import event, fault, trouble
+from bridge.observe.logs import event, trouble
+from bridge.observe.supervisor import tell_of_end
 from bridge.relay.balancers import Balancers
 from bridge.relay.session import FULL, Services, later, no_room
 from bridge.relay.tls import ListenerCertificate
@@ -321,7 +322,7 @@ class Pool:
         except BridgeError as problem:
             worker.link.send("problem", number, encode_error(problem))
         except Exception as bug:  # noqa: BLE001  a supervisor: a bug ends one session, not the worker
-            fault("session.bug", worker=worker.number, error=bug)
+            tell_of_end("session", bug, worker=worker.number)
             worker.link.send("problem", number, encode_error(PeerGone("a bug; see the log")))
 
     async def _login(self, worker: RunningWorker, conn: str, login: Login) -> Any:

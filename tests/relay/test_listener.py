@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
+import os
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -96,6 +99,21 @@ async def test_a_bug_in_one_session_ends_only_that_one_and_is_logged(log: io.Str
             assert await reader.read() == heard
             writer.close()
     assert "session.bug" in log.getvalue()
+
+
+async def test_a_session_for_which_there_is_no_memory_ends_and_is_no_bug(log: io.StringIO) -> None:
+    """As with `ulimit -v` or `LimitAS=`."""
+
+    async def serve(conn: str, channel: Channel) -> None:
+        bytearray(sys.maxsize)
+
+    async with listening(serve) as (_, address):
+        reader, writer = await asyncio.open_connection(*address)
+        assert await reader.read() == b""
+        writer.close()
+    assert f'left for mail-bridge: \\"{os.strerror(errno.ENOMEM)}' in log.getvalue()
+    assert "session.bug" not in log.getvalue()
+    assert "Traceback" not in log.getvalue()
 
 
 async def test_implicit_tls_is_up_before_the_session_and_a_plain_client_is_let_go(
