@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from pathlib import Path
 
+import bridge
 from bridge.advice.said import Said, quoted, said
 from bridge.advice.system import too_little
 
@@ -31,20 +33,34 @@ def is_short(problem: BaseException) -> bool:
     return isinstance(problem, MemoryError) or (isinstance(problem, OSError) and problem.errno in SHORT)
 
 
+def _stamp() -> tuple[int, int, int] | None:
+    """Another one for each version of the program that is installed in this place; None if there is none any more."""
+    try:
+        found = Path(bridge.__file__).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+_STARTED_FROM = _stamp()
+
+
 def lacking(problem: BaseException) -> Said | None:
     """The sentence for a part of ours that cannot be loaded when it is wanted, or that finds too little left; None if
     the problem is another one.
 
     A start makes sure of what is loaded later. What is not there any more, or does not fit what is loaded already, was
-    replaced since: by an update, under the running program.
+    replaced since: by an update, under the running program. It may also end in any other error, whose text is not told:
+    it may quote a secret.
     """
     if is_short(problem):
         return too_little(problem)
-    if isinstance(problem, ImportError):
+    is_of_update = not isinstance(problem, OSError) and _stamp() != _STARTED_FROM
+    if is_of_update or isinstance(problem, ImportError):
         return said(
             "a part of mail-bridge cannot be loaded ({reason}). If mail-bridge or Python has been updated since "
             "mail-bridge was started, start it again",
-            reason=quoted(str(problem)),
+            reason=quoted(str(problem) if isinstance(problem, ImportError) else type(problem).__name__),
         )
     return None
 

@@ -50,6 +50,24 @@ def test_parts_that_are_gone_when_they_are_first_wanted_are_told_and_a_login_is_
             assert "Traceback" not in bridge.log
 
 
+def test_a_part_of_the_new_version_that_does_not_fit_the_old_one_is_no_bug(
+    world: World, tmp_path: Path, files: Path
+) -> None:
+    """It calls what the part that is loaded already does not have; whoever reads a traceback looks for a mistake."""
+    bridge = world.bridge(tmp_path)
+    bridge.environment["PYTHONPATH"] = str(files.parent)
+    with running(bridge):
+        for name in ("__init__.py", "ui/web/server.py"):
+            new = files / "new"
+            new.write_text((files / name).read_text() + "import bridge.notices\nbridge.notices.newer()\n")
+            new.replace(files / name)
+        with pytest.raises(http.client.RemoteDisconnected):
+            bridge.get("/")
+        bridge.wait_for_log("console.cannot_load")
+        assert SENTENCE in bridge.log
+        assert "Traceback" not in bridge.log
+
+
 @pytest.mark.parametrize("change", ["provider", "port"])
 def test_a_change_that_wants_a_part_that_is_gone_is_refused_as_a_whole(
     world: World, tmp_path: Path, files: Path, change: str
