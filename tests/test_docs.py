@@ -283,6 +283,7 @@ def test_what_the_threat_model_says_of_guesses_and_certificates_is_what_the_prog
     for sentence in (
         f"not for the first {in_words[guesses.AT_ONCE]}, then {in_words[first]}, doubled up to {last:.0f} s; one is "
         f"forgotten every {guesses.FORGET_EVERY:.0f} s. At most {in_words[guesses.WAITING]} answers wait",
+        f'is no guess, and its "no" waits {guesses.LONGEST_AGAIN:.0f} s at most',
         f"only {guesses.GUESSES} *different* passwords for a name, then one more every "
         f"{in_words[guesses.GUESS_EVERY / 60]} minutes ({24 * 3600 / guesses.GUESS_EVERY:.0f} a day)",
         f"Memory is bounded: {guesses.CALLERS} callers, {guesses.NAMES} names each",

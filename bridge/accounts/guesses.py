@@ -8,6 +8,7 @@ Counted for each caller (an OS user, or another machine) and user name, never fo
 - A mail program that is told "no" tries the same password with every mechanism that it knows, on the same connection.
   For the person that is one wrong login, so the repetitions neither wait nor count. Programs that are told "no" for
   the third time after half a minute say that the server does not answer, and not that the password is wrong.
+- The same wrong password on a new connection waits, since programs repeat it in a loop, but not as long as a new one.
 - Beyond that number, a password that is right but could be guessed is not accepted any more. One of our random ones
   could not be guessed, and one that this caller has shown before is no guess. So the limit affects only a caller who
   has tried twenty wrong passwords for an account with a weak one, and has never had the right one.
@@ -32,6 +33,9 @@ FIRST_DELAY = 0.5
 LONGEST_DELAY = 10.0
 """The delay doubles from the first to the longest, which is far below the 30 s after which a CRM reports a broken
 connection."""
+LONGEST_AGAIN = 4.0
+"""The longest delay for a password that this caller has been refused before: shorter than the 5 s after which node-imap
+says that the server does not answer. Whoever repeats it learns nothing from a "no" that comes sooner."""
 FORGET_EVERY = 30.0
 """Seconds after which one wrong login is forgotten."""
 
@@ -110,9 +114,10 @@ class Guesses:
         """
         record = self._record(caller, name)
         guess = self._hash(name, password)
-        if is_repeated and guess in record.wrong:
+        is_known = guess in record.wrong
+        if is_known and is_repeated:
             return
-        if guess not in record.wrong:
+        if not is_known:
             if record.guesses > GUESSES - 1:
                 raise LimitReached(f"{GUESSES} different wrong passwords were tried; one more is allowed in a while")
             record.guesses += 1
@@ -122,7 +127,7 @@ class Guesses:
             raise LimitReached(f"{WAITING} wrong logins wait for their answer already")
         record.waiting += 1
         try:
-            if seconds := delay(record.failures):
+            if seconds := min(delay(record.failures), LONGEST_AGAIN if is_known else LONGEST_DELAY):
                 await self._clock.pause(seconds)
         finally:
             record.waiting -= 1

@@ -17,6 +17,7 @@ from bridge.accounts.guesses import (
     FORGET_EVERY,
     GUESS_EVERY,
     GUESSES,
+    LONGEST_AGAIN,
     LONGEST_DELAY,
     NAMES,
     SHOWN,
@@ -109,6 +110,17 @@ async def test_half_a_second_is_doubled_up_to_ten_and_one_wrong_login_is_forgott
     assert [await tried(guesses, clock, ALICE, NAME, wrong(0)) for _ in range(2)] == [0.0, 0.5]
 
 
+async def test_who_repeats_a_wrong_password_hears_of_it_before_the_impatient_give_up() -> None:
+    """node-imap waits for 5 s, from the connection on. Only a new password, which may be a guess, waits for longer."""
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    took = [await tried(guesses, clock, ALICE, NAME, wrong(0)) for _ in range(12)]
+    assert max(took) == LONGEST_AGAIN <= 4.5
+    for number in range(1, 4):
+        assert await tried(guesses, clock, ALICE, NAME, wrong(number)) == LONGEST_DELAY
+        assert await tried(guesses, clock, ALICE, NAME, wrong(0)) == LONGEST_AGAIN
+
+
 async def test_of_eight_answers_that_wait_the_next_one_is_sent_away_and_the_other_users_is_not() -> None:
     clock = ManualClock()
     guesses = Guesses(clock)
@@ -193,7 +205,7 @@ async def test_an_answer_whose_client_has_hung_up_waits_no_more() -> None:
             task = group.create_task(guesses.wrong(ALICE, NAME, wrong(0)))
             await asyncio.sleep(0)
             task.cancel()
-    assert await tried(guesses, clock, ALICE, NAME, wrong(0)) >= LONGEST_DELAY
+    assert await tried(guesses, clock, ALICE, NAME, wrong(1)) >= LONGEST_DELAY
 
 
 async def test_a_password_that_was_shown_before_is_no_guess() -> None:
