@@ -12,5 +12,9 @@ WANTS_TLS: Final = "is encryption switched off in the mail program? (it asks for
 MISTRUST: Final = "does the mail program trust the certificate? (it left without a word when it had seen it)"
 OTHER_WAY: Final = "is a normal password set in the mail program? (it asks for another way in than PLAIN and LOGIN)"
 UNQUOTED: Final = "is there a space in the user name or the password? (the mail program does not quote what has one)"
+UNESCAPED: Final = (
+    "is there a quotation mark or a backslash in the user name or the password? "
+    "(the mail program does not write it as IMAP wants)"
+)
 ANOTHER: Final = "is another name set beside the user name in the mail program? (it logs in for somebody else)"
 NO_LOGIN: Final = "is authentication switched on in the mail program? (it sends without)"

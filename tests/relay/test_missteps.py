@@ -23,6 +23,7 @@ PASSWORD = "is a normal password set in the mail program?"
 AUTHENTICATION = "is authentication switched on in the mail program?"
 ENCRYPTION = "is encryption switched off in the mail program?"
 QUOTES = "is there a space in the user name or the password?"
+ESCAPES = "is there a quotation mark or a backslash in the user name or the password?"
 TRUST = "does the mail program trust the certificate?"
 ANOTHER = "is another name set beside the user name in the mail program?"
 
@@ -147,6 +148,14 @@ async def test_it_does_not_quote_what_has_a_space(client: MailClient, line: byte
     """Apache Commons Net; its own message may be no more than that the login failed."""
     said = await reason(client, frontend_of(client, IMAP), line)
     assert said.startswith(f"the client has left; {QUOTES}")
+
+
+@pytest.mark.parametrize("word", [b'"my"secret"', b'"my secret\\"', b'"secret""'])
+async def test_it_does_not_escape_what_has_a_quotation_mark(client: MailClient, word: bytes) -> None:
+    """Synapse (Delphi, Lazarus) puts quotation marks around whatever is typed; its own message is that of our BAD."""
+    said = await reason(client, frontend_of(client, IMAP), b'a1 LOGIN "alice@example.com" ' + word)
+    assert said.startswith(f"the client has left; {ESCAPES}")
+    assert "secret" not in said
 
 
 @pytest.mark.parametrize("protocol", Protocol)

@@ -225,7 +225,11 @@ class ImapServer:
     def _login(self, arguments: list[bytes]) -> list[Event]:
         if self._needs_tls:
             return [self._privacy_required()]
-        found = syntax.strings(arguments)
+        try:
+            found = syntax.strings(arguments)
+        except syntax.BadSyntax:
+            self.misstep = missteps.UNESCAPED
+            raise
         if len(found) != 2:
             if len(found) > 2:
                 self.misstep = missteps.UNQUOTED
