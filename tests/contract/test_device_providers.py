@@ -12,23 +12,19 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from pydantic import TypeAdapter
 
-from bridge.clock import Clock, SystemClock
-from bridge.config.providers import ProviderConfig
+from bridge.clock import Clock
 from bridge.errors import AuthorizationFailed, GrantRevoked, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
-from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DevicePending, DeviceProvider, DeviceRequest
 from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.contract.trials import QUICK, limits_for
+from tests.contract.trials import ALICE, QUICK, limits_for, opened
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import MICROSOFT_CLIENT, PUBLIC_CLIENT, Fault
 
-ALICE = "alice@example.com"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 
 SECTIONS: dict[str, Callable[[AuthorizationServer], dict[str, Any]]] = {
@@ -50,6 +46,7 @@ class Trial:
 
     server: AuthorizationServer
     provider: DeviceProvider
+    kind: str
 
     async def sign_in(self, person: str = ALICE) -> TokenSet:
         request = await self.provider.begin_device()
@@ -70,47 +67,42 @@ def tokens_of(answer: TokenSet | DevicePending) -> TokenSet:
 async def adapter(
     server: AuthorizationServer, kind: str, clock: Clock | None = None, limits: Limits | None = None, **changes: Any
 ) -> AsyncIterator[Trial]:
-    section = {**SECTIONS[kind](server), **changes}
-    config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(section)
-    provider = registry.create("trial", config, clock or SystemClock(), limits=limits)
-    assert isinstance(provider, DeviceProvider)
-    try:
-        yield Trial(server, provider)
-    finally:
-        await provider.close()
+    async with opened(SECTIONS[kind](server) | changes, clock, limits) as provider:
+        assert isinstance(provider, DeviceProvider)
+        yield Trial(server, provider, kind)
 
 
-async def test_a_person_types_a_code_and_there_is_a_token_a_grant_and_who_it_was(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        request = await trial.provider.begin_device()
-        assert await trial.provider.poll(request) == DevicePending()
-        authorization_server.approve_device(request.user_code, ALICE)
-        tokens = tokens_of(await trial.provider.poll(request))
-        assert tokens.subject is not None
-        assert tokens.subject.is_named(ALICE)
-        assert tokens.access.value.reveal() in authorization_server.access
-        assert 3500 < tokens.access.expires_at - tokens.access.obtained_at <= 3600
-        refreshed = await trial.provider.refresh(tokens.grant, subject=ALICE)
-        assert refreshed.access.value != tokens.access.value
-        assert not trial.provider.is_unattended
-        assert not isinstance(trial.provider, BrowserProvider)
+@pytest.fixture
+async def trial(authorization_server: AuthorizationServer, kind: str, fault: Fault | None) -> AsyncIterator[Trial]:
+    async with adapter(authorization_server, kind, limits=limits_for(fault)) as trial:
+        yield trial
 
 
-async def test_what_the_person_is_told_is_short_lived_and_names_where(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    authorization_server.device_interval = 7
-    authorization_server.device_lifetime = 300
-    async with adapter(authorization_server, kind) as trial:
-        request = await trial.provider.begin_device()
-        assert request.verification_url == f"{authorization_server.url}/device"
-        assert (request.lifetime, request.interval) == (300, 7)
-        [device] = authorization_server.devices.values()
-        assert request.user_code == device.user_code
-        query = parse_qs(urlsplit(request.complete_url).query)
-        assert query == ({} if kind == "microsoft" else {"user_code": [request.user_code]})
+async def test_a_person_types_a_code_and_there_is_a_token_a_grant_and_who_it_was(trial: Trial) -> None:
+    request = await trial.provider.begin_device()
+    assert await trial.provider.poll(request) == DevicePending()
+    trial.server.approve_device(request.user_code, ALICE)
+    tokens = tokens_of(await trial.provider.poll(request))
+    assert tokens.subject is not None
+    assert tokens.subject.is_named(ALICE)
+    assert tokens.access.value.reveal() in trial.server.access
+    assert 3500 < tokens.access.expires_at - tokens.access.obtained_at <= 3600
+    refreshed = await trial.provider.refresh(tokens.grant, subject=ALICE)
+    assert refreshed.access.value != tokens.access.value
+    assert not trial.provider.is_unattended
+    assert not isinstance(trial.provider, BrowserProvider)
+
+
+async def test_what_the_person_is_told_is_short_lived_and_names_where(trial: Trial) -> None:
+    trial.server.device_interval = 7
+    trial.server.device_lifetime = 300
+    request = await trial.provider.begin_device()
+    assert request.verification_url == f"{trial.server.url}/device"
+    assert (request.lifetime, request.interval) == (300, 7)
+    [device] = trial.server.devices.values()
+    assert request.user_code == device.user_code
+    query = parse_qs(urlsplit(request.complete_url).query)
+    assert query == ({} if trial.kind == "microsoft" else {"user_code": [request.user_code]})
 
 
 @pytest.mark.parametrize(("said", "lives"), [(86400, 900), (300, 300)])
@@ -162,70 +154,60 @@ async def test_trap_45_one_poll_is_one_request_and_never_a_pause(
     assert not recwarn.list
 
 
-async def test_who_asks_too_soon_is_told_to_slow_down(authorization_server: AuthorizationServer, kind: str) -> None:
-    authorization_server.device_interval = 60
-    async with adapter(authorization_server, kind) as trial:
-        request = await trial.provider.begin_device()
-        assert await trial.provider.poll(request) == DevicePending()
-        assert await trial.provider.poll(request) == DevicePending(slow_down=True)
-        (device,) = authorization_server.devices.values()
-        assert device.interval == 65  # for all further polls (RFC 8628 section 3.5)
-        device.polled_at = 0.0  # more than a minute ago
-        authorization_server.approve_device(request.user_code, ALICE)
-        assert tokens_of(await trial.provider.poll(request)).grant
+async def test_who_asks_too_soon_is_told_to_slow_down(trial: Trial) -> None:
+    trial.server.device_interval = 60
+    request = await trial.provider.begin_device()
+    assert await trial.provider.poll(request) == DevicePending()
+    assert await trial.provider.poll(request) == DevicePending(slow_down=True)
+    (device,) = trial.server.devices.values()
+    assert device.interval == 65  # for all further polls (RFC 8628 section 3.5)
+    device.polled_at = 0.0  # more than a minute ago
+    trial.server.approve_device(request.user_code, ALICE)
+    assert tokens_of(await trial.provider.poll(request)).grant
 
 
-async def test_a_person_who_declines_is_told_so(authorization_server: AuthorizationServer, kind: str) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        request = await trial.provider.begin_device()
-        authorization_server.approve_device(request.user_code, ALICE, "deny")
-        with refusal(AuthorizationFailed, authorization_server) as caught:
-            await trial.provider.poll(request)
-        assert caught.value.code == "denied"
+async def test_a_person_who_declines_is_told_so(trial: Trial) -> None:
+    request = await trial.provider.begin_device()
+    trial.server.approve_device(request.user_code, ALICE, "deny")
+    with refusal(AuthorizationFailed, trial.server) as caught:
+        await trial.provider.poll(request)
+    assert caught.value.code == "denied"
 
 
-async def test_a_code_that_has_expired_at_the_provider_is_told_so(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        request = await trial.provider.begin_device()
-        for device in authorization_server.devices.values():
-            device.expires_at = 0
-        with refusal(AuthorizationFailed, authorization_server) as caught:
-            await trial.provider.poll(request)
-        assert caught.value.code == "expired"
-        assert trial.polls == 1
+async def test_a_code_that_has_expired_at_the_provider_is_told_so(trial: Trial) -> None:
+    request = await trial.provider.begin_device()
+    for device in trial.server.devices.values():
+        device.expires_at = 0
+    with refusal(AuthorizationFailed, trial.server) as caught:
+        await trial.provider.poll(request)
+    assert caught.value.code == "expired"
+    assert trial.polls == 1
 
 
-async def test_a_device_code_that_the_provider_does_not_know_ends_the_sign_in(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        request = await trial.provider.begin_device()
-        authorization_server.devices.clear()
-        with refusal(AuthorizationFailed, authorization_server) as caught:
-            await trial.provider.poll(request)
-        assert caught.value.code == "provider"
+async def test_a_device_code_that_the_provider_does_not_know_ends_the_sign_in(trial: Trial) -> None:
+    request = await trial.provider.begin_device()
+    trial.server.devices.clear()
+    with refusal(AuthorizationFailed, trial.server) as caught:
+        await trial.provider.poll(request)
+    assert caught.value.code == "provider"
 
 
-async def test_a_code_works_once(authorization_server: AuthorizationServer, kind: str) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        request = await trial.provider.begin_device()
-        authorization_server.approve_device(request.user_code, ALICE)
-        tokens = tokens_of(await trial.provider.poll(request))
-        with refusal(AuthorizationFailed, authorization_server):
-            await trial.provider.poll(request)
-        await trial.provider.refresh(tokens.grant, subject=ALICE)
+async def test_a_code_works_once(trial: Trial) -> None:
+    request = await trial.provider.begin_device()
+    trial.server.approve_device(request.user_code, ALICE)
+    tokens = tokens_of(await trial.provider.poll(request))
+    with refusal(AuthorizationFailed, trial.server):
+        await trial.provider.poll(request)
+    await trial.provider.refresh(tokens.grant, subject=ALICE)
 
 
-async def test_two_sign_ins_at_the_same_time_are_two(authorization_server: AuthorizationServer, kind: str) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        one, two = await trial.provider.begin_device(), await trial.provider.begin_device()
-        authorization_server.approve_device(two.user_code, "bob@example.com")
-        assert await trial.provider.poll(one) == DevicePending()
-        tokens = tokens_of(await trial.provider.poll(two))
-        assert tokens.subject is not None
-        assert tokens.subject.is_named("bob@example.com")
+async def test_two_sign_ins_at_the_same_time_are_two(trial: Trial) -> None:
+    one, two = await trial.provider.begin_device(), await trial.provider.begin_device()
+    trial.server.approve_device(two.user_code, "bob@example.com")
+    assert await trial.provider.poll(one) == DevicePending()
+    tokens = tokens_of(await trial.provider.poll(two))
+    assert tokens.subject is not None
+    assert tokens.subject.is_named("bob@example.com")
 
 
 async def test_a_sign_in_on_its_way_is_text_that_another_object_can_go_on_with(
@@ -238,29 +220,25 @@ async def test_a_sign_in_on_its_way_is_text_that_another_object_can_go_on_with(
         assert tokens_of(await after.provider.poll(replace(request, kept=Secret(kept)))).grant
 
 
-async def test_a_scope_that_was_not_granted_is_named_before_anything_is_stored(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        request = await trial.provider.begin_device()
-        authorization_server.approve_device(request.user_code, ALICE)
-        for device in authorization_server.devices.values():
-            device.scope = "openid offline_access"
-        with refusal(AuthorizationFailed, authorization_server) as caught:
-            await trial.provider.poll(request)
-        assert caught.value.code == "missing_scope"
+async def test_a_scope_that_was_not_granted_is_named_before_anything_is_stored(trial: Trial) -> None:
+    request = await trial.provider.begin_device()
+    trial.server.approve_device(request.user_code, ALICE)
+    for device in trial.server.devices.values():
+        device.scope = "openid offline_access"
+    with refusal(AuthorizationFailed, trial.server) as caught:
+        await trial.provider.poll(request)
+    assert caught.value.code == "missing_scope"
 
 
 @pytest.mark.parametrize("kind", ["microsoft"])
-async def test_no_refresh_token_is_no_sign_in(authorization_server: AuthorizationServer, kind: str) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        request = await trial.provider.begin_device()
-        authorization_server.approve_device(request.user_code, ALICE)
-        for device in authorization_server.devices.values():
-            device.scope = device.scope.replace("offline_access", "")
-        with refusal(AuthorizationFailed, authorization_server) as caught:
-            await trial.provider.poll(request)
-        assert caught.value.code == "no_grant"
+async def test_no_refresh_token_is_no_sign_in(trial: Trial) -> None:
+    request = await trial.provider.begin_device()
+    trial.server.approve_device(request.user_code, ALICE)
+    for device in trial.server.devices.values():
+        device.scope = device.scope.replace("offline_access", "")
+    with refusal(AuthorizationFailed, trial.server) as caught:
+        await trial.provider.poll(request)
+    assert caught.value.code == "no_grant"
 
 
 async def test_a_slow_answer_makes_no_tokens_life_longer(authorization_server: AuthorizationServer, kind: str) -> None:
@@ -278,17 +256,16 @@ async def test_a_slow_answer_makes_no_tokens_life_longer(authorization_server: A
 
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.SLOW])
 async def test_trap_11_trouble_while_polling_costs_nothing_and_is_over_when_it_is_over(
-    authorization_server: AuthorizationServer, kind: str, fault: Fault
+    trial: Trial, fault: Fault
 ) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        request = await trial.provider.begin_device()
-        with authorization_server.failing("token", fault):
-            for times in (1, 2):
-                with refusal(ProviderUnavailable, authorization_server):
-                    await trial.provider.poll(request)
-                assert trial.polls == times  # sent again, and only once
-        authorization_server.approve_device(request.user_code, ALICE)
-        assert tokens_of(await trial.provider.poll(request)).grant
+    request = await trial.provider.begin_device()
+    with trial.server.failing("token", fault):
+        for times in (1, 2):
+            with refusal(ProviderUnavailable, trial.server):
+                await trial.provider.poll(request)
+            assert trial.polls == times  # sent again, and only once
+    trial.server.approve_device(request.user_code, ALICE)
+    assert tokens_of(await trial.provider.poll(request)).grant
 
 
 async def test_a_poll_that_takes_too_long_is_given_up(authorization_server: AuthorizationServer, kind: str) -> None:
@@ -301,31 +278,25 @@ async def test_a_poll_that_takes_too_long_is_given_up(authorization_server: Auth
 
 
 @pytest.mark.parametrize("fault", list(Fault))
-async def test_trouble_when_a_code_is_asked_for_is_over_when_it_is_over(
-    authorization_server: AuthorizationServer, kind: str, fault: Fault
-) -> None:
-    async with adapter(authorization_server, kind, limits=limits_for(fault)) as trial:
-        with authorization_server.failing("device", fault):
-            for _ in range(2):
-                with refusal(ProviderUnavailable, authorization_server):
-                    await trial.provider.begin_device()
-        assert (await trial.sign_in()).grant
+async def test_trouble_when_a_code_is_asked_for_is_over_when_it_is_over(trial: Trial, fault: Fault) -> None:
+    with trial.server.failing("device", fault):
+        for _ in range(2):
+            with refusal(ProviderUnavailable, trial.server):
+                await trial.provider.begin_device()
+    assert (await trial.sign_in()).grant
 
 
-async def test_trap_11_every_pending_answer_is_asked_for_and_a_refusal_is_asked_about_again(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
+async def test_trap_11_every_pending_answer_is_asked_for_and_a_refusal_is_asked_about_again(trial: Trial) -> None:
     """Both come with HTTP 400, which msal caches for a minute."""
-    async with adapter(authorization_server, kind) as trial:
-        request = await trial.provider.begin_device()
-        for times in (1, 2, 3):
-            assert await trial.provider.poll(request) == DevicePending()
-            assert trial.polls == times
-        held, authorization_server.devices = authorization_server.devices, {}
-        with refusal(AuthorizationFailed, authorization_server):
-            await trial.provider.poll(request)
-        authorization_server.devices = held
+    request = await trial.provider.begin_device()
+    for times in (1, 2, 3):
         assert await trial.provider.poll(request) == DevicePending()
+        assert trial.polls == times
+    held, trial.server.devices = trial.server.devices, {}
+    with refusal(AuthorizationFailed, trial.server):
+        await trial.provider.poll(request)
+    trial.server.devices = held
+    assert await trial.provider.poll(request) == DevicePending()
 
 
 async def test_a_client_that_the_provider_does_not_know_is_the_admins_turn(
@@ -354,39 +325,30 @@ async def test_trap_45_an_app_that_is_not_public_is_the_admins_turn_and_the_swit
 
 
 @pytest.mark.parametrize("kind", ["microsoft"])
-async def test_nobody_is_told_to_configure_a_secret_that_a_code_cannot_have(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
+async def test_nobody_is_told_to_configure_a_secret_that_a_code_cannot_have(trial: Trial) -> None:
     """Once the switch is off again, refreshes fail with the error that elsewhere means a missing secret."""
-    async with adapter(authorization_server, kind) as trial:
-        tokens = await trial.sign_in()
-        authorization_server.client_certificates[PUBLIC_CLIENT] = "any"
-        for asked in (
-            trial.provider.refresh(tokens.grant, subject=ALICE),
-            trial.provider.adopt(Secret(authorization_server.issue_refresh_token(ALICE))),
-        ):
-            with refusal(ProviderRefused, authorization_server) as caught:
-                await asked
-            assert caught.value.diagnosis is not None
-            assert caught.value.diagnosis.key == "microsoft.not_public"
+    tokens = await trial.sign_in()
+    trial.server.client_certificates[PUBLIC_CLIENT] = "any"
+    for asked in (
+        trial.provider.refresh(tokens.grant, subject=ALICE),
+        trial.provider.adopt(Secret(trial.server.issue_refresh_token(ALICE))),
+    ):
+        with refusal(ProviderRefused, trial.server) as caught:
+            await asked
+        assert caught.value.diagnosis is not None
+        assert caught.value.diagnosis.key == "microsoft.not_public"
 
 
-async def test_an_ended_grant_is_ended_and_one_from_elsewhere_can_be_adopted(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        tokens = await trial.sign_in()
-        authorization_server.revoke_person(ALICE)
-        with refusal(GrantRevoked, authorization_server):
-            await trial.provider.refresh(tokens.grant, subject=ALICE)
-        adopted = await trial.provider.adopt(Secret(authorization_server.issue_refresh_token(ALICE)))
-        await trial.provider.refresh(adopted.grant, subject=ALICE)
+async def test_an_ended_grant_is_ended_and_one_from_elsewhere_can_be_adopted(trial: Trial) -> None:
+    tokens = await trial.sign_in()
+    trial.server.revoke_person(ALICE)
+    with refusal(GrantRevoked, trial.server):
+        await trial.provider.refresh(tokens.grant, subject=ALICE)
+    adopted = await trial.provider.adopt(Secret(trial.server.issue_refresh_token(ALICE)))
+    await trial.provider.refresh(adopted.grant, subject=ALICE)
 
 
-async def test_nothing_of_a_sign_in_on_its_way_can_be_printed(
-    authorization_server: AuthorizationServer, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        request: DeviceRequest = await trial.provider.begin_device()
-        logging.getLogger("trial").warning("%s", request)  # the check for secrets must see this at the end
-        assert request.kept.reveal() not in caplog.text
+async def test_nothing_of_a_sign_in_on_its_way_can_be_printed(trial: Trial, caplog: pytest.LogCaptureFixture) -> None:
+    request: DeviceRequest = await trial.provider.begin_device()
+    logging.getLogger("trial").warning("%s", request)  # the check for secrets must see this at the end
+    assert request.kept.reveal() not in caplog.text

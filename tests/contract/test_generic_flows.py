@@ -11,17 +11,13 @@ from typing import Any
 from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import pytest
-from pydantic import TypeAdapter
 
-from bridge.clock import SystemClock
-from bridge.config.providers import ProviderConfig
 from bridge.errors import AuthorizationFailed, GrantRevoked, ProviderNotAsked, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
-from bridge.oauth import registry
-from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
+from bridge.oauth.base import BrowserProvider, DeviceProvider
 from bridge.secret import Secret
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.contract.trials import ALICE
+from tests.contract.trials import ALICE, opened
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import GOOGLE_CLIENT, GOOGLE_SCOPES, REDIRECT
 from tests.servers.service_accounts import add_service_account, service_account_config
@@ -51,27 +47,15 @@ UNATTENDED = {"oauth2": app_section, "google": service_account_section}
 
 
 @asynccontextmanager
-async def adapter(section: Section, **changes: Any) -> AsyncIterator[Provider]:
-    """The adapter for this section, of any flow."""
-    found = {name: value for name, value in (section | changes).items() if value is not None}
-    config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(found)
-    provider = registry.create("trial", config, SystemClock())
-    try:
-        yield provider
-    finally:
-        await provider.close()
-
-
-@asynccontextmanager
 async def device_adapter(section: Section, **changes: Any) -> AsyncIterator[DeviceProvider]:
-    async with adapter(section, **changes) as provider:
+    async with opened(section | changes) as provider:
         assert isinstance(provider, DeviceProvider)
         yield provider
 
 
 @asynccontextmanager
 async def browser_adapter(section: Section, **changes: Any) -> AsyncIterator[BrowserProvider]:
-    async with adapter(section, **changes) as provider:
+    async with opened(section | changes) as provider:
         assert isinstance(provider, BrowserProvider)
         yield provider
 
@@ -120,7 +104,7 @@ async def test_an_app_that_nobody_has_let_in_is_the_admins_turn(
 ) -> None:
     authorization_server.apps.clear()
     authorization_server.delegations = {account: set() for account in authorization_server.service_accounts}
-    async with adapter(own) as provider:
+    async with opened(own) as provider:
         with refusal(ProviderRefused, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)
         assert "unauthorized_client" in str(caught.value)
@@ -131,7 +115,7 @@ async def test_a_certificate_that_is_not_trusted_is_named_where_nobody_signs_in(
     authorization_server: AuthorizationServer, own: Section, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authorization_server.authority.ca_file))
-    async with adapter(own, ca_file=None) as provider:
+    async with opened(own | {"ca_file": None}) as provider:
         with refusal(ProviderNotAsked, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)
         assert "ca_file" in str(caught.value)
@@ -142,14 +126,14 @@ async def test_a_wrong_secret_of_an_app_is_the_admins_turn(
     authorization_server: AuthorizationServer, authentication: str
 ) -> None:
     section = app_section(authorization_server) | {"client_authentication": authentication}
-    async with adapter(section, client_secret="CANARY-wrong") as provider:
+    async with opened(section | {"client_secret": "CANARY-wrong"}) as provider:
         with refusal(ProviderRefused, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)
         assert "client_secret" in str(caught.value)
 
 
 async def test_an_app_asks_for_its_scopes(authorization_server: AuthorizationServer) -> None:
-    async with adapter(app_section(authorization_server)) as provider:
+    async with opened(app_section(authorization_server)) as provider:
         tokens = await provider.refresh(NOTHING, subject=ALICE)
     assert tokens.scopes == {"mail"}
     assert [request["scope"] for request in authorization_server.requests] == ["mail"]
@@ -186,7 +170,7 @@ async def test_the_client_proves_itself_in_one_way_at_every_endpoint(
     async with device_adapter(section) as device_provider:
         assert (await signed_in(authorization_server, device_provider)).grant
     authorization_server.apps["mail:bridge"] = {ALICE}
-    async with adapter(section, flow="client_credentials") as app:
+    async with opened(section | {"flow": "client_credentials"}) as app:
         assert (await app.refresh(NOTHING, subject=ALICE)).access.value
     asked = [request for request in authorization_server.requests if request["kind"] != "authorize"]
     assert {request["kind"] for request in asked} == {"token", "revoke", "device"}
@@ -305,7 +289,7 @@ async def test_a_server_is_told_what_its_tokens_are_for_each_time(
         await provider.refresh(tokens.grant, subject=ALICE)
     async with device_adapter(device_section(server), **{name: MAIL}) as provider:
         await signed_in(server, provider)
-    async with adapter(app_section(server), **{name: MAIL}) as provider:
+    async with opened(app_section(server) | {name: MAIL}) as provider:
         await provider.refresh(NOTHING, subject=ALICE)
     assert {request["kind"] for request in asked} == {"authorize", "token", "device"}
     assert len(asked) == 6
@@ -323,9 +307,9 @@ async def test_what_authorization_url_says_of_it_stays(authorization_server: Aut
 async def test_a_sign_in_for_another_resource_is_another(authorization_server: AuthorizationServer) -> None:
     section = authorization_server.generic_config()
     async with (
-        adapter(section) as plain,
-        adapter(section, resource=MAIL) as one,
-        adapter(section, audience=MAIL) as other,
+        opened(section) as plain,
+        opened(section | {"resource": MAIL}) as one,
+        opened(section | {"audience": MAIL}) as other,
     ):
         assert len({plain.fingerprint, one.fingerprint, other.fingerprint}) == 3
         assert len({plain.client, one.client, other.client}) == 1

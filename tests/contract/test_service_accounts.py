@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from pydantic import TypeAdapter
 
-from bridge.clock import SystemClock
-from bridge.config.providers import ProviderConfig
 from bridge.errors import BridgeError, ProviderNotAsked, ProviderRefused
 from bridge.model import Subject
-from bridge.oauth import registry
 from bridge.oauth.base import Provider
 from bridge.secret import Secret
 from bridge.ui.i18n import translation
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.contract.trials import ALICE
+from tests.contract.trials import ALICE, opened
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.service_accounts import (
     ACCOUNT,
@@ -48,17 +44,8 @@ def file(authorization_server: AuthorizationServer, tmp_path: Path) -> Path:
     return add_service_account(authorization_server, tmp_path / "key.json")
 
 
-@asynccontextmanager
-async def adapter(server: AuthorizationServer, file: Path, **changes: Any) -> AsyncIterator[Provider]:
-    section = service_account_config(server, file) | changes
-    config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(
-        {name: value for name, value in section.items() if value is not None}
-    )
-    provider = registry.create("trial", config, SystemClock())
-    try:
-        yield provider
-    finally:
-        await provider.close()
+def adapter(server: AuthorizationServer, file: Path, **changes: Any) -> AbstractAsyncContextManager[Provider]:
+    return opened(service_account_config(server, file) | changes)
 
 
 async def test_a_token_opens_the_mailbox_that_it_was_asked_for_and_no_other(

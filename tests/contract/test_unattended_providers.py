@@ -11,24 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
 
-from bridge.config.providers import ProviderConfig
 from bridge.errors import AuthorizationFailed, ProviderRefused, ProviderUnavailable
 from bridge.model import Subject, TokenSet
-from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
 from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.contract.trials import limits_for
+from tests.contract.trials import ALICE, limits_for, opened
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import CERTIFIED_CLIENT, GOOGLE_CLIENT, MICROSOFT_CLIENT, Fault
 from tests.servers.ca import self_signed
 from tests.servers.service_accounts import MAIL_SCOPE, add_service_account, service_account_config
 
-ALICE, BOB = "alice@example.com", "bob@example.com"
+BOB = "bob@example.com"
 NOTHING = Secret("")
 SHARED = 5.0
 """For so many seconds an app's answer serves its other mailboxes, too."""
@@ -107,97 +104,83 @@ class Trial:
 async def adapter(
     server: AuthorizationServer, kind: str, limits: Limits | None = None, /, **changes: Any
 ) -> AsyncIterator[Trial]:
-    section = {**KINDS[kind].section(server), **changes}
-    config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(section)
     clock = ManualClock()
-    provider = registry.create("trial", config, clock, limits=limits)
-    try:
+    async with opened(KINDS[kind].section(server) | changes, clock, limits) as provider:
         yield Trial(server, provider, clock, KINDS[kind])
-    finally:
-        await provider.close()
 
 
-async def test_nobody_signs_in_and_there_is_a_token(authorization_server: AuthorizationServer, kind: str) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        assert trial.provider.is_unattended
-        assert not isinstance(trial.provider, BrowserProvider | DeviceProvider)
-        tokens = await trial.token()
-        assert tokens.access.value.reveal() in authorization_server.access
-        assert tokens.access.obtained_at == trial.clock.now()
-        assert 3500 < tokens.access.remaining(trial.clock.now()) <= 3600
-        assert (tokens.grant, tokens.subject) == (NOTHING, KINDS[kind].subject)
+@pytest.fixture
+async def trial(authorization_server: AuthorizationServer, kind: str, fault: Fault | None) -> AsyncIterator[Trial]:
+    async with adapter(authorization_server, kind, limits_for(fault)) as trial:
+        yield trial
 
 
-async def test_a_stored_grant_of_another_time_does_no_harm(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        tokens = await trial.provider.refresh(Secret("CANARY-of-a-person"), subject=ALICE)
-        assert tokens.grant == NOTHING
+async def test_nobody_signs_in_and_there_is_a_token(trial: Trial) -> None:
+    assert trial.provider.is_unattended
+    assert not isinstance(trial.provider, BrowserProvider | DeviceProvider)
+    tokens = await trial.token()
+    assert tokens.access.value.reveal() in trial.server.access
+    assert tokens.access.obtained_at == trial.clock.now()
+    assert 3500 < tokens.access.remaining(trial.clock.now()) <= 3600
+    assert (tokens.grant, tokens.subject) == (NOTHING, trial.kind.subject)
 
 
-async def test_trap_11_a_refresh_is_by_force_although_the_last_token_is_fresh(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
+async def test_a_stored_grant_of_another_time_does_no_harm(trial: Trial) -> None:
+    tokens = await trial.provider.refresh(Secret("CANARY-of-a-person"), subject=ALICE)
+    assert tokens.grant == NOTHING
+
+
+async def test_trap_11_a_refresh_is_by_force_although_the_last_token_is_fresh(trial: Trial) -> None:
     """msal's acquire_token_for_client returns the same token for an hour, and has no option against that."""
-    async with adapter(authorization_server, kind) as trial:
-        first = await trial.token()
-        trial.clock.advance(SHARED)
-        second = await trial.token()
-        assert second.access.value != first.access.value
-        assert trial.asked == 2
+    first = await trial.token()
+    trial.clock.advance(SHARED)
+    second = await trial.token()
+    assert second.access.value != first.access.value
+    assert trial.asked == 2
 
 
-async def test_there_is_nothing_to_adopt_and_nothing_to_revoke(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        with refusal(AuthorizationFailed, authorization_server) as caught:
-            await trial.provider.adopt(Secret("CANARY-elsewhere"))
-        assert caught.value.code == "no_grant"
-        assert "obody signs in" in str(caught.value)
-        assert not await trial.provider.revoke(NOTHING)
-        assert authorization_server.requests == []
+async def test_there_is_nothing_to_adopt_and_nothing_to_revoke(trial: Trial) -> None:
+    with refusal(AuthorizationFailed, trial.server) as caught:
+        await trial.provider.adopt(Secret("CANARY-elsewhere"))
+    assert caught.value.code == "no_grant"
+    assert "obody signs in" in str(caught.value)
+    assert not await trial.provider.revoke(NOTHING)
+    assert trial.server.requests == []
 
 
-async def test_a_slow_answer_makes_no_tokens_life_longer(authorization_server: AuthorizationServer, kind: str) -> None:
-    async with adapter(authorization_server, kind) as trial, asyncio.TaskGroup() as group:
+async def test_a_slow_answer_makes_no_tokens_life_longer(trial: Trial) -> None:
+    async with asyncio.TaskGroup() as group:
         asked_at = trial.clock.now()
-        with authorization_server.failing("token", Fault.SLOW):
+        with trial.server.failing("token", Fault.SLOW):
             asking = group.create_task(trial.token())
-            assert await asyncio.to_thread(authorization_server.waiting.wait, 10)
+            assert await asyncio.to_thread(trial.server.waiting.wait, 10)
             trial.clock.advance(50)
         assert (await asking).access.obtained_at == asked_at
 
 
-async def test_a_token_says_what_it_is_good_for(authorization_server: AuthorizationServer, kind: str) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        scopes = (await trial.token()).scopes
-        asked = authorization_server.requests[-1].get("scope")
-        assert scopes == set((asked or MAIL_SCOPE).split())  # those of a service account are in the signed JWT
+async def test_a_token_says_what_it_is_good_for(trial: Trial) -> None:
+    scopes = (await trial.token()).scopes
+    asked = trial.server.requests[-1].get("scope")
+    assert scopes == set((asked or MAIL_SCOPE).split())  # those of a service account are in the signed JWT
 
 
 async def test_what_a_provider_repeats_of_our_question_is_told_to_nobody(
-    authorization_server: AuthorizationServer, kind: str, monkeypatch: pytest.MonkeyPatch
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authorization_server, "is_repeating", True)
-    async with adapter(authorization_server, kind) as trial:
-        with refusal(ProviderRefused, authorization_server) as caught:
-            await trial.token()
-        assert "invalid_grant" in str(caught.value)
+    monkeypatch.setattr(trial.server, "is_repeating", True)
+    with refusal(ProviderRefused, trial.server) as caught:
+        await trial.token()
+    assert "invalid_grant" in str(caught.value)
 
 
 @pytest.mark.parametrize("fault", list(Fault))
-async def test_trap_11_trouble_on_the_way_is_over_when_it_is_over(
-    authorization_server: AuthorizationServer, kind: str, fault: Fault
-) -> None:
-    async with adapter(authorization_server, kind, limits_for(fault)) as trial:
-        with authorization_server.failing("token", fault):
-            for times in (1, 2):
-                with refusal(ProviderUnavailable, authorization_server):
-                    await trial.token()
-                assert trial.asked == times  # sent again, and only once
-        assert (await trial.token()).access.value.reveal() in authorization_server.access
+async def test_trap_11_trouble_on_the_way_is_over_when_it_is_over(trial: Trial, fault: Fault) -> None:
+    with trial.server.failing("token", fault):
+        for times in (1, 2):
+            with refusal(ProviderUnavailable, trial.server):
+                await trial.token()
+            assert trial.asked == times  # sent again, and only once
+    assert (await trial.token()).access.value.reveal() in trial.server.access
 
 
 @pytest.mark.parametrize(
@@ -217,19 +200,18 @@ async def test_trap_11_trouble_on_the_way_is_over_when_it_is_over(
     ],
 )
 async def test_trap_11_a_refusal_is_an_admins_turn_never_a_persons_and_is_asked_about_again(
-    authorization_server: AuthorizationServer, kind: str, error: str, number: int
+    trial: Trial, error: str, number: int
 ) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        authorization_server.refusals[trial.kind.grant_type] = (error, number)
-        for times in (1, 2):
-            with refusal(ProviderRefused, authorization_server) as caught:
-                await trial.token()
-            assert trial.asked == times
-        assert "administrator" in str(caught.value)
-        assert "Sign in again" not in str(caught.value)
-        assert str(number) in str(caught.value)
-        authorization_server.refusals.clear()
-        assert (await trial.token()).access.value.reveal() in authorization_server.access
+    trial.server.refusals[trial.kind.grant_type] = (error, number)
+    for times in (1, 2):
+        with refusal(ProviderRefused, trial.server) as caught:
+            await trial.token()
+        assert trial.asked == times
+    assert "administrator" in str(caught.value)
+    assert "Sign in again" not in str(caught.value)
+    assert str(number) in str(caught.value)
+    trial.server.refusals.clear()
+    assert (await trial.token()).access.value.reveal() in trial.server.access
 
 
 @pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.wrong])
@@ -244,62 +226,51 @@ async def test_trap_28_a_wrong_secret_is_the_admins_turn(authorization_server: A
 
 
 @pytest.mark.parametrize("kind", ONE_FOR_ALL)
-async def test_fifty_mailboxes_at_once_are_one_request(authorization_server: AuthorizationServer, kind: str) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        found = await asyncio.gather(*(trial.token(f"box{number}@example.com") for number in range(50)))
-        assert len({tokens.access.value for tokens in found}) == 1
-        assert trial.asked == 1
-        trial.clock.advance(SHARED - 0.1)
-        assert (await trial.token(BOB)).access.value == found[0].access.value
-        assert trial.asked == 1
+async def test_fifty_mailboxes_at_once_are_one_request(trial: Trial) -> None:
+    found = await asyncio.gather(*(trial.token(f"box{number}@example.com") for number in range(50)))
+    assert len({tokens.access.value for tokens in found}) == 1
+    assert trial.asked == 1
+    trial.clock.advance(SHARED - 0.1)
+    assert (await trial.token(BOB)).access.value == found[0].access.value
+    assert trial.asked == 1
 
 
 @pytest.mark.parametrize("kind", ONE_FOR_ALL)
-async def test_an_answer_from_before_a_suspend_is_not_young(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        first = await trial.token()
-        trial.clock.step(2 * 3600)  # during a suspend the monotonic clock stands still
-        assert (await trial.token()).access.value != first.access.value
-        assert trial.asked == 2
+async def test_an_answer_from_before_a_suspend_is_not_young(trial: Trial) -> None:
+    first = await trial.token()
+    trial.clock.step(2 * 3600)  # during a suspend the monotonic clock stands still
+    assert (await trial.token()).access.value != first.access.value
+    assert trial.asked == 2
 
 
 @pytest.mark.parametrize("kind", ONE_FOR_ALL)
-async def test_fifty_mailboxes_share_a_failure_and_nobody_after_them(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    async with adapter(authorization_server, kind) as trial:
-        with authorization_server.failing("token", Fault.STATUS_500):
-            found = await asyncio.gather(*(trial.token() for _ in range(50)), return_exceptions=True)
-        assert {type(problem) for problem in found} == {ProviderUnavailable}
-        assert trial.asked == 1
-        assert (await trial.token()).access.value.reveal() in authorization_server.access
+async def test_fifty_mailboxes_share_a_failure_and_nobody_after_them(trial: Trial) -> None:
+    with trial.server.failing("token", Fault.STATUS_500):
+        found = await asyncio.gather(*(trial.token() for _ in range(50)), return_exceptions=True)
+    assert {type(problem) for problem in found} == {ProviderUnavailable}
+    assert trial.asked == 1
+    assert (await trial.token()).access.value.reveal() in trial.server.access
 
 
 @pytest.mark.parametrize("kind", ONE_FOR_ALL)
-async def test_who_waits_for_somebody_that_gives_up_asks_itself(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    async with adapter(authorization_server, kind) as trial, asyncio.TaskGroup() as group:
-        with authorization_server.failing("token", Fault.SLOW):
+async def test_who_waits_for_somebody_that_gives_up_asks_itself(trial: Trial) -> None:
+    async with asyncio.TaskGroup() as group:
+        with trial.server.failing("token", Fault.SLOW):
             first = group.create_task(trial.token())
             second = group.create_task(trial.token(BOB))
-            assert await asyncio.to_thread(authorization_server.waiting.wait, 10)
+            assert await asyncio.to_thread(trial.server.waiting.wait, 10)
             first.cancel()
             await asyncio.wait([first])
-        assert (await second).access.value.reveal() in authorization_server.access
+        assert (await second).access.value.reveal() in trial.server.access
         assert first.cancelled()
 
 
 @pytest.mark.parametrize("kind", ONE_FOR_ALL)
-async def test_who_no_longer_waits_takes_nobodys_answer_away(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
-    async with adapter(authorization_server, kind) as trial, asyncio.TaskGroup() as group:
-        with authorization_server.failing("token", Fault.SLOW):
+async def test_who_no_longer_waits_takes_nobodys_answer_away(trial: Trial) -> None:
+    async with asyncio.TaskGroup() as group:
+        with trial.server.failing("token", Fault.SLOW):
             first, gone, third = (group.create_task(trial.token()) for _ in range(3))
-            assert await asyncio.to_thread(authorization_server.waiting.wait, 10)
+            assert await asyncio.to_thread(trial.server.waiting.wait, 10)
             gone.cancel()
             await asyncio.wait([gone])
         assert (await first).access.value == (await third).access.value
@@ -310,16 +281,13 @@ async def test_who_no_longer_waits_takes_nobodys_answer_away(
 
 
 @pytest.mark.parametrize("kind", ["microsoft secret", "microsoft certificate"])
-async def test_what_keeps_an_app_of_microsofts_out_is_told_with_its_permissions(
-    authorization_server: AuthorizationServer, kind: str
-) -> None:
+async def test_what_keeps_an_app_of_microsofts_out_is_told_with_its_permissions(trial: Trial) -> None:
     """The provider's text asks a person to act, but there is no person."""
-    async with adapter(authorization_server, kind) as trial:
-        authorization_server.refusals[trial.kind.grant_type] = ("invalid_grant", 50173)
-        with refusal(ProviderRefused, authorization_server) as caught:
-            await trial.token()
-        for permission in ("IMAP.AccessAsApp", "POP.AccessAsApp", "SMTP.SendAsApp"):
-            assert permission in str(caught.value)
+    trial.server.refusals[trial.kind.grant_type] = ("invalid_grant", 50173)
+    with refusal(ProviderRefused, trial.server) as caught:
+        await trial.token()
+    for permission in ("IMAP.AccessAsApp", "POP.AccessAsApp", "SMTP.SendAsApp"):
+        assert permission in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["microsoft certificate"])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from bridge.clock import SystemClock
-from bridge.config.providers import ProviderConfig
+from bridge.clock import Clock, SystemClock
+from bridge.config.providers import PROVIDER
 from bridge.model import TokenSet
 from bridge.oauth import registry
-from bridge.oauth.base import AuthorizationRequest, BrowserProvider
+from bridge.oauth.base import AuthorizationRequest, BrowserProvider, Provider
 from bridge.oauth.limits import Limits
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import PUBLIC_CLIENT, REDIRECT, Fault
@@ -25,16 +23,28 @@ QUICK = Limits(connect=2.0, read=1.0, overall=4.0, answer=1.0)
 a second on a busy machine."""
 
 
-def section(server: AuthorizationServer, kind: str, **changes: Any) -> dict[str, Any]:
-    made = {
+def section(server: AuthorizationServer, kind: str) -> dict[str, Any]:
+    made: dict[str, Any] = {
         "google": server.google_config,
         "microsoft": server.microsoft_config,
         "microsoft public": lambda: server.microsoft_config(PUBLIC_CLIENT),
         "microsoft certificate": server.certified_config,
         "oauth2": server.generic_config,
     }[kind]()
-    found = {**made, **changes}
-    return {name: value for name, value in found.items() if value is not None}
+    return made
+
+
+@asynccontextmanager
+async def opened(
+    section: Mapping[str, Any], clock: Clock | None = None, limits: Limits | None = None
+) -> AsyncIterator[Provider]:
+    """The adapter for a provider's section of the configuration, of any flow; a key with None is left out."""
+    config = PROVIDER.validate_python({name: value for name, value in section.items() if value is not None})
+    provider = registry.create("trial", config, clock or SystemClock(), limits=limits)
+    try:
+        yield provider
+    finally:
+        await provider.close()
 
 
 @dataclass
@@ -53,7 +63,7 @@ class Trial:
         return await self.provider.redeem(request, self.server.consent(request.url, person))
 
 
-def limits_for(fault: Fault) -> Limits | None:
+def limits_for(fault: Fault | None) -> Limits | None:
     return QUICK if fault is Fault.SLOW else None
 
 
@@ -61,10 +71,6 @@ def limits_for(fault: Fault) -> Limits | None:
 async def adapter(
     server: AuthorizationServer, kind: str, limits: Limits | None = None, /, **changes: Any
 ) -> AsyncIterator[Trial]:
-    config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(section(server, kind, **changes))
-    provider = registry.create("trial", config, SystemClock(), limits=limits)
-    assert isinstance(provider, BrowserProvider)
-    try:
+    async with opened(section(server, kind) | changes, limits=limits) as provider:
+        assert isinstance(provider, BrowserProvider)
         yield Trial(server, provider, kind)
-    finally:
-        await provider.close()

@@ -6,20 +6,18 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bridge.clock import SystemClock
-from bridge.config.generic import ClientAuthentication, GenericProvider
+from bridge.config.generic import ClientAuthentication
 from bridge.config.provider import Flow
 from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
-from bridge.oauth import registry
 from bridge.oauth.base import DevicePending, DeviceProvider, DeviceRequest, Provider
 from bridge.secret import Secret
-from tests.oauth.raw import Answer, Raw, certificates, http, serving
+from tests.contract.trials import opened
+from tests.oauth.raw import Answer, Raw, Tls, http, serving
 
 SECRET = "CANARY-7"
 """Short, because long words are removed from any text."""
@@ -38,40 +36,26 @@ REQUEST = DeviceRequest(
 
 @asynccontextmanager
 async def asking(
-    directory: Path, answer: Answer, flow: Flow, authentication: ClientAuthentication = ClientAuthentication.BODY
+    tls: Tls, answer: Answer, flow: Flow, authentication: ClientAuthentication = ClientAuthentication.BODY
 ) -> AsyncIterator[tuple[Provider, Raw]]:
     """The adapter for this flow, with a server that gives one answer to every request."""
-    ca_file, context = certificates(directory)
-    with serving(answer, ca_file, context) as raw:
-        config = GenericProvider(
-            kind="oauth2",
-            client_id="mail-bridge",
-            client_secret=Secret(SECRET),
-            authorization_url=raw.url,
-            device_url=raw.url,
-            token_url=raw.url,
-            revocation_url=raw.url,
-            scopes=("mail",),
-            flow=flow,
-            client_authentication=authentication,
-            ca_file=ca_file,
-        )
-        provider = registry.create("own", config, SystemClock())
-        try:
+    with serving(answer, *tls) as raw:
+        section: dict[str, Any] = {"kind": "oauth2", "client_id": "mail-bridge", "client_secret": SECRET}
+        section |= {"scopes": ["mail"], "flow": flow, "client_authentication": authentication, "ca_file": raw.ca_file}
+        urls = ("authorization_url", "device_url", "token_url", "revocation_url")
+        async with opened(section | dict.fromkeys(urls, raw.url)) as provider:
             yield provider, raw
-        finally:
-            await provider.close()
 
 
-async def begun(directory: Path, **changes: object) -> DeviceRequest:
+async def begun(tls: Tls, **changes: object) -> DeviceRequest:
     answer = {name: value for name, value in (GOOD | changes).items() if value is not None}
-    async with asking(directory, http(json.dumps(answer).encode()), Flow.DEVICE) as (provider, _):
+    async with asking(tls, http(json.dumps(answer).encode()), Flow.DEVICE) as (provider, _):
         assert isinstance(provider, DeviceProvider)
         return await provider.begin_device()
 
 
-async def polled(directory: Path, answer: dict[str, object], status: str) -> TokenSet | DevicePending:
-    async with asking(directory, http(json.dumps(answer).encode(), status), Flow.DEVICE) as (provider, _):
+async def polled(tls: Tls, answer: dict[str, object], status: str) -> TokenSet | DevicePending:
+    async with asking(tls, http(json.dumps(answer).encode(), status), Flow.DEVICE) as (provider, _):
         assert isinstance(provider, DeviceProvider)
         return await provider.poll(REQUEST)
 
@@ -90,9 +74,9 @@ async def polled(directory: Path, answer: dict[str, object], status: str) -> Tok
     ],
 )
 async def test_what_a_server_leaves_out_of_its_times_has_a_default(
-    tmp_path: Path, changes: dict[str, object], interval: float, lifetime: float
+    tls: Tls, changes: dict[str, object], interval: float, lifetime: float
 ) -> None:
-    request = await begun(tmp_path, **changes)
+    request = await begun(tls, **changes)
     assert (request.interval, request.lifetime) == (interval, lifetime)
 
 
@@ -111,9 +95,9 @@ async def test_what_a_server_leaves_out_of_its_times_has_a_default(
     ],
 )
 async def test_the_address_is_read_under_both_its_names_and_the_complete_one_is_optional(
-    tmp_path: Path, changes: dict[str, object], url: str, complete: str
+    tls: Tls, changes: dict[str, object], url: str, complete: str
 ) -> None:
-    request = await begun(tmp_path, **changes)
+    request = await begun(tls, **changes)
     assert (request.verification_url, request.complete_url) == (url, complete)
 
 
@@ -135,11 +119,9 @@ async def test_the_address_is_read_under_both_its_names_and_the_complete_one_is_
         {"verification_uri": 7},
     ],
 )
-async def test_what_cannot_be_shown_to_a_person_is_no_device_request(
-    tmp_path: Path, changes: dict[str, object]
-) -> None:
+async def test_what_cannot_be_shown_to_a_person_is_no_device_request(tls: Tls, changes: dict[str, object]) -> None:
     with pytest.raises(ProviderUnavailable) as caught:
-        await begun(tmp_path, **changes)
+        await begun(tls, **changes)
     assert caught.type is ProviderUnavailable
     assert "CANARY" not in str(caught.value)
 
@@ -148,10 +130,8 @@ async def test_what_cannot_be_shown_to_a_person_is_no_device_request(
     "status", ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "428 Precondition Required"]
 )
 @pytest.mark.parametrize(("error", "slow_down"), [("authorization_pending", False), ("slow_down", True)])
-async def test_the_error_says_pending_and_not_the_status(
-    tmp_path: Path, status: str, error: str, slow_down: bool
-) -> None:
-    assert await polled(tmp_path, {"error": error}, status) == DevicePending(slow_down)
+async def test_the_error_says_pending_and_not_the_status(tls: Tls, status: str, error: str, slow_down: bool) -> None:
+    assert await polled(tls, {"error": error}, status) == DevicePending(slow_down)
 
 
 @pytest.mark.parametrize(
@@ -170,26 +150,26 @@ async def test_the_error_says_pending_and_not_the_status(
     ],
 )
 async def test_each_end_of_a_device_code_is_told_apart(
-    tmp_path: Path, error: str, status: str, kind: type[BridgeError], code: str | None
+    tls: Tls, error: str, status: str, kind: type[BridgeError], code: str | None
 ) -> None:
     description = "the code CANARY-device is not good"
     with pytest.raises(kind) as caught:
-        await polled(tmp_path, {"error": error, "error_description": description}, status)
+        await polled(tls, {"error": error, "error_description": description}, status)
     assert caught.type is kind
     assert getattr(caught.value, "code", None) == code
     assert "CANARY" not in str(caught.value)
 
 
-async def test_a_device_sign_in_without_a_refresh_token_is_told_so(tmp_path: Path) -> None:
+async def test_a_device_sign_in_without_a_refresh_token_is_told_so(tls: Tls) -> None:
     with pytest.raises(AuthorizationFailed) as caught:
-        await polled(tmp_path, {"access_token": "CANARY-access", "token_type": "Bearer"}, "200 OK")
+        await polled(tls, {"access_token": "CANARY-access", "token_type": "Bearer"}, "200 OK")
     assert caught.value.code == "no_grant"
 
 
 @pytest.mark.parametrize("error", ["invalid_grant", "interaction_required", "consent_required", "invalid_client"])
-async def test_an_app_is_never_told_that_a_person_must_sign_in(tmp_path: Path, error: str) -> None:
+async def test_an_app_is_never_told_that_a_person_must_sign_in(tls: Tls, error: str) -> None:
     answer = http(json.dumps({"error": error}).encode(), "400 Bad Request")
-    async with asking(tmp_path, answer, Flow.CLIENT_CREDENTIALS) as (provider, _):
+    async with asking(tls, answer, Flow.CLIENT_CREDENTIALS) as (provider, _):
         with pytest.raises(ProviderRefused) as caught:
             await provider.refresh(Secret(""), subject="alice@example.com")
     assert "administrator" in str(caught.value)
@@ -197,10 +177,10 @@ async def test_an_app_is_never_told_that_a_person_must_sign_in(tmp_path: Path, e
     assert error in str(caught.value)
 
 
-async def test_a_refresh_token_for_an_app_is_not_kept(tmp_path: Path) -> None:
+async def test_a_refresh_token_for_an_app_is_not_kept(tls: Tls) -> None:
     """RFC 6749 section 4.4.3 says that none should be sent, but some servers send one."""
     answer = {"access_token": "CANARY-access", "token_type": "bearer", "refresh_token": "CANARY-refresh"}
-    async with asking(tmp_path, http(json.dumps(answer).encode()), Flow.CLIENT_CREDENTIALS) as (provider, _):
+    async with asking(tls, http(json.dumps(answer).encode()), Flow.CLIENT_CREDENTIALS) as (provider, _):
         tokens = await provider.refresh(Secret(""), subject="alice@example.com")
     assert not tokens.grant
     assert tokens.access.value.reveal() == "CANARY-access"
@@ -210,12 +190,12 @@ async def test_a_refresh_token_for_an_app_is_not_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("authentication", list(ClientAuthentication))
 @pytest.mark.parametrize("flow", [Flow.DEVICE, Flow.CLIENT_CREDENTIALS])
 async def test_a_server_that_repeats_what_it_was_sent_does_not_make_us_tell_it(
-    tmp_path: Path, flow: Flow, authentication: ClientAuthentication
+    tls: Tls, flow: Flow, authentication: ClientAuthentication
 ) -> None:
     header = base64.b64encode(f"mail-bridge:{SECRET}".encode()).decode()
     description = f"bad client: {SECRET} or {header}"
     answer = http(json.dumps({"error": "invalid_client", "error_description": description}).encode(), "401 No")
-    async with asking(tmp_path, answer, flow, authentication) as (provider, raw):
+    async with asking(tls, answer, flow, authentication) as (provider, raw):
         with pytest.raises(ProviderRefused) as caught:
             if isinstance(provider, DeviceProvider):
                 await provider.begin_device()
@@ -231,9 +211,9 @@ async def test_a_server_that_repeats_what_it_was_sent_does_not_make_us_tell_it(
         assert b"client_secret=CANARY" in raw.requests[0]
 
 
-async def test_a_server_is_told_what_kind_of_token_it_is_to_revoke(tmp_path: Path) -> None:
+async def test_a_server_is_told_what_kind_of_token_it_is_to_revoke(tls: Tls) -> None:
     """RFC 7009 section 2.1. It is also asked for JSON, since a few servers use another format by default."""
-    async with asking(tmp_path, http(b"{}"), Flow.BROWSER) as (provider, raw):
+    async with asking(tls, http(b"{}"), Flow.BROWSER) as (provider, raw):
         assert await provider.revoke(Secret("CANARY-refresh"))
     assert b"\r\nAccept: application/json\r\n" in raw.requests[0]
     assert b"token=CANARY-refresh&token_type_hint=refresh_token" in raw.requests[0]

@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 
-from bridge.clock import SystemClock
-from bridge.config.microsoft import MicrosoftProvider
 from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, ProviderUnavailable
-from bridge.oauth import registry
 from bridge.oauth.base import DeviceProvider, DeviceRequest
 from bridge.ui.i18n import translation
+from tests.contract.trials import opened
 from tests.oauth.raw import Tls, http, serving
 
 GOOD = {
@@ -44,13 +42,9 @@ async def asking(tls: Tls, *answers: bytes) -> AsyncIterator[DeviceProvider]:
             for name, leaf in (("authorization_url", "authorize"), ("token_url", "token"))
         }
         section = {"kind": "microsoft", "client_id": "id", "flow": "device", "discovery": False, "ca_file": tls[0]}
-        config = MicrosoftProvider.model_validate(section | urls)
-        provider = registry.create("trial", config, SystemClock())
-        assert isinstance(provider, DeviceProvider)
-        try:
+        async with opened(section | urls) as provider:
+            assert isinstance(provider, DeviceProvider)
             yield provider
-        finally:
-            await provider.close()
 
 
 async def begin(tls: Tls, answer: dict[str, Any], status: str = "200 OK") -> DeviceRequest:

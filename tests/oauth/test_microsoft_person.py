@@ -13,13 +13,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from bridge.config.microsoft import MicrosoftProvider
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderUnavailable
 from bridge.model import Subject, TokenSet
-from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider
 from bridge.secret import Secret
 from tests.clocks import ManualClock
+from tests.contract.trials import opened
 from tests.oauth.raw import Tls, http, serving
 
 ALICE = "alice@example.com"
@@ -83,13 +82,10 @@ async def asking(tls: Tls, tenant: str = "t.example", **changes: Any) -> AsyncIt
         }
         section = known | urls | {"scopes": [IMAP], "ca_file": tls[0]} | changes
         clock = ManualClock()
-        provider = registry.create("trial", MicrosoftProvider.model_validate(section), clock)
-        assert isinstance(provider, BrowserProvider)
-        trial = Trial(provider, clock)
-        try:
+        async with opened(section, clock) as provider:
+            assert isinstance(provider, BrowserProvider)
+            trial = Trial(provider, clock)
             yield trial
-        finally:
-            await provider.close()
 
 
 def tells_nothing(problem: BridgeError) -> bool:
