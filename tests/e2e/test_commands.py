@@ -20,12 +20,6 @@ from tests.e2e.logins import replies
 pytestmark = pytest.mark.servers
 
 
-def test_status_without_a_bridge_says_so_and_fails(world: World, tmp_path: Path) -> None:
-    bridge = world.bridge(tmp_path)
-    assert "not running" in bridge.run("status", code=1)
-    assert bridge.run("status", "--json", code=1).strip() == "null"
-
-
 def test_status_tells_accounts_listeners_and_version(bridge: Bridge) -> None:
     status = bridge.json("status")
     states = {account["address"]: account["state"] for account in status["accounts"]}
@@ -75,11 +69,6 @@ def test_a_client_secrets_last_days_are_told_everywhere_an_administrator_looks(w
         assert warning.startswith(sentence)
     bridge.config["providers"]["office365"]["client_secret_expires"] = "2026-01-31"
     assert "expired on 2026-01-31" in bridge.run("check", code=2)
-
-
-def test_schema_is_a_json_schema(bridge: Bridge) -> None:
-    schema = json.loads(bridge.run("schema"))
-    assert "providers" in schema["properties"]
 
 
 def test_a_password_is_shown_rotated_and_set_beside_a_running_bridge(bridge: Bridge) -> None:

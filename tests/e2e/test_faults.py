@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import socket
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -126,13 +124,6 @@ def test_sigterm_ends_an_open_session_and_the_program(world: World, tmp_path: Pa
         assert sock.recv(65536) == b""
 
 
-def test_ctrl_c_ends_the_program_with_0(world: World, tmp_path: Path) -> None:
-    bridge = world.bridge(tmp_path)
-    bridge.start()
-    assert bridge.stop(signal.SIGINT) == 0
-    assert "Traceback" not in bridge.log
-
-
 @pytest.mark.parametrize("where", ["imap", "smtp", "console"])
 def test_trap_27_a_port_in_use_is_named_and_nothing_is_started(world: World, tmp_path: Path, where: str) -> None:
     bridge = world.bridge(tmp_path)
@@ -158,55 +149,6 @@ def test_a_key_of_another_store_is_refused_and_nothing_is_overwritten(world: Wor
     key.write_bytes(good)
     with running(bridge):
         assert replies(bridge.login(ALICE))["imap"] == "OK"
-
-
-def test_a_key_file_that_is_gone_is_not_made_anew(world: World, tmp_path: Path) -> None:
-    bridge = world.bridge(tmp_path)
-    with running(bridge):
-        bridge.sign_in(world.provider, ALICE)
-    (tmp_path / "key").rename(tmp_path / "elsewhere")
-    assert "put it back" in bridge.run("run", code=2)
-    assert not (tmp_path / "key").exists()
-
-
-def test_a_damaged_record_marks_its_account_and_no_other(world: World, tmp_path: Path) -> None:
-    bridge = world.bridge(tmp_path)
-    with running(bridge):
-        bridge.sign_in(world.provider, ALICE)
-        bridge.sign_in(world.provider, BOB)
-        passwords = {address: bridge.password(address) for address in (ALICE, BOB)}
-    with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as database:
-        (table,) = (name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%value%'"))
-        select = f"SELECT value FROM {table} WHERE key = ?"
-        (sealed,) = database.execute(select, (f"grant/{ALICE}",)).fetchone()
-        damaged = sealed[:40] + bytes([sealed[40] ^ 1]) + sealed[41:]
-        database.execute(f"UPDATE {table} SET value = ? WHERE key = ?", (damaged, f"grant/{ALICE}"))
-        database.commit()
-    with running(bridge):
-        found = replies(bridge.login(ALICE, passwords[ALICE]))
-        assert_replies(found, "[CONTACTADMIN]", "[SYS/PERM]", "454 4.7.0")
-        assert replies(bridge.login(BOB, passwords[BOB]))["imap"] == "OK"
-    with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as database:
-        assert database.execute(select, (f"grant/{ALICE}",)).fetchone() == (damaged,)
-
-
-def test_a_configuration_with_errors_never_starts_half_a_bridge(world: World, tmp_path: Path) -> None:
-    bridge = world.bridge(tmp_path)
-    bridge.config["providers"]["gmail"]["client_secret"] = "${NOT_SET_ANYWHERE}"
-    bridge.config["accounts"][0]["provider"] = "gmial"
-    said = bridge.run("run", code=2)
-    assert "NOT_SET_ANYWHERE" in said
-    assert "did you mean 'gmail'" in said
-    assert "config.yaml:" in said
-    assert "Traceback" not in said
-
-
-def test_trap_39_without_a_keyring_the_start_ends_with_the_remedy(world: World, tmp_path: Path) -> None:
-    bridge = world.bridge(tmp_path)
-    bridge.environment["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
-    del bridge.config["store"]["key_file"]
-    for command in ("check", "run"):
-        assert "store: {key_file:" in bridge.run(command, code=2)
 
 
 def test_the_console_answers_at_both_addresses_of_localhost(bridge: Bridge) -> None:

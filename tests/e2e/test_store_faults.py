@@ -19,7 +19,7 @@ import pytest
 
 from tests.e2e.bridge import running
 from tests.e2e.conftest import ALICE, BOB, World, ever_expired
-from tests.e2e.logins import imap_says, replies
+from tests.e2e.logins import assert_replies, imap_says, replies
 from tests.e2e.settled import Settled, observed
 from tests.servers.disks import copying_disk, failing_disk, full, small_disk
 from tests.servers.needed import absent
@@ -336,11 +336,19 @@ def test_a_keyring_that_is_locked_at_the_start_is_waited_for_and_its_key_is_kept
     assert "CANARY" not in bridge.log
 
 
-def damage(store: Path, key: str) -> None:
-    """Damage one record, as a failing disk would; the others stay readable."""
+def stored(store: Path, key: str) -> bytes:
+    with closing(sqlite3.connect(store)) as database:
+        (value,) = database.execute("SELECT value FROM bridge_records WHERE key = ?", (key,)).fetchone()
+        return bytes(value)
+
+
+def damage(store: Path, key: str) -> bytes:
+    """Damage one record, as a failing disk would; the others stay readable. Returns: what is stored now."""
+    value = stored(store, key)
+    damaged = value[:40] + bytes([value[40] ^ 1]) + value[41:]
     with closing(sqlite3.connect(store)) as database, database:
-        spoilt = database.execute("UPDATE bridge_records SET value = ? WHERE key = ?", (b"\1" + bytes(80), key))
-        assert spoilt.rowcount == 1
+        database.execute("UPDATE bridge_records SET value = ? WHERE key = ?", (damaged, key))
+    return damaged
 
 
 def test_where_store_and_key_are_removed_all_of_it_begins_anew(world: World, tmp_path: Path) -> None:
@@ -372,7 +380,11 @@ def test_one_damaged_record_costs_its_account_a_command_and_the_others_nothing(w
         for address in (ALICE, BOB):
             bridge.sign_in(world.provider, address)
         logins = [bridge.login(address) for address in (ALICE, BOB)]
-    damage(store, f"grant/{BOB}")
+    damaged = damage(store, f"grant/{BOB}")
+    with running(bridge):
+        assert imap_says(logins[0]).startswith("1 OK")
+        assert_replies(replies(logins[1]), "[CONTACTADMIN]", "[SYS/PERM]", "454 4.7.0")
+    assert stored(store, f"grant/{BOB}") == damaged
     damage(store, f"password/{BOB}")
     with running(bridge):
         assert imap_says(logins[0]).startswith("1 OK")
