@@ -17,6 +17,7 @@ from tests.captured import captured
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization import authorization_server as serve
 from tests.servers.ca import Authority
+from tests.servers.os_user import OsUser, os_user
 from tests.whole_files import drop_damaged
 
 os.environ["LC_ALL"] = "C.UTF-8"  # what the tests read is English, whatever the developer's system speaks
@@ -74,6 +75,13 @@ def without_files(tmp_path: Path) -> Path:
     if sys.platform == "win32":
         subprocess.run(["icacls", str(directory), "/deny", "*S-1-1-0:(WD,AD)"], check=True)
     return directory
+
+
+@pytest.fixture(scope="session")
+def colleague() -> Iterator[OsUser]:
+    """A second user of this machine, without rights."""
+    with os_user(f"mb-colleague-{os.getpid()}") as user:
+        yield user
 
 
 @pytest.fixture(scope="session")

@@ -136,6 +136,11 @@ class Dialogue:
         self._sock.close()
 
 
+def to_the_end(sock: socket.socket) -> bytes:
+    """Everything that is received until the other side has closed."""
+    return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
 def log_in(user: OsUser | None, bridge: Bridge, protocol: str, username: str, password: str) -> str:
     """The answer to a login by a program of `user`; None stands for the user who runs the tests."""
     with closing(Dialogue(connection_of(user, port(bridge, protocol)), protocol)) as dialogue:

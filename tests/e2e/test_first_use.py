@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,18 +13,12 @@ from tests.e2e.bridge import Bridge, Visitor, running
 from tests.e2e.clients import PROTOCOLS
 from tests.e2e.conftest import ALICE, CAROL, World
 from tests.e2e.logins import is_accepted, log_in
-from tests.servers.os_user import OsUser, os_user
+from tests.servers.os_user import OsUser
 
 pytestmark = pytest.mark.servers
 
 OWN, TRAP = "CANARY-of-the-crm", "CANARY-of-the-colleague"
 LATER = {"imap": "a1 NO [UNAVAILABLE]", "pop3": "-ERR [SYS/TEMP]", "smtp": "454 4.7.0"}
-
-
-@pytest.fixture(scope="module")
-def colleague() -> Iterator[OsUser]:
-    with os_user(f"mb-first-{os.getpid()}") as user:
-        yield user
 
 
 @pytest.fixture

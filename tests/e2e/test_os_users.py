@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import imaplib
-import os
 import signal
 import socket
 import threading
@@ -20,17 +19,11 @@ from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import PROTOCOLS
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.logins import TOO_MANY, Dialogue, connection_of, is_accepted, log_in, port
-from tests.servers.os_user import OsUser, network_address, os_user
+from tests.servers.os_user import OsUser, network_address
 
 pytestmark = pytest.mark.servers
 
 CHOSEN, NEW = "CANARY-chosen-by-bob", "CANARY-chosen-anew"
-
-
-@pytest.fixture(scope="module")
-def colleague() -> Iterator[OsUser]:
-    with os_user(f"mb-colleague-{os.getpid()}") as user:
-        yield user
 
 
 @pytest.fixture(scope="module")

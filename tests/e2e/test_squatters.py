@@ -5,7 +5,6 @@ The browser keeps what it is told to keep under the console's address, and uses 
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from tests.e2e.bridge import Bridge
 from tests.e2e.conftest import ALICE, World
 from tests.e2e.test_browser import administrators_link, sign_in
 from tests.servers.needed import absent
-from tests.servers.os_user import OsUser, os_user
+from tests.servers.os_user import OsUser
 
 try:
     from playwright.sync_api import Browser, Page
@@ -115,12 +114,6 @@ def squatting(user: OsUser, port: int, answers: dict[str, tuple[str, str]]) -> I
         finally:
             server.shutdown()
             thread.join()
-
-
-@pytest.fixture(scope="module")
-def colleague() -> Iterator[OsUser]:
-    with os_user(f"mb-squat-{os.getpid()}") as user:
-        yield user
 
 
 @pytest.fixture

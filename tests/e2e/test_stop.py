@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.bridge import running
 from tests.e2e.conftest import ALICE, World
+from tests.e2e.logins import to_the_end
 from tests.servers.daemons import free_ports
 
 pytestmark = pytest.mark.servers
@@ -67,20 +68,13 @@ def test_who_has_not_logged_in_is_told_and_who_has_is_left_in_peace(world: World
         assert bridge.process is not None
         bridge.process.send_signal(signal.SIGTERM)
         for protocol, sock in waiting:
-            assert _to_the_end(sock) == LAST_WORDS[protocol]
+            assert to_the_end(sock) == LAST_WORDS[protocol]
             sock.close()
         assert in_handshake.recv(500) == b""
-        assert _to_the_end(session.sock) == b""
+        assert to_the_end(session.sock) == b""
         assert bridge.process.wait(30) == 0
     (done,) = re.findall(r"session\.done .*", bridge.log)
     assert f" account={ALICE} " in done
     assert " ended_by=bridge " in done
     assert re.search(r" to_client=[1-9]\d* to_upstream=[1-9]\d*$", done), done
     assert "Traceback" not in bridge.log
-
-
-def _to_the_end(sock: socket.socket) -> bytes:
-    heard = b""
-    while data := sock.recv(500):
-        heard += data
-    return heard

@@ -34,6 +34,7 @@ from bridge.workers.running import LOOK_SECONDS, SILENCES
 from bridge.workers.wire import Manner
 from tests.clocks import ManualClock
 from tests.e2e.conftest import ALICE, World
+from tests.e2e.logins import to_the_end
 
 pytestmark = pytest.mark.servers
 
@@ -391,10 +392,3 @@ async def test_a_login_that_takes_longer_than_the_stop_is_told_to_come_again(
             await desk.arrived.wait()
             desk.stop()
             assert await asyncio.to_thread(to_the_end, client) == LATER
-
-
-def to_the_end(client: socket.socket) -> bytes:
-    heard = b""
-    while data := client.recv(200):
-        heard += data
-    return heard

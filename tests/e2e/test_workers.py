@@ -22,7 +22,7 @@ import pytest
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World, ever_expired
-from tests.e2e.logins import assert_replies, imap_says, replies
+from tests.e2e.logins import assert_replies, imap_says, replies, to_the_end
 from tests.e2e.test_token_life import assert_one_refresh_for_fifty_logins
 from tests.servers.ca import Authority
 from tests.servers.daemons import free_ports
@@ -325,24 +325,17 @@ def test_two_workers_hold_more_sessions_than_one_process_may_and_send_the_next_o
             assert served_by(bridge) == [32, 32]
             for protocol, port in ports.items():
                 with socket.create_connection(("127.0.0.1", port), timeout=30) as late:
-                    assert heard_to_the_end(late) == later[protocol] + b"Too many connections. Try again later.\r\n"
+                    assert to_the_end(late) == later[protocol] + b"Too many connections. Try again later.\r\n"
             with (
                 socket.create_connection(("127.0.0.1", over_tls), timeout=30) as raw,
                 world.authority.client_context().wrap_socket(raw, server_hostname="localhost") as late,
             ):
-                assert heard_to_the_end(late) == b"421 4.7.0 Too many connections. Try again later.\r\n"
+                assert to_the_end(late) == b"421 4.7.0 Too many connections. Try again later.\r\n"
             assert all(session.noop()[0] == "OK" for session in sessions)
             sessions[0].logout()
             bridge.wait_for_log("session.done")
             assert bridge.json("status")["listeners"][0]["sessions"] in {63, 64}
         assert "worker.full" in bridge.log
-
-
-def heard_to_the_end(sock: socket.socket) -> bytes:
-    heard = b""
-    while data := sock.recv(200):
-        heard += data
-    return heard
 
 
 def test_the_cap_on_connections_without_a_login_is_that_of_the_bridge(pair: Bridge) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import imaplib
-import os
 import re
 import socket
 import ssl
@@ -24,19 +23,13 @@ from tests.e2e.test_os_users import guess_until_it_is_enough, log_in_behind_a_fl
 from tests.e2e.test_workers import with_workers
 from tests.servers.ca import Authority
 from tests.servers.daemons import free_ports
-from tests.servers.os_user import OsUser, os_user
+from tests.servers.os_user import OsUser
 
 pytestmark = pytest.mark.servers
 
 CHOSEN = "CANARY-chosen-by-bob"
 AT_BOTH = 4
 """So many logins one after the other give each worker two of them."""
-
-
-@pytest.fixture(scope="module")
-def colleague() -> Iterator[OsUser]:
-    with os_user(f"mb-guard-{os.getpid()}") as user:
-        yield user
 
 
 @pytest.fixture(scope="module")

@@ -26,16 +26,10 @@ from bridge.relay.channel import ends_of
 from bridge.threads import NotDone
 from tests.host.limits import out_of_descriptors
 from tests.servers.needed import absent
-from tests.servers.os_user import OsUser, network_address, os_user
+from tests.servers.os_user import OsUser, network_address
 
 PERSON = OsUser("", 2_000_100_000, 2_000_100_000)
 ENDS = Ends(("127.0.0.1", 40001), ("127.0.0.1", 1143))
-
-
-@pytest.fixture(scope="module")
-def colleague() -> Iterator[OsUser]:
-    with os_user(f"mb-caller-{os.getpid()}") as user:
-        yield user
 
 
 class Loopback:
