@@ -29,6 +29,7 @@ from bridge.control import rendezvous
 from tests.conftest import COVERAGE
 from tests.e2e import asking
 from tests.e2e.clients import Login
+from tests.forms import form_of
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.daemons import free_ports
 
@@ -333,10 +334,8 @@ class Visitor:
 
     def press(self, path: str) -> str:
         """Open a page with a form of the console, and send the form."""
-        page = self._ask(f"{self._base}{path}")
-        field = re.search(r'name="form" value="([0-9a-f]+)"', page)
-        assert field is not None, page
-        return self._ask(f"{self._base}{path}", urlencode({"form": field[1]}).encode())
+        url = f"{self._base}{path}"
+        return self._ask(url, urlencode({"form": form_of(self._ask(url))}).encode())
 
     def open(self, path: str) -> str:
         """Open a page."""
@@ -344,9 +343,7 @@ class Visitor:
 
     def send(self, fields: dict[str, str]) -> str:
         """Send the form of the current page."""
-        field = re.search(r'name="form" value="([0-9a-f]+)"', self._ask(self.at))
-        assert field is not None
-        return self._ask(self.at, urlencode({"form": field[1], **fields}).encode())
+        return self._ask(self.at, urlencode({"form": form_of(self._ask(self.at)), **fields}).encode())
 
     def reload(self) -> str:
         """Load the current page again."""

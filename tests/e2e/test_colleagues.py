@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -18,17 +16,12 @@ from bridge.tokens.room import SHARE
 from tests.e2e.bridge import Bridge
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.logins import log_in
-from tests.servers.os_user import OsUser, os_user
+from tests.forms import form_of
+from tests.servers.os_user import OsUser
 
 pytestmark = pytest.mark.servers
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "null"}
-
-
-@pytest.fixture(scope="module")
-def colleague() -> Iterator[OsUser]:
-    with os_user(f"mb-console-{os.getpid()}") as user:
-        yield user
 
 
 def ask(
@@ -50,9 +43,7 @@ def ask(
 def press(user: OsUser | None, bridge: Bridge, address: str) -> tuple[int, str, str]:
     """This user presses the sign-in button. Returns: the same as ask()."""
     _, page, cookie = ask(user, bridge, f"/sign-in/{address}")
-    field = re.search(r'name="form" value="([0-9a-f]+)"', page)
-    assert field is not None, page
-    return ask(user, bridge, f"/sign-in/{address}", {"form": field[1]}, Cookie=cookie)
+    return ask(user, bridge, f"/sign-in/{address}", {"form": form_of(page)}, Cookie=cookie)
 
 
 def begun(user: OsUser | None, bridge: Bridge, address: str) -> str:
@@ -130,12 +121,10 @@ def test_the_administrators_cookie_is_of_no_use_to_a_colleague(fresh: Bridge, co
     assert status == 303
     path = f"/accounts/{ALICE}"
     own, page, form = ask(None, fresh, path, Cookie=cookie)
-    field = re.search(r'name="form" value="([0-9a-f]+)"', page)
-    assert field is not None
     both = f"{cookie}; {form}"
     for user, expected in ((None, 200), (colleague, 404)):
         assert ask(user, fresh, path, Cookie=both)[0] == expected
-        assert ask(user, fresh, f"{path}/password", {"form": field[1]}, Cookie=both)[0] == expected
+        assert ask(user, fresh, f"{path}/password", {"form": form_of(page)}, Cookie=both)[0] == expected
     assert own == 200
     assert ALICE not in ask(colleague, fresh, "/", Cookie=both)[1]
 
@@ -149,10 +138,8 @@ def test_a_form_that_a_colleague_was_shown_is_of_no_use_in_the_administrators_br
     path = f"/accounts/{ALICE}"
     for user, expected in ((colleague, 403), (None, 200)):
         _, page, form = ask(user, fresh, f"/sign-in/{ALICE}")
-        field = re.search(r'name="form" value="([0-9a-f]+)"', page)
-        assert field is not None
-        both = f"{session}; {form}"
-        assert ask(None, fresh, f"{path}/rotate", {"form": field[1], "at_once": "on"}, Cookie=both)[0] == expected
+        fields, both = {"form": form_of(page), "at_once": "on"}, f"{session}; {form}"
+        assert ask(None, fresh, f"{path}/rotate", fields, Cookie=both)[0] == expected
 
 
 def test_a_ticket_that_a_colleague_reads_in_the_list_of_processes_opens_nothing(

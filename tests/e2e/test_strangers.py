@@ -16,6 +16,7 @@ import pytest
 from tests.e2e.bridge import Bridge
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.test_made_certificate import address_of_this_machine
+from tests.forms import form_of
 
 pytestmark = pytest.mark.servers
 
@@ -98,9 +99,7 @@ def test_another_machine_reaches_neither_the_console_nor_a_port(fresh: Bridge) -
 def test_a_form_that_another_page_sends_begins_nothing(fresh: Bridge, world: World) -> None:
     """The form even has the right cookie and the right field, as if that page had found a way to learn them."""
     _, page, headers = ask(fresh, "GET", f"/sign-in/{BOB}")
-    field = re.search(r'name="form" value="([0-9a-f]+)"', page)
-    assert field is not None
-    body, cookie = urlencode({"form": field[1]}), headers["Set-Cookie"].partition(";")[0]
+    body, cookie = urlencode({"form": form_of(page)}), headers["Set-Cookie"].partition(";")[0]
     for foreign in (
         {"Origin": "https://evil.example"},
         {"Origin": "http://localhost:9"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from bridge.secret import Secret
 from bridge.ui.cli.reaching import Served
 from tests.consoles import Console
 from tests.fakes_control import FakeControl
+from tests.forms import form_of
 from tests.tokens.fakes import HandClock
 
 
@@ -78,11 +78,14 @@ class Browser:
         async with self.get(path) as response:
             return await response.text()
 
+    async def form(self, path: str) -> str:
+        """The hidden field of the form on this page."""
+        return form_of(await self.text(path))
+
     async def press(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
         """Open the sign-in page and press its button. Returns: status and text of the answer."""
-        found = re.search(r'name="form" value="([0-9a-f]+)"', await self.text(path))
-        assert found is not None
-        async with self.post(path, data={"form": found[1]}, headers=headers or {"Origin": "null"}) as response:
+        data = {"form": await self.form(path)}
+        async with self.post(path, data=data, headers=headers or {"Origin": "null"}) as response:
             return response.status, await response.text()
 
     async def as_administrator(self) -> None:

@@ -153,12 +153,8 @@ async def test_for_everybody_else_a_known_address_is_as_good_as_an_unknown_one(b
 async def test_nobody_else_can_press_a_button(browser: Browser, control: FakeControl, action: str) -> None:
     control.states[ALICE] = AccountState.READY
     await browser.as_administrator()
-    administrators = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(PAGE))
     async with browsing(browser.port) as other:
-        own = re.search(r'name="form" value="([0-9a-f]+)"', await other.text(f"/sign-in/{ALICE}"))  # open to all
-        assert administrators is not None
-        assert own is not None
-        for form in (administrators[1], own[1]):
+        for form in (await browser.form(PAGE), await other.form(f"/sign-in/{ALICE}")):  # the second is open to all
             fields = {"data": {"form": form}, "headers": {"Origin": "null"}, "allow_redirects": False}
             async with other.post(f"{PAGE}/{action}", **fields) as answer:
                 assert answer.status == 404
@@ -308,12 +304,12 @@ async def test_who_has_left_is_in_the_list_and_can_be_removed_with_all_that_is_s
         assert response.status == 404, "there is no account"
     assert "Everything that mail-bridge has stored for this address" in await browser.text(f"{page}/forget")
     clock.advance(901)
-    status, _, text = await press(browser, "forget", page=page, form=await form_of(browser, f"{page}/forget"))
+    status, _, text = await press(browser, "forget", page=page, form=await browser.form(f"{page}/forget"))
     assert status == 403
     assert "please open it again" in text
     assert len(control.leftovers) == 2
     await browser.as_administrator()
-    form = await form_of(browser, f"{page}/forget")
+    form = await browser.form(f"{page}/forget")
     control.problem = StoreUnavailable("the disk is <full>")
     async with browser.post(f"{page}/forget", data={"form": form}, headers={"Origin": "null"}) as response:
         assert response.status == 503
@@ -330,12 +326,6 @@ async def test_who_has_left_is_in_the_list_and_can_be_removed_with_all_that_is_s
     assert "not in the configuration" not in text
 
 
-async def form_of(browser: Browser, path: str) -> str:
-    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(path))
-    assert found is not None
-    return found[1]
-
-
 async def test_the_mail_servers_are_tried_on_request(browser: Browser, control: FakeControl) -> None:
     await browser.as_administrator()
     assert "Not tried since mail-bridge was started." in await browser.text(PAGE)
@@ -348,11 +338,10 @@ async def test_the_mail_servers_are_tried_on_request(browser: Browser, control: 
 async def test_what_a_button_could_not_do_is_told_on_the_page(browser: Browser, control: FakeControl) -> None:
     control.states[ALICE] = AccountState.READY
     await browser.as_administrator()
-    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(PAGE))
-    assert found is not None
+    form = await browser.form(PAGE)
     for action in ACTIONS:
         control.problem = StoreUnavailable("the store <is> locked")
-        async with browser.post(f"{PAGE}/{action}", data={"form": found[1]}) as response:
+        async with browser.post(f"{PAGE}/{action}", data={"form": form}) as response:
             assert response.status == 503
             text = await response.text()
         assert "the store &lt;is&gt; locked" in text

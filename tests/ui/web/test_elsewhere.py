@@ -12,16 +12,12 @@ from bridge.control.contract import AccountState
 from bridge.errors import AuthorizationFailed, BridgeError
 from bridge.notices import AuthorizationEnded, Forgotten, ServersChecked
 from tests.fakes_control import FakeControl
+from tests.forms import form_of
 from tests.ui.web.conftest import Browser
 
 ALICE = "alice@example.com"
+PAGE = f"/sign-in/{ALICE}"
 OWN = {"Origin": "null"}
-
-
-async def form_field(browser: Browser, path: str = f"/sign-in/{ALICE}") -> str:
-    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(path))
-    assert found is not None
-    return found[1]
 
 
 # --- by device code -------------------------------------------------------------------------------------------------
@@ -30,7 +26,7 @@ async def form_field(browser: Browser, path: str = f"/sign-in/{ALICE}") -> str:
 async def begin_with_code(browser: Browser, control: FakeControl) -> tuple[str, str]:
     """Begin a sign-in by device code. Returns: path and text of the page with the code."""
     control.user_code = "ABCD-<1234>"
-    form = {"form": await form_field(browser)}
+    form = {"form": await browser.form(PAGE)}
     async with browser.post(f"/sign-in/{ALICE}", data=form, headers=OWN) as response:
         assert response.status == 200
         return response.url.path, await response.text()
@@ -179,15 +175,13 @@ async def test_a_page_that_nobody_was_given_is_not_there(browser: Browser, page:
 
 async def begin_elsewhere(browser: Browser) -> tuple[str, str]:
     """Begin a sign-in for another browser. Returns: the provider's link to open there, and the form's field."""
-    form = {"form": await form_field(browser), "elsewhere": "1"}
+    form = {"form": await browser.form(PAGE), "elsewhere": "1"}
     async with browser.post(f"/sign-in/{ALICE}", data=form, headers=OWN) as response:
         text = await response.text()
     assert "http-equiv" not in text  # this browser is not redirected to the provider
     link = re.search(r'<code class="copy">([^<]+)</code>', text)  # not an <input>: w3m shows only 20 letters
-    field = re.search(r'name="form" value="([0-9a-f]+)"', text)
     assert link is not None
-    assert field is not None
-    return html.unescape(link[1]), field[1]
+    return html.unescape(link[1]), form_of(text)
 
 
 async def paste(browser: Browser, field: str, address: str) -> tuple[int, str]:
@@ -233,7 +227,7 @@ async def test_who_declines_elsewhere_is_told_for_which_address(browser: Browser
 async def test_a_code_can_be_typed_elsewhere_as_it_is(browser: Browser, control: FakeControl) -> None:
     """With a device code there is no address to bring back."""
     control.user_code = "ABCD"
-    form = {"form": await form_field(browser), "elsewhere": "1"}
+    form = {"form": await browser.form(PAGE), "elsewhere": "1"}
     async with browser.post(f"/sign-in/{ALICE}", data=form, headers=OWN) as response:
         assert response.url.path.startswith("/waiting/")
 
@@ -249,7 +243,7 @@ async def test_another_sites_form_finishes_nothing(browser: Browser, control: Fa
 
 
 async def test_where_nobody_signs_in_the_page_says_so(browser: Browser, control: FakeControl) -> None:
-    field = await form_field(browser)
+    field = await browser.form(PAGE)
     control.problem = AuthorizationFailed("Nobody has to sign in for alice@example.com.", code="unattended")
     async with browser.post(f"/sign-in/{ALICE}", data={"form": field}, headers=OWN) as response:
         assert response.status == 409

@@ -249,14 +249,13 @@ async def connected(port: int) -> AsyncIterator[bool]:
 async def test_what_a_script_asks_for_in_the_browsers_place_is_not_done(browser: Browser, control: FakeControl) -> None:
     """A service worker, or a page that is still open, of a program that had the port for a while."""
     script = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-origin", "Origin": "null"}
-    form = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(f"/sign-in/{ALICE}"))
-    assert form is not None
+    form = await browser.form(f"/sign-in/{ALICE}")
     state = (await control.begin_authorization(ALICE)).url.rpartition("state=")[2]
     for method, path, data in (
         ("GET", f"/admin/{TOKEN}", None),
         ("GET", f"/?code=CANARY-c&state={state}", None),
         ("POST", "/", {"code": "CANARY-c", "state": state}),
-        ("POST", f"/sign-in/{BOB}", {"form": form[1]}),
+        ("POST", f"/sign-in/{BOB}", {"form": form}),
     ):
         asked = browser.session.request(method, browser.base + path, data=data, headers=script, allow_redirects=False)
         async with asked as response:

@@ -174,9 +174,7 @@ ENGLISH = {"the", "this", "and", "sign", "to", "of", "is", "was", "you", "again"
 
 
 async def press(browser: Browser, *more: str) -> str:
-    field = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(f"/sign-in/{ALICE}"))
-    assert field is not None
-    data = {"form": field[1], **dict.fromkeys(more, "1")}
+    data = {"form": await browser.form(f"/sign-in/{ALICE}"), **dict.fromkeys(more, "1")}
     async with browser.post(f"/sign-in/{ALICE}", data=data, headers=FRENCH | {"Origin": "null"}) as response:
         return await response.text()
 
@@ -215,10 +213,7 @@ async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
             path = await administration(browser, control, "forget")
             reason = said("the provider {provider} does not let programs end a sign-in", provider="office365")
             control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", reason),))
-            found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(path))
-            assert found is not None
-            async with browser.post(path, data={"form": found[1]}, headers=FRENCH | {"Origin": "null"}) as response:
-                return await response.text()
+            return (await browser.press(path, FRENCH | {"Origin": "null"}))[1]
         case "list" | "account" | "forget" | "remove" | "check":
             path = await administration(browser, control, name)
         case "sign_in":

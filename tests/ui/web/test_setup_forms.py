@@ -15,12 +15,6 @@ from tests.ui.web.test_setup import site as site  # the fixture
 FORMS = ("/setup/provider", "/setup/provider/gmail", "/setup/provider/gmail/remove", "/setup/write", "/setup/start")
 
 
-async def field_of(site: Site) -> str:
-    found = re.search(r'name="form" value="([0-9a-f]+)"', await site.browser.text("/setup/accounts"))
-    assert found is not None
-    return found[1]
-
-
 async def upload(site: Site, form: str, **headers: str) -> tuple[int, str]:
     """Send mailboxes in a form with a file. Returns: status and text of the answer."""
     data = aiohttp.FormData({"form": form, "accounts": "mallory@example.com", **PORTS})
@@ -32,7 +26,7 @@ async def upload(site: Site, form: str, **headers: str) -> tuple[int, str]:
 async def test_a_form_from_when_the_link_was_open_is_not_taken_any_more(site: Site) -> None:
     """The form's field and cookie are valid until the set-up ends; the administrator's session may end before."""
     before = await site.answer_all()
-    form = await field_of(site)
+    form = await site.browser.form("/setup/accounts")
     seen = re.search(r'name="seen" value="([0-9a-f]+)"', before)
     assert seen is not None
     site.browser.session.cookie_jar.clear(lambda cookie: "admin" in cookie.key)
@@ -55,7 +49,7 @@ async def test_a_list_of_mailboxes_of_another_site_is_not_taken(
     site: Site, form: str | None, headers: dict[str, str]
 ) -> None:
     await site.answer_all()
-    status, text = await upload(site, await field_of(site) if form is None else form, **headers)
+    status, text = await upload(site, await site.browser.form("/setup/accounts") if form is None else form, **headers)
     assert status == 403
     assert "Nothing has happened yet" in text
     assert [account.address for account in site.machine.draft.accounts] == ["alice@example.com"]
@@ -65,7 +59,7 @@ async def test_only_what_was_shown_is_written(site: Site) -> None:
     summary = await site.answer_all()
     seen = re.search(r'name="seen" value="([0-9a-f]+)"', summary)
     assert seen is not None
-    assert (await upload(site, await field_of(site)))[0] == 200
+    assert (await upload(site, await site.browser.form("/setup/accounts")))[0] == 200
     status, _, text = await site.send("/setup/write", "/setup/summary", seen=seen[1])
     assert status == 409
     assert "The answers have been changed in another window." in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import replace
 
 import pytest
@@ -14,9 +13,10 @@ from bridge.model import Ends, Wish
 from bridge.ui import i18n
 from bridge.ui.web.wishing import only_own, sentence, with_password
 from tests.fakes_control import FakeControl
+from tests.forms import form_of
 from tests.ui.web.conftest import Browser, browsing, serving
 from tests.ui.web.test_callback import ALICE, begun
-from tests.ui.web.test_elsewhere import begin_with_code, form_field, until_done
+from tests.ui.web.test_elsewhere import begin_with_code, until_done
 
 OWN = Wish("n1", "alice", "OUTLOOK.EXE", 12.0, is_own=True, has_password=True)
 COLLEAGUES = Wish("n2", "bob", "", 185.0, is_own=False, has_password=True)
@@ -155,9 +155,7 @@ async def question(browser: Browser, control: FakeControl) -> tuple[str, str]:
     """Complete a sign-in. Returns: path of the page with the question, and its form's field."""
     async with browser.get(f"/?code=CANARY-c&state={await begun(control)}") as response:
         path, text = response.url.path, await response.text()
-    found = re.search(r'name="form" value="([0-9a-f]+)"', text)
-    assert found is not None
-    return path, found[1]
+    return path, form_of(text)
 
 
 async def answered(browser: Browser, path: str, form: dict[str, str], **headers: str) -> tuple[int, str]:
@@ -248,10 +246,9 @@ async def test_only_the_browser_with_the_page_and_its_form_is_listened_to() -> N
         for origin in ("http://evil.example", "http://localhost:9999"):
             assert (await answered(browser, path, {"form": field} | wish, Origin=origin))[0] == 403
         assert (await answered(other, path, {"form": field} | wish))[0] == 403, "without this browser's cookie"
-        theirs = re.search(r'name="form" value="([0-9a-f]+)"', await other.text(f"/sign-in/{ALICE}"))
-        assert theirs is not None
+        theirs = await other.form(f"/sign-in/{ALICE}")
         for guess in ("/done/another", "/done/x" + path.removeprefix("/done/"), f"/sign-in/{ALICE}"):
-            status, text = await answered(other, guess, {"form": theirs[1]} | wish)
+            status, text = await answered(other, guess, {"form": theirs} | wish)
             assert status == 404 or "opens this mailbox" not in text
         assert people.kept == []
 
@@ -259,15 +256,14 @@ async def test_only_the_browser_with_the_page_and_its_form_is_listened_to() -> N
 async def test_a_sign_in_that_has_failed_keeps_nothing_and_asks_nothing() -> None:
     people, control = People(OWN, COLLEAGUES), FakeControl(ALICE)
     async with serving(control, visitors=people) as browser:
-        found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(f"/sign-in/{ALICE}"))
-        assert found is not None
+        form = await browser.form(f"/sign-in/{ALICE}")
         state = await begun(control)
         control.problem = AuthorizationFailed("bob has signed in, not alice.", code="wrong_person")
         async with browser.get(f"/?code=CANARY-c&state={state}") as response:
             path, text = response.url.path, await response.text()
         assert "Somebody else has signed in" in text
         assert "Which mail program is yours?" not in text
-        assert (await answered(browser, path, {"form": found[1], "wish": OWN.name}))[0] == 404
+        assert (await answered(browser, path, {"form": form, "wish": OWN.name}))[0] == 404
     assert people.kept == []
 
 
@@ -283,6 +279,6 @@ async def test_a_code_that_was_entered_somewhere_keeps_nothing_and_asks_nothing(
         assert "Which mail program is yours?" not in text
         async with browser.get(path) as response:
             done = response.url.path
-        form = {"form": await form_field(browser), "wish": OWN.name}
+        form = {"form": await browser.form(f"/sign-in/{ALICE}"), "wish": OWN.name}
         assert (await answered(browser, done, form))[0] == 404
     assert people.kept == []
