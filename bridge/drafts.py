@@ -10,7 +10,8 @@ import errno
 import os
 import secrets
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -23,22 +24,20 @@ def draft_of(file: Path) -> tuple[int, Path]:
     return os.open(draft, _FLAGS, 0o600), draft
 
 
-def stage_private(file: Path, text: str) -> Path:
-    """Write a text as UTF-8 into a draft of this file, synced to disk; the caller renames it. Raises: OSError, leaving
-    nothing behind."""
+@contextmanager
+def staged(file: Path, text: str) -> Iterator[Path]:
+    """A draft of this file with a text as UTF-8, private and synced to disk. The caller renames it; otherwise it is
+    removed at the end. Raises: OSError."""
     handle, draft = draft_of(file)
-    is_whole = False
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as opened:
             opened.write(text)
             opened.flush()
             os.fsync(opened.fileno())
-        is_whole = True
+        yield draft
     finally:
-        if not is_whole:
-            with suppress(OSError):  # a failing disk may be read-only from then on; the first error is what counts
-                draft.unlink(missing_ok=True)
-    return draft
+        with suppress(OSError):  # a failing disk may be read-only from then on; the first error is what counts
+            draft.unlink(missing_ok=True)
 
 
 def check_directory(directory: Path, *, is_above: bool = False) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason, too_little
-from bridge.drafts import stage_private
+from bridge.drafts import staged
 from bridge.errors import BridgeError, TooLittleLeft
 from bridge.making import make_private
 from bridge.replacing import replace
@@ -36,13 +35,8 @@ def publish(directory: Path, url: str, token: Secret[str], pid: int) -> None:
     content = json.dumps({"format": FORMAT, "url": url, "token": token.reveal(), "pid": pid}) + "\n"
     try:
         make_private(directory)
-        draft = stage_private(directory / NAME, content)
-        try:
+        with staged(directory / NAME, content) as draft:
             replace(draft, directory / NAME)
-        except OSError:
-            with suppress(OSError):  # as stage_private() does
-                draft.unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise BridgeError(
             said(

@@ -6,19 +6,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from bridge.drafts import stage_private
+from bridge.drafts import staged
 from bridge.replacing import replace
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a text as UTF-8 into a file that only its owner may read, replacing an existing one; readers see all of the
     new text or none. On Windows the directory's access list says who may read. Raises: OSError."""
-    temporary = stage_private(path, text)
-    try:
-        replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with staged(path, text) as draft:
+        replace(draft, path)
 
 
 def take_free_name(temporary: Path, path: Path) -> None:
@@ -31,6 +27,6 @@ def take_free_name(temporary: Path, path: Path) -> None:
         os.close(handle)
         replace(temporary, path)
     except OSError:
-        with suppress(OSError):  # as stage_private() does
+        with suppress(OSError):  # as staged() does
             path.unlink(missing_ok=True)
         raise

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
-from bridge.drafts import stage_private
+from bridge.drafts import staged
 from bridge.errors import BridgeError
 from bridge.host.paths import AUTHORITY_NAME, ensure_private
 from bridge.observe.logs import event
@@ -156,17 +156,11 @@ class MadeCertificate:
         """Write the files that differ; whoever watches one reloads it. All are on the disk before the first is put in
         place: otherwise, on a full disk, a new bundle could be in place without its authority's file, and take effect
         some day although nobody has imported it."""
-        staged: dict[Path, Path] = {}
-        try:
-            for file, text in texts.items():
-                if not _holds(file, text):
-                    staged[file] = stage_private(file, text)
-            for file, temporary in staged.items():
-                replace(temporary, file)
-        finally:
-            for temporary in staged.values():
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            differing = {file: text for file, text in texts.items() if not _holds(file, text)}
+            drafts = {file: stack.enter_context(staged(file, text)) for file, text in differing.items()}
+            for file, draft in drafts.items():
+                replace(draft, file)
         return self._directory / _SERVER
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bridge.advice.said import said
-from bridge.drafts import stage_private
+from bridge.drafts import staged
 from bridge.existing import exists
 from bridge.host.paths import service_data_dir
 from bridge.host.program_rights import check_open_to, check_roots_alone
@@ -233,13 +233,9 @@ def _pass_over(problem: OSError, name: str = "") -> None:
 def _write(file: Path, text: str) -> None:
     """Raises: OSError, with the file's name."""
     try:
-        temporary = stage_private(file, text)
-        try:
-            temporary.chmod(UNIT_MODE)
-            replace(temporary, file)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with staged(file, text) as draft:
+            draft.chmod(UNIT_MODE)
+            replace(draft, file)
     except OSError as problem:
         raise OSError(problem.errno, problem.strerror, str(file)) from problem
 

@@ -6,12 +6,12 @@ import errno
 import os
 import stat
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
-from bridge.drafts import stage_private, try_directory
+from bridge.drafts import staged, try_directory
 from bridge.errors import BridgeError
 from bridge.existing import above, is_directory
 from bridge.host.files import take_free_name
@@ -55,27 +55,28 @@ def write_configuration(files: Mapping[Path, str], replaceable: Collection[Path]
     """
     output = list(files)[-1]
     path = output
-    staged: dict[Path, Path] = {}
     made: list[Path] = []
     try:
         make_private(output.parent)
-        for path, text in files.items():
-            if path != output:
-                ensure_private(path.parent, directory=True)
-            if path.is_dir():  # a rename would find this out too late
-                raise _is_a_directory(path)
-            staged[path] = stage_private(path, text)
-        for path, temporary in staged.items():
-            is_new = not path.exists()
-            (replace if path in replaceable else take_free_name)(temporary, path)
-            made += [path] * is_new
+        with ExitStack() as stack:
+            drafts: dict[Path, Path] = {}
+            for path, text in files.items():
+                if path != output:
+                    ensure_private(path.parent, directory=True)
+                if path.is_dir():  # a rename would find this out too late
+                    raise _is_a_directory(path)
+                drafts[path] = stack.enter_context(staged(path, text))
+            for path, draft in drafts.items():
+                is_new = not path.exists()
+                (replace if path in replaceable else take_free_name)(draft, path)
+                made += [path] * is_new
         made.clear()
     except OSError as error:
         problem = _unwritable(path, error)
     else:
         return
     finally:
-        for left in (*staged.values(), *made):
+        for left in made:
             with suppress(OSError):  # a disk that fails is read-only from then on; why it has failed is what counts
                 left.unlink(missing_ok=True)
     raise problem
