@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,12 +32,7 @@ ALICE, BOB = "alice@example.com", "bob@contoso.com"
 TOKENS = {"CANARY-alice-" + "x" * 2000: ALICE, "CANARY-bob": BOB}
 TOKEN_OF = {user: token for token, user in TOKENS.items()}
 CHALLENGE = {"status": "401", "schemes": "bearer"}
-# What servers tend to change: eight-bit text, lines that begin with dots, long lines, an empty last line.
-BODY = (
-    "Grüße aus Zürich — 日本\r\n.\r\n..\r\n.hidden\r\n" + "a" * 900 + "\r\n" + "ü" * 450 + "\r\nFrom here\r\n\r\n"
-).encode()
-HEADER = b"From: alice@example.com\r\nTo: bob@contoso.com\r\nSubject: probe\r\nMIME-Version: 1.0\r\n"
-HEADER += b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+MESSAGE = b"From: alice@example.com\r\nTo: bob@contoso.com\r\nSubject: probe\r\n\r\nbody\r\n"
 
 
 @dataclass(frozen=True)
@@ -104,48 +99,27 @@ def bearer(user: str, token: str) -> str:
 
 
 @contextlib.contextmanager
-def imap(scene: Scene, *, implicit: bool = True) -> Iterator[imaplib.IMAP4]:
-    client: imaplib.IMAP4
-    if implicit:
-        client = imaplib.IMAP4_SSL(scene.dovecot.host, scene.dovecot.imap_tls, ssl_context=scene.tls, timeout=30)
-    else:
-        client = imaplib.IMAP4(scene.dovecot.host, scene.dovecot.imap_starttls, timeout=30)
-    with contextlib.closing(_Closing(client.shutdown)):
-        if not implicit:
-            client.starttls(scene.tls)
+def imap(scene: Scene) -> Iterator[imaplib.IMAP4]:
+    client = imaplib.IMAP4_SSL(scene.dovecot.host, scene.dovecot.imap_tls, ssl_context=scene.tls, timeout=30)
+    try:
+        yield client
+    finally:
+        client.shutdown()
+
+
+@contextlib.contextmanager
+def pop3(scene: Scene) -> Iterator[poplib.POP3]:
+    client = poplib.POP3_SSL(scene.dovecot.host, scene.dovecot.pop3_tls, context=scene.tls, timeout=30)
+    with contextlib.closing(client):
         yield client
 
 
 @contextlib.contextmanager
-def pop3(scene: Scene, *, implicit: bool = True) -> Iterator[poplib.POP3]:
-    client: poplib.POP3
-    if implicit:
-        client = poplib.POP3_SSL(scene.dovecot.host, scene.dovecot.pop3_tls, context=scene.tls, timeout=30)
-    else:
-        client = poplib.POP3(scene.dovecot.host, scene.dovecot.pop3_starttls, timeout=30)
-    with contextlib.closing(_Closing(client.close)):
-        if not implicit:
-            client.stls(scene.tls)
-        yield client
-
-
-@contextlib.contextmanager
-def smtp(scene: Scene, *, implicit: bool = True) -> Iterator[smtplib.SMTP]:
-    client: smtplib.SMTP
-    if implicit:
-        client = smtplib.SMTP_SSL(scene.postfix.host, scene.postfix.smtps, context=scene.tls, timeout=30)
-    else:
-        client = smtplib.SMTP(scene.postfix.host, scene.postfix.submission, timeout=30)
-    with contextlib.closing(_Closing(client.close)):
-        if not implicit:
-            client.starttls(context=scene.tls)
+def smtp(scene: Scene) -> Iterator[smtplib.SMTP]:
+    client = smtplib.SMTP_SSL(scene.postfix.host, scene.postfix.smtps, context=scene.tls, timeout=30)
+    with contextlib.closing(client):
         client.ehlo()
         yield client
-
-
-@dataclass(frozen=True)
-class _Closing:
-    close: Callable[[], None]
 
 
 def imap_login(client: imaplib.IMAP4, user: str) -> None:
@@ -165,56 +139,17 @@ def smtp_login(client: smtplib.SMTP, user: str) -> None:
     client.auth("XOAUTH2", lambda challenge=None: bearer(user, TOKEN_OF[user]))
 
 
-def fetched(client: imaplib.IMAP4, number: str) -> bytes:
-    _, parts = client.fetch(number, "(BODY.PEEK[])")
-    assert isinstance(parts[0], tuple)
-    return parts[0][1]
-
-
-def arrived(scene: Scene, user: str, subject: str) -> str:
-    """The number of the message in the inbox of `user`, once it has arrived."""
+def arrived(scene: Scene, user: str, subject: str) -> None:
+    """Returns once the message is in the inbox of `user`."""
     deadline = time.monotonic() + 30
     with imap(scene) as client:
         imap_login(client, user)
         client.select()
         while True:
-            _, (numbers,) = client.search(None, "SUBJECT", subject)
-            if numbers:
-                return str(numbers.decode())
+            if client.search(None, "SUBJECT", subject)[1] != [b""]:
+                return
             assert time.monotonic() < deadline, scene.postfix.log() + scene.dovecot.log()
             client.noop()
-
-
-def body(message: bytes) -> bytes:
-    return message.partition(b"\r\n\r\n")[2]
-
-
-@pytest.mark.parametrize("implicit", [True, False])
-def test_imap_takes_a_token(scene: Scene, implicit: bool) -> None:
-    with imap(scene, implicit=implicit) as client:
-        imap_login(client, ALICE)
-        assert client.select()[0] == "OK"
-        assert "IDLE" in client.capabilities
-
-
-@pytest.mark.parametrize("implicit", [True, False])
-def test_pop3_takes_a_token(scene: Scene, implicit: bool) -> None:
-    with pop3(scene, implicit=implicit) as client:
-        assert pop3_auth(client, ALICE, TOKEN_OF[ALICE]).startswith(b"+OK")
-        client.stat()
-
-
-@pytest.mark.parametrize("implicit", [True, False])
-def test_smtp_takes_a_token(scene: Scene, implicit: bool) -> None:
-    with smtp(scene, implicit=implicit) as client:
-        smtp_login(client, ALICE)
-        assert client.mail(ALICE)[0] == 250
-
-
-def test_oauthbearer_works_too(scene: Scene) -> None:
-    words = f"n,a={BOB},\x01host=localhost\x01port=993\x01auth=Bearer {TOKEN_OF[BOB]}\x01\x01"
-    with imap(scene) as client:
-        client.authenticate("OAUTHBEARER", lambda _: words.encode())
 
 
 @pytest.mark.parametrize("token", ["CANARY-wrong", TOKEN_OF[BOB]], ids=["an unknown token", "the token of another"])
@@ -278,8 +213,9 @@ def test_no_password_is_taken_anywhere(scene: Scene) -> None:
 def test_the_plain_ports_ask_for_tls_first(scene: Scene) -> None:
     """Dovecot asks for TLS but would accept a token on loopback without it (see its configuration); Postfix refuses."""
     client = imaplib.IMAP4(scene.dovecot.host, scene.dovecot.imap_starttls, timeout=30)
-    with contextlib.closing(_Closing(client.shutdown)):
-        assert {"STARTTLS", "LOGINDISABLED"} <= set(client.capabilities)
+    capabilities = set(client.capabilities)
+    client.shutdown()
+    assert {"STARTTLS", "LOGINDISABLED"} <= capabilities
     with smtplib.SMTP(scene.postfix.host, scene.postfix.submission, timeout=30) as plain:
         plain.ehlo()
         assert not plain.has_extn("auth")
@@ -292,49 +228,9 @@ def test_nobody_sends_without_a_login(scene: Scene) -> None:
         assert client.rcpt(BOB)[0] == 554
 
 
-@pytest.mark.parametrize("implicit", [True, False])
-def test_a_sent_message_is_read_back_byte_for_byte(scene: Scene, implicit: bool) -> None:
-    subject = f"sent-{implicit}"
-    with smtp(scene, implicit=implicit) as client:
-        smtp_login(client, ALICE)
-        assert client.has_extn("8bitmime")
-        assert client.has_extn("smtputf8")
-        message = HEADER.replace(b"probe", subject.encode()) + BODY
-        assert client.sendmail(ALICE, [BOB], message, mail_options=["BODY=8BITMIME"]) == {}
-    number = arrived(scene, BOB, subject)
-    with imap(scene) as reader:
-        imap_login(reader, BOB)
-        reader.select()
-        assert body(fetched(reader, number)) == BODY
-    with pop3(scene) as reader_too:
-        assert pop3_auth(reader_too, BOB, TOKEN_OF[BOB]).startswith(b"+OK")
-        assert body(b"\r\n".join(reader_too.retr(int(number))[1]) + b"\r\n") == BODY
-
-
-def test_fifty_megabytes_go_all_the_way(scene: Scene) -> None:
-    line = b"0123456789abcdef" * 60 + b"\r\n"
-    large = line * (50_000_000 // len(line) + 1)
-    with smtp(scene) as client:
-        smtp_login(client, BOB)
-        client.sendmail(BOB, [ALICE], HEADER.replace(b"probe", b"large") + large)
-    number = arrived(scene, ALICE, "large")
-    with imap(scene) as reader:
-        imap_login(reader, ALICE)
-        reader.select()
-        assert body(fetched(reader, number)) == large
-
-
-def test_a_delivered_message_is_there_at_once(scene: Scene) -> None:
-    scene.dovecot.deliver(BOB, HEADER.replace(b"probe", b"delivered") + BODY)
-    with imap(scene) as client:
-        imap_login(client, BOB)
-        client.select()
-        assert client.search(None, "SUBJECT", "delivered")[1] != [b""]
-
-
 def test_mail_for_an_unknown_mailbox_is_refused(scene: Scene) -> None:
     with pytest.raises(smtplib.SMTPRecipientsRefused):
-        scene.dovecot.deliver("nobody@example.com", HEADER + BODY)
+        scene.dovecot.deliver("nobody@example.com", MESSAGE)
 
 
 def test_two_sets_of_servers_run_side_by_side_and_leave_nothing(scene: Scene, tmp_path: Path) -> None:
@@ -346,8 +242,8 @@ def test_two_sets_of_servers_run_side_by_side_and_leave_nothing(scene: Scene, tm
         with imap(other) as open_connection, smtp(other) as client:
             imap_login(open_connection, ALICE)
             smtp_login(client, ALICE)
-            client.sendmail(ALICE, [ALICE], HEADER.replace(b"probe", b"second") + BODY)
-            arrived(other, ALICE, "second")
+            client.sendmail(ALICE, [ALICE], MESSAGE)
+            arrived(other, ALICE, "probe")
             assert open_connection.noop()[0] == "OK"
             groups = {mailboxes.daemon.pid, submission.daemon.pid}
             assert all(daemons.members(group) for group in groups)
@@ -381,16 +277,6 @@ def test_a_killed_server_is_gone_at_once(scene: Scene, tmp_path: Path) -> None:
                     pass
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", mailboxes.imap_starttls), timeout=30)
-
-
-def test_both_servers_start_quickly(scene: Scene, tmp_path: Path) -> None:
-    begin = time.monotonic()
-    with dovecot(tmp_path / "d", scene.certificate, scene.key, scene.introspection, [ALICE]) as mailboxes:
-        middle = time.monotonic()
-        with postfix(tmp_path / "p", scene.certificate, scene.key, mailboxes):
-            end = time.monotonic()
-    # The aim is two seconds each; the limit here leaves room for a machine that runs many tests at once.
-    assert (middle - begin, end - middle) < (10, 10)
 
 
 def test_a_failed_start_shows_the_log(scene: Scene, tmp_path: Path) -> None:
