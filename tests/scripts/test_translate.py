@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,24 @@ SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 SENTENCE = "{host} did not answer within {seconds} seconds."
 
 
+@pytest.fixture(scope="module")
+def script() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS))
+        yield importlib.import_module("translate")
+
+
+@pytest.fixture(scope="module")
+def gathered(script: Any) -> Catalog:
+    """Gathered once: that takes more time than all that is tried with it."""
+    catalog: Catalog = script.gathered()
+    return catalog
+
+
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module("translate")
+def template(gathered: Catalog) -> Catalog:
+    """All sentences of today, which a test may change."""
+    return copy.deepcopy(gathered)
 
 
 @pytest.fixture
@@ -37,8 +53,8 @@ def change(path: Path, **of_message: object) -> None:
         write_po(stream, catalog)
 
 
-def test_the_catalogues_are_whole(script: Any) -> None:
-    assert list(script.check(script.gathered())) == []
+def test_the_catalogues_are_whole(script: Any, template: Catalog) -> None:
+    assert list(script.check(template)) == []
 
 
 @pytest.mark.parametrize(
@@ -52,14 +68,13 @@ def test_the_catalogues_are_whole(script: Any) -> None:
     ],
 )
 def test_a_translation_that_is_missing_doubtful_wrong_or_not_compiled_is_found(
-    script: Any, locale: Path, of_message: dict[str, object], problem: str
+    script: Any, template: Catalog, locale: Path, of_message: dict[str, object], problem: str
 ) -> None:
     change(locale / "fr" / "LC_MESSAGES" / "mail-bridge.po", **of_message)
-    assert any(problem in line for line in script.check(script.gathered(), locale))
+    assert any(problem in line for line in script.check(template, locale))
 
 
-def test_a_new_sentence_is_found_missing_until_it_is_translated(script: Any, locale: Path) -> None:
-    template: Catalog = script.gathered()
+def test_a_new_sentence_is_found_missing_until_it_is_translated(script: Any, template: Catalog, locale: Path) -> None:
     template.add("A sentence of tomorrow.")
     assert list(script.check(template, locale)) == [
         "mail-bridge.pot is not up to date",
@@ -71,22 +86,21 @@ def test_a_new_sentence_is_found_missing_until_it_is_translated(script: Any, loc
     ]
 
 
-def test_a_sentence_that_is_gone_is_dropped(script: Any, locale: Path) -> None:
-    template: Catalog = script.gathered()
+def test_a_sentence_that_is_gone_is_dropped(script: Any, template: Catalog, locale: Path) -> None:
     template.delete(SENTENCE)
     script.write(template, locale)
     assert list(script.check(template, locale)) == []
     assert SENTENCE not in (locale / "fr" / "LC_MESSAGES" / "mail-bridge.po").read_text("utf-8")
 
 
-def test_writing_twice_changes_nothing(script: Any, locale: Path) -> None:
-    script.write(script.gathered(), locale)
+def test_writing_twice_changes_nothing(script: Any, template: Catalog, locale: Path) -> None:
+    script.write(template, locale)
     before = {path: path.read_bytes() for path in locale.rglob("*.*o*")}
     script.write(script.gathered(), locale)
     assert len(before) == 3
     assert {path: path.read_bytes() for path in locale.rglob("*.*o*")} == before
 
 
-def test_a_catalogue_that_is_not_compiled_is_found(script: Any, locale: Path) -> None:
+def test_a_catalogue_that_is_not_compiled_is_found(script: Any, template: Catalog, locale: Path) -> None:
     (locale / "fr" / "LC_MESSAGES" / "mail-bridge.mo").unlink()
-    assert list(script.check(script.gathered(), locale)) == ["fr/LC_MESSAGES/mail-bridge.mo is not up to date"]
+    assert list(script.check(template, locale)) == ["fr/LC_MESSAGES/mail-bridge.mo is not up to date"]
