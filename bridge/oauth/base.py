@@ -56,27 +56,20 @@ class DevicePending:
 class Provider(Protocol):
     """One configured identity provider, whatever its flow."""
 
-    @property
-    def name(self) -> str:
-        """The key in the configuration's `providers`."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes exactly when a stored grant can no longer be used: client id, endpoints or scopes differ."""
-
-    @property
-    def client(self) -> str:
-        """A fingerprint of only the provider and our registration there: while this stays the same, a grant that a
-        change of scopes has made useless can still be revoked."""
+    name: str
+    """The key in the configuration's `providers`."""
+    fingerprint: str
+    """Changes exactly when a stored grant can no longer be used: client id, endpoints or scopes differ."""
+    client: str
+    """A fingerprint of only the provider and our registration there: while this stays the same, a grant that a change
+    of scopes has made useless can still be revoked."""
+    is_unattended: bool
+    """True if nobody signs in (client credentials, service account): then refresh() needs no grant."""
 
     @property
     def consent(self) -> str:
         """Identifies what a person's consent covers: revoking one grant may end all grants of the same consent. At
         Google that is the project, whichever of its clients has asked; elsewhere the client."""
-
-    @property
-    def is_unattended(self) -> bool:
-        """True if nobody signs in (client credentials, service account): then refresh() needs no grant."""
 
     async def refresh(self, grant: Secret[str], *, subject: str) -> TokenSet:
         """Force a new access token; the returned grant replaces the old one (it may have rotated).

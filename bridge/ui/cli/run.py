@@ -85,9 +85,8 @@ def has_person() -> bool:
 class Beside(Protocol):
     """What the bridge shares its process with: who gives it orders, and what runs along."""
 
-    @property
-    def outlives_terminal(self) -> bool:
-        """Whoever started the program wants that, as `nohup` does."""
+    outlives_terminal: bool
+    """Whoever started the program wants that, as `nohup` does."""
 
     def orders(self, stop: Order, reload: Order) -> AbstractContextManager[None]:
         """Both are called on the running loop, from now on."""

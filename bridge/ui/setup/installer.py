@@ -18,9 +18,8 @@ class AlreadyConfigured(BridgeError):
 class Installer(Protocol):
     """One set-up of one machine."""
 
-    @property
-    def output(self) -> Path:
-        """The file to write."""
+    output: Path
+    """The file to write."""
 
     @property
     def draft(self) -> Draft:
