@@ -102,12 +102,10 @@ class _Process:
         self.pid = child.pid
 
     async def wait(self) -> str:
-        """See process.Process."""
         code = await self._child.wait()
         return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
     def kill(self) -> None:
-        """See process.Process."""
         with suppress(ProcessLookupError):
             self._child.kill()
 

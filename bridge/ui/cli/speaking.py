@@ -76,19 +76,15 @@ class _Formatter(click.HelpFormatter):
     """Headings with the colon of the language; `mail-bridge` stays whole at the end of a line, to be copied."""
 
     def write(self, string: str) -> None:
-        """As it is meant to be read."""
         super().write(string.replace(_UNBROKEN, "-"))
 
     def write_text(self, text: str) -> None:
-        """A paragraph."""
         super().write_text(text.replace("-", _UNBROKEN))
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """Commands or options, each with what it does."""
         super().write_dl([(name, text.replace("-", _UNBROKEN)) for name, text in rows], col_max, col_spacing)
 
     def write_heading(self, heading: str) -> None:
-        """`Options:`"""
         self.write(f"{'':>{self.current_indent}}{heading}{say(': ').rstrip(' ')}\n")
 
 

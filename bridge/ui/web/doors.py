@@ -179,7 +179,6 @@ class _Visitor(asyncio.Protocol):
         self._first = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  a connection's
         self._transport = transport
         self._come(self)
@@ -209,6 +208,5 @@ class _Visitor(asyncio.Protocol):
                 host.data_received(self._first)
 
     def send_away(self) -> None:
-        """Close the connection."""
         if self._transport is not None:
             self._transport.close()
