@@ -110,7 +110,10 @@ def _make() -> None:
         if not _is_complete():
             sys.exit(say(INCOMPLETE, package=package))
     try:
-        venv.create(ENVIRONMENT, with_pip=True, clear=True, system_site_packages=_sees_system())
+        # A copy of the system's interpreter would miss its updates. Any other is replaced as a whole, with its path,
+        # and may be where not every user of mail-bridge gets in (pyenv, in root's home).
+        links = sys.base_prefix == "/usr"
+        venv.create(ENVIRONMENT, with_pip=True, clear=True, symlinks=links, system_site_packages=_sees_system())
     except (OSError, subprocess.CalledProcessError) as problem:
         sys.exit(say("no virtual environment could be made: {problem}", problem=problem))
 

@@ -169,6 +169,13 @@ def test_where_a_package_is_not_built_any_more_the_way_out_is_told(
     assert remedy in behind[-1]
 
 
+def test_an_update_of_the_systems_python_reaches_the_environment(copy: Path, tmp_path: Path) -> None:
+    """A copy of the interpreter would go on with the faults of its day beside a library that was updated."""
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.base_prefix = '/usr'\n")
+    start(copy, PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1", PYTHONPATH=str(tmp_path))
+    assert not (copy / ".venv" / "bin" / "python").resolve(strict=True).is_relative_to(copy)
+
+
 @pytest.mark.parametrize("what", ["pip", "interpreter"])
 def test_what_was_left_half_made_or_by_an_older_python_is_made_anew(copy: Path, what: str) -> None:
     """On Debian without python3-venv the environment is left without pip; so it is after an upgrade of the system's
