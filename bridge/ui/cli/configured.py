@@ -103,7 +103,9 @@ def find_config(settings: Settings) -> Path:
         return found
     places = "\n  ".join(map(str, candidates))
     first = i18n.say("there is no configuration yet. Looked for:")
-    remedy = i18n.say("To make one, by answering a few questions: {program} init, or in the browser: init --browser")
+    remedy = i18n.say(
+        "To make one, by answering a few questions: {program} init, or in the browser: {program} init --browser"
+    )
     other = i18n.say(
         "If you have one elsewhere, name it with --config FILE. To look around first: {program} run --demo"
     )

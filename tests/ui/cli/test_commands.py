@@ -98,7 +98,8 @@ def test_where_there_is_no_configuration_the_places_are_named(admin: Bridge, com
     assert code == 2
     assert "there is no configuration yet" in said
     assert str(admin.directory / "config.yaml") in said
-    assert "mail-bridge init" in said
+    assert "mail-bridge init, or in the browser: " in said
+    assert "mail-bridge init --browser\n" in said
     assert "run --demo" in said
     assert "Traceback" not in said
 
