@@ -50,6 +50,12 @@ def _is_vschar(token: str) -> bool:
     return token != "" and token.isascii() and token.isprintable()
 
 
+def sendable(token: object) -> str:
+    """A token or code that is to be sent back as it is; empty if there is none. JSON can hold a lone surrogate, which
+    no request can: such a refresh token, once stored, would be a bug at each login."""
+    return token if isinstance(token, str) and token == token.encode(errors="ignore").decode() else ""
+
+
 def grant_end(answer: Mapping[str, Any], *, asked_at: float) -> float | None:
     """When the refresh token ends, whether it is used or not, in seconds since the epoch; None if the answer does not
     say. The field is in no RFC; Google sends it while an app's status is Testing."""

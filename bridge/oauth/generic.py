@@ -145,5 +145,5 @@ class GenericBrowser(Generic):
 
 
 def _refresh_token(answer: Answer) -> Secret[str] | None:
-    token = answer.values.get("refresh_token")
-    return Secret(token) if isinstance(token, str) and token else None
+    token = answers.sendable(answer.values.get("refresh_token"))
+    return Secret(token) if token else None

@@ -10,6 +10,7 @@ from typing import Any
 from bridge.advice.said import said
 from bridge.errors import ProviderUnavailable
 from bridge.model import TokenSet
+from bridge.oauth import answers
 from bridge.oauth.base import DevicePending, DeviceRequest
 from bridge.oauth.device import LONGEST_LIFE, SHORTEST_INTERVAL, expired, is_link
 from bridge.oauth.failures import sign_in_problem
@@ -65,9 +66,9 @@ def _request(answer: Answer, asked_at: float) -> DeviceRequest:
     Raises: ProviderUnavailable if it cannot be shown to a person: its content ends up on a page and in a terminal.
     """
     values = answer.values
-    code, user_code = values.get("device_code"), values.get("user_code")
+    code, user_code = answers.sendable(values.get("device_code")), values.get("user_code")
     url = values.get("verification_uri") or values.get("verification_url")  # verification_url is Google's older name
-    if not isinstance(code, str) or not code or not isinstance(user_code, str) or not is_link(url):
+    if not code or not isinstance(user_code, str) or not is_link(url):
         raise ProviderUnavailable(said("The provider's answer holds no device code, no user code or no https address."))
     if not 0 < len(user_code) <= LONGEST_USER_CODE or not user_code.isprintable():
         raise ProviderUnavailable(said("The provider's user code is not one that a person could type."))

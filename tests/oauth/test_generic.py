@@ -107,6 +107,7 @@ async def test_the_address_is_read_under_both_its_names_and_the_complete_one_is_
         {"device_code": None},
         {"device_code": ""},
         {"device_code": 7},
+        {"device_code": "CANARY-\ud800"},
         {"user_code": None},
         {"user_code": ""},
         {"user_code": "A" * 65},

@@ -87,8 +87,8 @@ async def test_tokens_are_tokens_with_any_status_of_success(tls: Tls, status: st
     assert (await refreshed(tls, answer)).grant.reveal() == "CANARY-refresh"
 
 
-@pytest.mark.parametrize("grant", [None, "", 7, []])
-async def test_a_grant_is_text_or_none(tls: Tls, grant: object) -> None:
+@pytest.mark.parametrize("grant", [None, "", 7, [], "CANARY-\ud800"])
+async def test_a_grant_is_text_that_can_be_sent_back_or_none(tls: Tls, grant: object) -> None:
     assert (await refreshed(tls, told(refresh_token=grant))).grant.reveal() == GRANT.reveal()
     with pytest.raises(AuthorizationFailed) as caught:
         await redeemed(tls, told(refresh_token=grant))
