@@ -14,7 +14,7 @@ from bridge.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from bridge.oauth.failures import TEXT_LIMIT, Failure, refresh_problem, sign_in_problem
+from bridge.oauth.failures import LONGEST_TEXT, TEXT_LIMIT, Failure, refresh_problem, sign_in_problem
 from bridge.oauth.unattended import REFUSED as SENTENCE
 from bridge.oauth.unattended import refused, unattended_problem
 from bridge.secret import Secret
@@ -309,6 +309,14 @@ def test_codes_are_read_from_the_text_where_there_is_no_list() -> None:
 
 def test_an_answer_with_wrong_types_is_read_as_empty() -> None:
     assert Failure.of({"error": 5, "error_description": ["x"], "error_codes": "7", "suberror": None}) == Failure("")
+
+
+def test_of_an_endless_text_only_the_beginning_is_looked_at() -> None:
+    """Else looking through it, in the event loop, would hold up everybody."""
+    words = "an error that is explained at length, "
+    failure = Failure.of(dict.fromkeys(("error", "error_description", "suberror"), words * 6500))
+    assert max(map(len, (failure.error, failure.description, failure.suberror))) <= LONGEST_TEXT
+    assert words in str(refresh_problem(failure))
 
 
 def test_given_secrets_and_token_like_runs_never_show() -> None:
