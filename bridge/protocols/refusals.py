@@ -6,6 +6,10 @@ from bridge.advice import mail
 from bridge.errors import BridgeError
 from bridge.protocols.base import RefusalKind
 
+WORDS_LIMIT = 1000
+"""Characters of a server's words that are told: Gmail's longest refusal has 300. Each login that is refused would log
+up to 32 KB otherwise."""
+
 
 def kind_of_refusal(text: str) -> RefusalKind:
     """Classify a final "no" to a token by its words: Gmail sends the same error challenge for a bad token and for too
@@ -27,9 +31,9 @@ def judged(text: str, trouble: str) -> tuple[RefusalKind, str]:
 
 
 def readable(words: str) -> str:
-    """A server's own words, made safe to show: without terminal control sequences and right-to-left marks. Before
-    STARTTLS anybody on the network path may have written them."""
-    return "".join(character if character.isprintable() else " " for character in words)
+    """A server's own words, made safe to show: without terminal control sequences and right-to-left marks, and no
+    more than anybody reads. Before STARTTLS anybody on the network path may have written them."""
+    return "".join(character if character.isprintable() else " " for character in words[:WORDS_LIMIT])
 
 
 def public_line(problem: BridgeError) -> str:

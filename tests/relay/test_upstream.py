@@ -437,6 +437,20 @@ async def test_nor_of_what_somebody_on_the_way_says_before_tls(trust: Trust, pro
     assert str(problem).isprintable()
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_of_an_endless_refusal_the_beginning_is_told(trust: Trust, protocol: Protocol, mode: TlsMode) -> None:
+    """It went into the log, twice for each login, and to the pages: 7 KB of POP3, 15 of IMAP and SMTP."""
+    no = {Protocol.IMAP: b"<tag> NO ", Protocol.POP3: b"-ERR ", Protocol.SMTP: b"454 "}[protocol]
+    login = secured(protocol, IMPLICIT, trust.good) if mode is IMPLICIT else asks_for_tls(protocol)
+    asked = asks_for_login(protocol, IMPLICIT) if mode is IMPLICIT else []
+    problem, _ = await failure(protocol, [*login, *asked, Say(no + b"no way " * 1000 + b"\r\n")], trust, mode)
+    assert problem.diagnosis is not None
+    for told in (str(problem), problem.diagnosis.told()):
+        assert "no way no way no way" in told
+        assert len(told) < 2000
+
+
 # --- the log --------------------------------------------------------------------------------------------------------
 
 
