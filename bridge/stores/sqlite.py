@@ -115,6 +115,8 @@ class SqliteStore:
         person tidies up. Then SQLite goes on writing to the unlinked log, which is lost when the process ends; closing
         the connection moves its content into the file."""
         self._connection: sqlite3.Connection | None = None
+        self._may_begin_anew = True
+        """False once it has been open: if the file is missing then, its drive may merely be unmounted."""
         self._worker = Worker(self._place)
 
     async def get(self, key: str) -> Record | None:
@@ -172,6 +174,8 @@ class SqliteStore:
 
     def _connected(self, statement: str, values: Sequence[object]) -> list[Any]:
         if self._connection is None:
+            if not self._may_begin_anew:
+                self._found()
             self._open()
         self._still_there()
         if self._log_identity is not None and self._identity_of_log() != self._log_identity:
@@ -196,6 +200,7 @@ class SqliteStore:
         except BaseException:
             self._disconnect()
             raise
+        self._may_begin_anew = False
 
     def _set_up(self) -> None:
         """Set journal and durability, and create the tables. FULL: a commit survives even a power cut."""
@@ -327,20 +332,25 @@ class SqliteStore:
     def _still_there(self) -> None:
         """Raises: StoreUnavailable if the file was deleted or replaced. SQLite would go on writing to the deleted file
         silently, and the records would be lost with the process."""
-        try:
-            status = os.stat(self._file)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            self._take_log_along()
-            raise StoreUnavailable(
-                said("{store} is gone; put it back, or restart mail-bridge to begin anew", store=self._place)
-            ) from error
-        except OSError as error:
-            raise self._not_opened(error) from error
+        status = self._found()
         if (status.st_dev, status.st_ino) != self._identity:
             self._take_log_along()
             raise StoreUnavailable(
                 said("{store} was replaced by another file; restart mail-bridge to use that one", store=self._place)
             )
+
+    def _found(self) -> os.stat_result:
+        """Raises: StoreUnavailable if the file is not there."""
+        try:
+            return os.stat(self._file)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if self._connection is not None:
+                self._take_log_along()
+            raise StoreUnavailable(
+                said("{store} is gone; put it back, or restart mail-bridge to begin anew", store=self._place)
+            ) from error
+        except OSError as error:
+            raise self._not_opened(error) from error
 
     def _problem(self, error: sqlite3.Error) -> BridgeError:
         """Our error, by SQLite's primary result code (https://sqlite.org/rescode.html)."""
@@ -362,10 +372,12 @@ class SqliteStore:
                     )
                 )
             case sqlite3.SQLITE_NOTADB:
+                self._may_begin_anew = True
                 return StoreCorrupt(
                     said("{store} is not a database; move it away or choose another `store.path`", store=store)
                 )
             case sqlite3.SQLITE_CORRUPT if self._can_be_read():
+                self._may_begin_anew = True
                 return StoreCorrupt(
                     said("{store} is damaged; restore a copy, or move it away to begin anew", store=store)
                 )

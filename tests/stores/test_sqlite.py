@@ -667,6 +667,26 @@ async def test_a_file_that_is_removed_or_replaced_under_us_is_not_written_to_in_
 
 
 @posix
+async def test_a_file_that_is_gone_after_an_error_is_not_made_anew(open_store: Open, filled: Path) -> None:
+    """Its drive has been unmounted, for instance: everybody would be asked to sign in, and the new file hidden when the
+    drive is back."""
+    store = open_store()
+    await store.get("a")
+    with python(HOLD, filled, "BEGIN IMMEDIATE") as other:
+        assert line(other) == "held"
+        with pytest.raises(StoreUnavailable, match="is locked by another program"):  # it has closed its connection
+            await store.put("a", b"other", expected=1)
+        other.communicate("go\n")
+    filled.parent.rename(filled.parent.with_name("elsewhere"))
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="is gone; put it back"):
+            await store.get("a")
+    assert not filled.parent.exists()
+    filled.parent.with_name("elsewhere").rename(filled.parent)
+    assert await store.put("a", b"other", expected=1) == 2
+
+
+@posix
 async def test_what_stood_in_the_log_goes_with_its_file_and_not_into_the_one_that_replaced_it(
     open_store: Open, file: Path, tmp_path: Path
 ) -> None:
