@@ -7,6 +7,7 @@ import gc
 from collections.abc import Awaitable, Callable
 
 import pytest
+from aiosmtpd.smtp import Session
 
 from bridge import errors
 from bridge.model import Login
@@ -97,5 +98,28 @@ async def test_a_session_that_ends_before_its_verdict_leaves_neither_password_no
             frontend.close()
             assert passwords() == before
             assert client.bridge not in vars(frontend).values()
+    finally:
+        gc.enable()
+
+
+async def test_a_session_that_is_handed_over_keeps_nothing_of_the_library() -> None:
+    """It lasts for hours, and there may be thousands."""
+
+    def servers() -> set[int]:
+        return {id(each) for each in gc.get_objects() if isinstance(each, Session)}
+
+    gc.collect()
+    before = servers()
+    gc.disable()
+    try:
+        async with talking() as (talk, waiting):
+            tasks = {task for task in asyncio.all_tasks() if "_handle_client" in repr(task)}
+            await talk.say("EHLO crm", f"AUTH PLAIN {PLAIN}")
+            await waiting
+            assert len(servers() - before) == 1
+            await talk.frontend.accept(Ready(text=b"ok"))
+            await asyncio.wait(tasks, timeout=60)
+            tasks.clear()  # a cancelled one has the frames that it was cancelled in
+            assert not servers() - before
     finally:
         gc.enable()
