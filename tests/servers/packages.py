@@ -37,6 +37,8 @@ _SIGNS: Final[dict[str, str]] = {
     "s-nail": "s-nail",
     "libmail-imapclient-perl": "/usr/share/perl5/Mail/IMAPClient.pm",
     "libio-socket-ssl-perl": "/usr/share/perl5/IO/Socket/SSL.pm",
+    "libauthen-sasl-perl": "/usr/share/perl5/Authen/SASL.pm",
+    "ruby": "ruby",
     "php-symfony-mailer": "/usr/share/php/Symfony/Component/Mailer/autoload.php",
     "passwd": "useradd",
     "haproxy": "haproxy",
