@@ -13,7 +13,7 @@ import select
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,9 +94,20 @@ class Scene:
             channel.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_bytes_pass_both_ways_complete_and_in_order(kind: Callable[..., Channel], contexts: Contexts) -> None:
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Callable[..., Channel]:
+    found: Callable[..., Channel] = request.param
+    return found
+
+
+@pytest.fixture
+async def scene(kind: Callable[..., Channel], contexts: Contexts) -> AsyncIterator[Scene]:
     scene = await Scene(kind).with_tls(contexts)
+    yield scene
+    scene.close()
+
+
+async def test_bytes_pass_both_ways_complete_and_in_order(scene: Scene) -> None:
     down, up = random.Random(5).randbytes(2_000_000), random.Random(6).randbytes(1_500_000)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice(b"first down", b"first up"))
@@ -109,15 +120,9 @@ async def test_bytes_pass_both_ways_complete_and_in_order(kind: Callable[..., Ch
     assert at_client.result() == b"first down" + down
     assert at_upstream.result() == b"first up" + up
     assert session.result() == Traffic(len(down) + 10, len(up) + 8, "upstream")
-    scene.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_the_last_bytes_of_an_upstream_that_closes_at_once_arrive(
-    kind: Callable[..., Channel],
-    contexts: Contexts,
-) -> None:
-    scene = await Scene(kind).with_tls(contexts)
+async def test_the_last_bytes_of_an_upstream_that_closes_at_once_arrive(scene: Scene) -> None:
     sent = random.Random(7).randbytes(600_000)
 
     async def send_and_go() -> None:
@@ -130,15 +135,13 @@ async def test_the_last_bytes_of_an_upstream_that_closes_at_once_arrive(
         at_client = group.create_task(receive_exactly(scene.client, len(sent)))
     assert at_client.result() == sent
     assert session.result().ended_by == "upstream"
-    scene.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("client", MAIL_PROGRAMS, ids=str)
 async def test_a_client_that_half_closes_still_gets_the_answer(
-    kind: Callable[..., Channel], contexts: Contexts, client: MailProgram, port_contexts: Contexts
+    scene: Scene, client: MailProgram, port_contexts: Contexts
 ) -> None:
-    scene = await (await Scene(kind).with_tls(contexts)).with_client(client, port_contexts)
+    await scene.with_client(client, port_contexts)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice())
         await scene.client.send(b"QUIT\r\n")
@@ -148,21 +151,15 @@ async def test_a_client_that_half_closes_still_gets_the_answer(
         scene.upstream.close()
         assert await receive_exactly(scene.client, 9) == b"221 bye\r\n"
     assert session.result().to_client == 9
-    scene.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("client", MAIL_PROGRAMS, ids=str)
 async def test_a_client_that_half_closes_gets_the_whole_download_at_its_own_pace(
-    kind: Callable[..., Channel],
-    contexts: Contexts,
-    client: MailProgram,
-    port_contexts: Contexts,
-    monkeypatch: pytest.MonkeyPatch,
+    scene: Scene, client: MailProgram, port_contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A script pipes in its commands, FETCH and LOGOUT, and reads the answers: Dovecot too sends all of them."""
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.2)
-    scene = await (await Scene(kind).with_tls(contexts)).with_client(client, port_contexts)
+    await scene.with_client(client, port_contexts)
     sent = random.Random(8).randbytes(1 << 20) * 24  # more than the kernel keeps
 
     async def answer() -> None:
@@ -179,33 +176,22 @@ async def test_a_client_that_half_closes_gets_the_whole_download_at_its_own_pace
         await asyncio.wait([session], timeout=3 * splice_module.HALF_CLOSE_SECONDS)  # the client reads nothing
         assert await receive_to_the_end(scene.client) == sent
     assert session.result().to_client == len(sent)
-    scene.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("client", MAIL_PROGRAMS, ids=str)
 async def test_a_client_that_half_closes_and_gets_no_answer_is_let_go(
-    kind: Callable[..., Channel],
-    contexts: Contexts,
-    client: MailProgram,
-    port_contexts: Contexts,
-    monkeypatch: pytest.MonkeyPatch,
+    scene: Scene, client: MailProgram, port_contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.05)
-    scene = await (await Scene(kind).with_tls(contexts)).with_client(client, port_contexts)
+    await scene.with_client(client, port_contexts)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice(to_client=b"+OK\r\n"))
         client.half_close(scene.client)
         assert await receive_to_the_end(scene.client) == b"+OK\r\n"
     assert session.result().ended_by == "client"
-    scene.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_client_that_is_reset_ends_the_session_at_once(
-    kind: Callable[..., Channel], contexts: Contexts
-) -> None:
-    scene = await Scene(kind).with_tls(contexts)
+async def test_a_client_that_is_reset_ends_the_session_at_once(scene: Scene) -> None:
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice())
         await scene.client.send(b"x")
@@ -216,13 +202,11 @@ async def test_a_client_that_is_reset_ends_the_session_at_once(
     scene.upstream.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
 async def test_a_client_that_has_gone_behind_its_last_word_ends_the_session(
-    kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full close looks like a half-close until a reset answers the upstream's data."""
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 3600.0)
-    scene = await Scene(kind).with_tls(contexts)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice())
         await scene.client.send(b"x")
@@ -239,13 +223,12 @@ async def test_a_client_that_has_gone_behind_its_last_word_ends_the_session(
     scene.upstream.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
 async def test_a_client_that_is_lost_while_the_upstream_takes_nothing_of_it_ends_the_session(
-    kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client is not read meanwhile, so its end shows only when the upstream's data is sent to it."""
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.05)
-    scene, sent = await Scene(kind).with_tls(contexts), 0
+    sent = 0
 
     async def flood() -> None:
         nonlocal sent
@@ -268,11 +251,7 @@ async def test_a_client_that_is_lost_while_the_upstream_takes_nothing_of_it_ends
     scene.upstream.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_an_upstream_that_is_reset_ends_the_session_at_once(
-    kind: Callable[..., Channel], contexts: Contexts
-) -> None:
-    scene = await Scene(kind).with_tls(contexts)
+async def test_an_upstream_that_is_reset_ends_the_session_at_once(scene: Scene) -> None:
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice())
         await scene.client.send(b"x")
@@ -283,13 +262,9 @@ async def test_an_upstream_that_is_reset_ends_the_session_at_once(
     scene.client.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [1, RECORD_SIZE, 3 * RECORD_SIZE + 1])
-async def test_what_came_before_a_reset_is_passed_on(
-    kind: Callable[..., Channel], contexts: Contexts, size: int
-) -> None:
+async def test_what_came_before_a_reset_is_passed_on(scene: Scene, size: int) -> None:
     """After a full record the channel reads once more in the same piece, and that read meets the reset."""
-    scene = await Scene(kind).with_tls(contexts)
     sent = random.Random(size).randbytes(size)
     await scene.upstream.send(sent)
     close_with_reset(scene.upstream._socket)
@@ -385,12 +360,8 @@ async def test_the_last_words_of_an_upstream_that_takes_no_more_reach_the_client
     scene.client.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_what_a_client_sent_before_it_was_lost_reaches_the_upstream(
-    kind: Callable[..., Channel], contexts: Contexts
-) -> None:
+async def test_what_a_client_sent_before_it_was_lost_reaches_the_upstream(scene: Scene) -> None:
     """A program that sends and exits without reading the answers."""
-    scene = await Scene(kind).with_tls(contexts)
     await scene.client.send(b".\r\nQUIT\r\n")
     close_with_reset(scene.client._socket)
     async with asyncio.TaskGroup() as group:
@@ -408,11 +379,8 @@ async def receive_to_the_end(channel: Channel) -> bytes:
     return bytes(received)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_session_ends_when_nothing_passes_and_not_before(
-    kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scene, later = await Scene(kind).with_tls(contexts), Later(monkeypatch)
+async def test_a_session_ends_when_nothing_passes_and_not_before(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = Later(monkeypatch)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice(idle_seconds=600))
         for _ in range(10):  # the server's "* OK Still here", which comes every few minutes in IDLE, and as much back
@@ -426,19 +394,14 @@ async def test_a_session_ends_when_nothing_passes_and_not_before(
             await later.by(600)
         assert await scene.client.receive() == b""
     assert session.result() == Traffic(10, 10, "idle")
-    scene.close()
 
 
 def test_an_imap_client_in_idle_is_no_idle_session() -> None:
     assert splice_module.IDLE_SECONDS > 30 * 60  # RFC 2177, RFC 9051 section 5.4
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_mail_program_that_is_lost_in_the_middle_of_a_message_ends_the_session(
-    kind: Callable[..., Channel], contexts: Contexts
-) -> None:
+async def test_a_mail_program_that_is_lost_in_the_middle_of_a_message_ends_the_session(scene: Scene) -> None:
     """What the client has not read is dropped, and the upstream is read no further."""
-    scene = await Scene(kind).with_tls(contexts)
     sent = asyncio.Event()
 
     async def flood() -> None:
@@ -464,10 +427,8 @@ async def test_a_mail_program_that_is_lost_in_the_middle_of_a_message_ends_the_s
     scene.upstream.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_slow_reader_stops_its_writer(kind: Callable[..., Channel], contexts: Contexts) -> None:
+async def test_a_slow_reader_stops_its_writer(scene: Scene) -> None:
     """What is sent while nobody reads fills kernel buffers, which are bounded; then the sender has to wait."""
-    scene = await Scene(kind).with_tls(contexts)
     sent = 0
 
     async def flood() -> None:
@@ -487,7 +448,6 @@ async def test_a_slow_reader_stops_its_writer(kind: Callable[..., Channel], cont
         await until(lambda: sent > held)
         flooding.cancel()
         session.cancel()
-    scene.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the bytes are kept by tasks, whose errors end them")
@@ -639,11 +599,7 @@ def ways_from(*sources: Channel) -> list[splice_module._Direction]:
     return [way for way in ways if way.source in sources]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_cancelled_splice_leaves_its_count_and_nothing_else(
-    kind: Callable[..., Channel], contexts: Contexts
-) -> None:
-    scene = await Scene(kind).with_tls(contexts)
+async def test_a_cancelled_splice_leaves_its_count_and_nothing_else(scene: Scene) -> None:
     session = asyncio.ensure_future(scene.splice(b"hello"))  # noqa: TID251  to be cancelled from outside
     await scene.client.send(b"x")
     await receive_exactly(scene.upstream, 1)
