@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,10 +86,8 @@ def test_the_page_with_the_code_leads_on_by_itself(world: World, by_code: Bridge
         match = re.search(r'class="code"[^>]*>([A-Z0-9]{8})<', page)
         assert match is not None, page
         world.provider.approve_device(match[1], BOB)
-        deadline = time.monotonic() + 30
-        while f"{BOB}</strong> is signed in" not in (page := browser.reload()):
-            assert time.monotonic() < deadline, page
-        assert "Tried just now: IMAP, POP3, SMTP" in page
+        by_code.wait_until(lambda: f"{BOB}</strong> is signed in" in browser.reload(), "the sign-in", 30)
+        assert "Tried just now: IMAP, POP3, SMTP" in browser.reload()
         mail_flows(by_code, BOB)
 
 
