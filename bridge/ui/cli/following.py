@@ -18,12 +18,12 @@ import click
 from bridge.app import App
 from bridge.clock import SystemClock
 from bridge.config.load import LoadedConfig
+from bridge.desk.late import loading
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.service import service_manager
 from bridge.host.users import load_directory
 from bridge.observe import logs
 from bridge.observe.supervisor import kept
-from bridge.shortage import lacking
 from bridge.threads import NoThread, Threads, in_thread
 from bridge.ui.cli.configured import Settings, find_config, load, refuse_a_pipe
 from bridge.ui.cli.log_output import log_as, log_stream
@@ -117,9 +117,10 @@ class Followed:
         """
         service_manager.reloading()
         try:
-            loaded = await in_thread(self._load)
-            if at_rest in (None, await looks.run(self._look)):  # else it is being written: see the next look
-                await self._apply(app, loaded)
+            with loading():  # of what makes a certificate, for instance
+                loaded = await in_thread(self._load)
+                if at_rest in (None, await looks.run(self._look)):  # else it is being written: see the next look
+                    await self._apply(app, loaded)
         except ConfigError as problem:
             tell(problem)
             app.refused(problem)
@@ -131,11 +132,6 @@ class Followed:
             return True
         except BridgeError as problem:  # a port that another program has may be free a while later
             _refuse(app, problem)
-            return True
-        except (OSError, ImportError) as problem:  # what makes a certificate, for instance, is loaded late
-            if (reason := lacking(problem)) is None:
-                raise
-            _refuse(app, BridgeError(reason))
             return True
         finally:
             service_manager.ready()

@@ -39,15 +39,11 @@ class AccountPages:
         """For the application's router."""
         own = partial(for_administrators, self._administrators)
         return [
-            web.get("/accounts/{address:[^/]+}", own(self.show), allow_head=False),
+            web.get("/accounts/{address:[^/]+}", own(self._page), allow_head=False),
             web.get("/accounts/{address:[^/]+}/forget", own(self.ask_to_forget), allow_head=False),
             web.post("/accounts/{address:[^/]+}/{action:password|rotate|check|forget}", own(self.act)),
             web.get("/accounts/{address:[^/]+}/{action:password|rotate|check}", own(self.again), allow_head=False),
         ]
-
-    async def show(self, request: web.Request) -> web.StreamResponse:
-        """The account's page, without its password."""
-        return await self._page(request)
 
     async def ask_to_forget(self, request: web.Request) -> web.StreamResponse:
         """Asks for confirmation, because we cannot undo a sign-out."""
