@@ -103,9 +103,7 @@ MICROSOFT_HOSTS: Mapping[str, Cloud] = {
 }
 """Where people sign in, by the names of today and of earlier years."""
 
-NATIONAL_HOSTS = frozenset(
-    {"login.sovcloud-identity.fr", "login.sovcloud-identity.de", "login.sovcloud-identity.sg"},
-)
+NATIONAL_HOSTS = frozenset({"login.sovcloud-identity.fr", "login.sovcloud-identity.de", "login.sovcloud-identity.sg"})
 """The same for Microsoft's clouds of France (Bleu), Germany (Delos) and Singapore, whose mail servers and scopes the
 admin names."""
 

@@ -80,10 +80,7 @@ class AccountConfig(Part):
         section = handler.resolve_ref_schema(handler(core))
         field = section["properties"]["os_user"]
         several = {"type": "array", "items": field["items"], "minItems": 1}
-        section["properties"]["os_user"] = {
-            "description": field["description"],
-            "anyOf": [field["items"], several],
-        }
+        section["properties"]["os_user"] = {"description": field["description"], "anyOf": [field["items"], several]}
         return section
 
     @model_validator(mode="after")

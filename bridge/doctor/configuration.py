@@ -21,12 +21,7 @@ def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, 
     """One for the file, one for each of its warnings, one for each client secret in its last days."""
     config = loaded.config
     right = ok(
-        "configuration",
-        "",
-        RIGHT,
-        name=loaded.name,
-        accounts=len(config.accounts),
-        providers=len(config.providers),
+        "configuration", "", RIGHT, name=loaded.name, accounts=len(config.accounts), providers=len(config.providers)
     )
     warned = [warning("configuration", "", VERBATIM, problem=one) for one in loaded.warnings]
     secrets = [

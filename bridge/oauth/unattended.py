@@ -95,12 +95,7 @@ class AppToken(Unattended, ABC):
             flight.set_result(outcome)
 
 
-def unattended_problem(
-    failure: Failure,
-    advice: Said = REFUSED,
-    *,
-    hide: Iterable[Secret[str]] = (),
-) -> BridgeError:
+def unattended_problem(failure: Failure, advice: Said = REFUSED, *, hide: Iterable[Secret[str]] = ()) -> BridgeError:
     """The error to raise when the app's own request was refused. It is never GrantRevoked, because nobody could sign in
     again: `advice` takes the place of telling a person to do so."""
     problem = refresh_problem(failure, hide=hide)

@@ -25,14 +25,7 @@ from bridge.errors import BridgeError, ConfigError
 from bridge.host.console_window import encoding_of_pipe
 from bridge.shortage import is_short
 from bridge.threads import NoThread
-from bridge.ui.cli.session import (
-    FAILED,
-    UNUSABLE,
-    code_of,
-    drop_output,
-    log_level_option,
-    speak_before_parsing,
-)
+from bridge.ui.cli.session import FAILED, UNUSABLE, code_of, drop_output, log_level_option, speak_before_parsing
 from bridge.ui.cli.speaking import Group
 from bridge.ui.cli.starting import CannotStart, CannotStartNow
 from bridge.ui.i18n import say, tell_problem

@@ -94,14 +94,7 @@ class Desktop:
 class Tray:
     """One icon's life. choose() comes from the icon's thread, all else happens in run()'s loop."""
 
-    def __init__(
-        self,
-        shell: Shell,
-        desktop: Desktop,
-        *,
-        clock: Clock | None = None,
-        is_alone: bool = True,
-    ) -> None:
+    def __init__(self, shell: Shell, desktop: Desktop, *, clock: Clock | None = None, is_alone: bool = True) -> None:
         """Shows at once that nothing is known yet; `is_alone` as in view()."""
         self._shell = shell
         self._desktop = desktop
@@ -196,12 +189,7 @@ class Tray:
         return changed.is_set()
 
     def _show(self) -> None:
-        seen = view(
-            self._status,
-            starts_at_login=self._starts_at_login,
-            is_alone=self._is_alone,
-            is_own=self._is_own,
-        )
+        seen = view(self._status, starts_at_login=self._starts_at_login, is_alone=self._is_alone, is_own=self._is_own)
         if seen != self._shown:  # a menu that is open closes when it is replaced
             self._shown = seen
             self._shell.show(seen)

@@ -33,11 +33,7 @@ class Events:
     """Server-sent events. close() ends them all, so that the server can stop."""
 
     def __init__(
-        self,
-        control: Control,
-        administrators: guards.Administrators,
-        hosts: frozenset[str],
-        keep_alive: float,
+        self, control: Control, administrators: guards.Administrators, hosts: frozenset[str], keep_alive: float
     ) -> None:
         """`keep_alive`, seconds of silence before a comment; within this time a session's end also ends its streams."""
         self._control = control
