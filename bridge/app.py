@@ -37,7 +37,7 @@ from bridge.desk.server_answers import ServerAnswers
 from bridge.desk.server_checks import ServerChecks
 from bridge.desk.standings import Standings
 from bridge.doctor.machine import Machine
-from bridge.errors import BridgeError, ConfigError
+from bridge.errors import BridgeError, ConfigError, TooLittleLeft
 from bridge.hooks.delivery import RunProgram
 from bridge.hooks.dispatch import Hooks
 from bridge.model import Account, Caller, Endpoint, Ends, Protocol, TlsMode
@@ -439,7 +439,10 @@ class App:
 
     async def _warnings(self) -> tuple[Diagnosis, ...]:
         secrets = (one.diagnosis for one in self._secrets.expiring())
-        own = await self._certificate_warnings()
+        try:
+            own = await self._certificate_warnings()
+        except TooLittleLeft:
+            own = ()  # a later status has them again; until then the rest is worth knowing
         return (*not_in_force(self._refused, self._started, self._config), *secrets, *own)
 
     async def _certificate_warnings(self) -> tuple[Diagnosis, ...]:

@@ -30,7 +30,6 @@ from bridge.errors import (
     PasswordUnknown,
     SignInUnsaved,
     StoreUnavailable,
-    TooLittleLeft,
 )
 from bridge.model import Account
 from bridge.notices import Notice, NoticeBus, PasswordReplaced
@@ -90,10 +89,6 @@ class Desk:
             leftovers = ()  # each account's own line tells of the store's trouble
             away = problem if isinstance(problem, StoreUnavailable) else None
         known = await self.known() if away is None else about.directory().accounts
-        try:
-            warnings = await about.warnings()
-        except TooLittleLeft:
-            warnings = ()  # a later status has them again; until then the rest is worth knowing
         return Status(
             version=__version__,
             config_file=about.config_file(),
@@ -101,7 +96,7 @@ class Desk:
             accounts=await self._standings.of_all(known, away),
             listeners=tuple(map(_status_of, about.listeners())),
             patterns=about.directory().patterns,
-            warnings=warnings,
+            warnings=await about.warnings(),
             leftovers=leftovers,
         )
 

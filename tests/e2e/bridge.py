@@ -206,11 +206,11 @@ class Bridge:
 
     def password(self, address: str) -> str:
         self.write_config()
-        if (shown := asking.asked(self._meeting_places(), lambda it: asking.local_password(it, address))) is not None:
+        if (shown := asking.asked(self.meeting_places(), lambda it: asking.local_password(it, address))) is not None:
             return shown
         return self.run("accounts", "password", address).strip()
 
-    def _meeting_places(self) -> list[Path]:
+    def meeting_places(self) -> list[Path]:
         """The directories in which a bridge running in this environment publishes its address."""
         return [found.parent for found in (self.directory / "data").glob(f"mail-bridge/run/*/{rendezvous.NAME}")]
 
@@ -231,7 +231,7 @@ class Bridge:
         def consent(url: str) -> None:
             self.redirect(server.consent(url, address))
 
-        if asking.asked(self._meeting_places(), lambda it: asking.sign_in(it, address, consent)) is None:
+        if asking.asked(self.meeting_places(), lambda it: asking.sign_in(it, address, consent)) is None:
             self.authorize(server, address)
 
     def authorize(self, server: AuthorizationServer, address: str, person: str | None = None, code: int = 0) -> str:

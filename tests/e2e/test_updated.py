@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 import bridge as program
+from tests.e2e.asking import asked
 from tests.e2e.bridge import running
 from tests.e2e.conftest import BOB, World, ever_expired
 from tests.e2e.logins import LATER, YES, answer, imap_says
@@ -66,6 +68,22 @@ def test_a_part_of_the_new_version_that_does_not_fit_the_old_one_is_no_bug(
         bridge.wait_for_log("console.cannot_load")
         assert SENTENCE in bridge.log
         assert "Traceback" not in bridge.log
+
+
+def test_a_status_without_the_part_that_looks_at_certificates_has_the_other_warnings(
+    world: World, tmp_path: Path, files: Path
+) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.environment["PYTHONPATH"] = str(files.parent)
+    bridge.config["providers"]["gmail"]["client_secret_expires"] = date.today()
+    (port,) = free_ports(1)
+    bridge.config["listeners"]["pop3"] = {"address": f"127.0.0.1:{port}", "tls": "implicit"}
+    with running(bridge):
+        bridge.get("/")
+        shutil.rmtree(files)
+        found = asked(bridge.meeting_places(), lambda control: control.status())
+        assert found is not None
+        assert [warning.key for warning in found.warnings] == ["secret.today"]
 
 
 @pytest.mark.parametrize("change", ["provider", "port"])
