@@ -6,6 +6,8 @@ import asyncio
 import socket
 import ssl
 from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bridge.advice import mail
@@ -13,7 +15,7 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, quoted, said
 from bridge.advice.system import name_reason, system_reason, told_reasons
 from bridge.advice.tls import tls_reason
-from bridge.dialing import look_up, race
+from bridge.dialing import AddressInfo, look_up, race
 from bridge.errors import (
     MailboxNotOpened,
     PeerGone,
@@ -70,6 +72,8 @@ class Dialer:
     def __init__(self, *, lookup: Lookup = look_up, connect_seconds: float = CONNECT_SECONDS) -> None:
         self._resolver = Resolver(lookup)
         self._connect_seconds = connect_seconds
+        self._used: dict[tuple[str, int], object] = {}
+        """The address of each server that has answered last, unless a login failed there."""
 
     async def dial(self, endpoint: Endpoint) -> Channel:
         """Connect. Raises: UpstreamUnavailable with a sentence that names the server."""
@@ -78,7 +82,7 @@ class Dialer:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 found = await self._resolver.addresses(endpoint.host, endpoint.port)
-                sock = await race(found)
+                sock = await race(self._used_first(endpoint, found))
         except TimeoutError:
             self._resolver.forget(endpoint.host, endpoint.port)
             raise UpstreamUnavailable(
@@ -96,7 +100,19 @@ class Dialer:
             raise UpstreamUnavailable(
                 said("{place} cannot be reached: {reason}", place=place, reason=_unreached(problem))
             ) from problem
+        with suppress(OSError):  # it may be gone again
+            self._used[endpoint.host, endpoint.port] = sock.getpeername()
         return open_channel(sock, loop, peer=place, is_upstream=True)
+
+    def _used_first(self, endpoint: Endpoint, found: Sequence[AddressInfo]) -> Sequence[AddressInfo]:
+        """The address that has answered last is tried first (RFC 8305 section 4): where a network drops one family,
+        only the first login waits a head start for it."""
+        used = self._used.get((endpoint.host, endpoint.port))
+        return sorted(found, key=lambda one: one[4] != used)
+
+    def forget_used(self, endpoint: Endpoint) -> None:
+        """Prefer no address any more: the machine behind it may be ill, although it answers."""
+        self._used.pop((endpoint.host, endpoint.port), None)
 
 
 class Upstream:
@@ -154,6 +170,7 @@ class Upstream:
                 ready = await self._drive(channel, machine, endpoint, account, credentials, limit)
         except TimeoutError:
             channel.close()
+            self._dialer.forget_used(endpoint)
             raise UpstreamUnavailable(
                 said(
                     "{host} did not complete the login in {seconds} s",
@@ -163,9 +180,12 @@ class Upstream:
             ) from None
         except (PeerGone, ProtocolViolation) as problem:
             channel.close()
+            self._dialer.forget_used(endpoint)
             raise UpstreamUnavailable(_named(endpoint, problem)) from problem
-        except BaseException:
+        except BaseException as problem:
             channel.close()
+            if isinstance(problem, UpstreamUnavailable):
+                self._dialer.forget_used(endpoint)
             raise
         self._contexts.keep_session(endpoint, channel.tls)
         extensions = getattr(machine, "extensions", None)

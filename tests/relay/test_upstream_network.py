@@ -152,6 +152,52 @@ async def test_of_two_families_the_one_that_listens_is_used(trust: Trust, listen
                 pass
 
 
+async def test_the_address_that_has_answered_last_is_tried_first_as_long_as_it_answers(trust: Trust) -> None:
+    """Where a network drops one family, each login would wait for the head start of an address that never answers."""
+    endpoint = trust.endpoint(993, IMPLICIT)
+    with socket.socket() as first, socket.create_server(("127.0.0.1", 0)) as second:
+        first.bind(("127.0.0.1", 0))  # but does not listen
+        places = addresses(first.getsockname(), second.getsockname())
+        dialer = Dialer(lookup=lambda host, port: places)
+        (await dialer.dial(endpoint)).close()
+        first.listen()
+        first.setblocking(False)
+        (await dialer.dial(endpoint)).close()
+        with pytest.raises(BlockingIOError):
+            first.accept()
+        second.close()
+        (await dialer.dial(endpoint)).close()
+        first.accept()[0].close()
+
+
+@pytest.mark.parametrize("fault", ["no TLS", "hangs up", "silent", "busy"])
+async def test_an_address_at_which_a_login_fails_is_not_tried_first_any_more(trust: Trust, fault: str) -> None:
+    """One of a provider's machines may be ill, and the others well."""
+    begun, full = StartTls(trust.good), Say(b"* BYE Too many connections\r\n")
+    scripts: dict[str, Script] = {
+        "no TLS": [Close()],
+        "hangs up": [begun, Close()],
+        "silent": [begun, Hold()],
+        "busy": [begun, full],
+    }
+    endpoint = trust.endpoint(993, IMPLICIT)
+    with socket.socket() as first, scripted(scripts[fault]) as server:
+        first.bind(("127.0.0.1", 0))  # but does not listen
+        places = addresses(first.getsockname(), ("127.0.0.1", server.port))
+        dialer = Dialer(lookup=lambda host, port: places)
+        seconds = 0.05 if fault == "silent" else 60.0
+        with (
+            upstream_of(Protocol.IMAP, dialer=dialer, seconds=seconds) as upstream,
+            pytest.raises(UpstreamUnavailable),
+        ):
+            async with opened(upstream, Protocol.IMAP, endpoint):
+                pass
+        first.listen()
+        first.setblocking(False)
+        (await dialer.dial(endpoint)).close()
+        first.accept()[0].close()
+
+
 async def test_a_name_server_that_hangs_costs_the_connect_time_and_no_more(trust: Trust) -> None:
     answer = threading.Event()
 
