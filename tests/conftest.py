@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -49,6 +50,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep what all tests are made of out of the collections to come: a test that collects garbage to see what it has
+    left, of which there are some hundred, would look through all of it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)  # ends before pytest-cov's own wrapper, which combines the files
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """A process that died while it wrote its coverage loses its own numbers, but does not spoil the whole run."""
@@ -56,6 +65,13 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         return (yield)
     finally:
         drop_damaged(Path(os.environ.get("COVERAGE_FILE", session.config.rootpath / ".coverage")))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def everything_is_closed() -> Iterator[None]:
+    """Collects garbage after the module, so that a leaked socket or task is reported here and not in another module."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 import trustme
@@ -48,10 +47,3 @@ def port_contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLCont
 def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
     """The CA and the certificate of the scripted servers."""
     return Trust(tmp_path_factory.mktemp("trust"))
-
-
-@pytest.fixture(scope="module")
-def everything_is_closed() -> Iterator[None]:
-    """Collects garbage after the module, so that a leaked socket or task is reported here and not in another module."""
-    yield
-    gc.collect()

@@ -55,9 +55,6 @@ from tests.relay.scripted import (
 )
 from tests.relay.slow_system import GONE, SlowSystem
 
-pytestmark = pytest.mark.usefixtures("everything_is_closed")
-
-
 # --- the linear story -----------------------------------------------------------------------------------------------
 
 

@@ -52,9 +52,6 @@ from tests.relay.scripted import (
 )
 from tests.relay.sockets import receive_exactly
 
-pytestmark = pytest.mark.usefixtures("everything_is_closed")
-
-
 # --- success --------------------------------------------------------------------------------------------------------
 
 

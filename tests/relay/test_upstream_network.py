@@ -39,9 +39,6 @@ from tests.relay.scripted import (
     scripted,
 )
 
-pytestmark = pytest.mark.usefixtures("everything_is_closed")
-
-
 # --- the network ----------------------------------------------------------------------------------------------------
 
 
