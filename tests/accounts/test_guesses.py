@@ -39,6 +39,16 @@ def wrong(number: int) -> Secret[bytes]:
     return Secret(f"CANARY-wrong-{number}".encode())
 
 
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def guesses(clock: ManualClock) -> Guesses:
+    return Guesses(clock)
+
+
 async def tried(
     guesses: Guesses, clock: ManualClock, caller: str, name: str, password: Secret[bytes], *, is_repeated: bool = False
 ) -> float:
@@ -90,9 +100,9 @@ async def guessed(guesses: Guesses, caller: str, name: str) -> int:
     raise AssertionError("there is no end to guessing")
 
 
-async def test_the_answer_no_comes_later_and_later_and_never_as_late_as_a_crm_gives_up() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_the_answer_no_comes_later_and_later_and_never_as_late_as_a_crm_gives_up(
+    clock: ManualClock, guesses: Guesses
+) -> None:
     took = [await tried(guesses, clock, ALICE, NAME, wrong(0)) for _ in range(12)]
     assert took[:AT_ONCE] == [0.0] * AT_ONCE
     assert took[AT_ONCE:] == sorted(took[AT_ONCE:])
@@ -110,10 +120,10 @@ async def test_half_a_second_is_doubled_up_to_ten_and_one_wrong_login_is_forgott
     assert [await tried(guesses, clock, ALICE, NAME, wrong(0)) for _ in range(2)] == [0.0, 0.5]
 
 
-async def test_who_repeats_a_wrong_password_hears_of_it_before_the_impatient_give_up() -> None:
+async def test_who_repeats_a_wrong_password_hears_of_it_before_the_impatient_give_up(
+    clock: ManualClock, guesses: Guesses
+) -> None:
     """node-imap waits for 5 s, from the connection on. Only a new password, which may be a guess, waits for longer."""
-    clock = ManualClock()
-    guesses = Guesses(clock)
     took = [await tried(guesses, clock, ALICE, NAME, wrong(0)) for _ in range(12)]
     assert max(took) == LONGEST_AGAIN <= 4.5
     for number in range(1, 4):
@@ -121,9 +131,9 @@ async def test_who_repeats_a_wrong_password_hears_of_it_before_the_impatient_giv
         assert await tried(guesses, clock, ALICE, NAME, wrong(0)) == LONGEST_AGAIN
 
 
-async def test_of_eight_answers_that_wait_the_next_one_is_sent_away_and_the_other_users_is_not() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_of_eight_answers_that_wait_the_next_one_is_sent_away_and_the_other_users_is_not(
+    clock: ManualClock, guesses: Guesses
+) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_quiet(guesses.wrong(ALICE, NAME, wrong(0)))) for _ in range(20)]
         other = group.create_task(_quiet(guesses.wrong(BOB, NAME, wrong(0))))
@@ -136,9 +146,9 @@ async def test_of_eight_answers_that_wait_the_next_one_is_sent_away_and_the_othe
     assert other.result() is None
 
 
-async def test_twenty_passwords_may_be_tried_and_then_one_more_every_five_minutes() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_twenty_passwords_may_be_tried_and_then_one_more_every_five_minutes(
+    clock: ManualClock, guesses: Guesses
+) -> None:
     assert await guessed(guesses, ALICE, NAME) == 20
     clock.advance(299)
     assert await guessed(guesses, ALICE, NAME) == 0
@@ -146,9 +156,7 @@ async def test_twenty_passwords_may_be_tried_and_then_one_more_every_five_minute
     assert await guessed(guesses, ALICE, NAME) == 1
 
 
-async def test_it_is_forgotten_by_itself() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_it_is_forgotten_by_itself(clock: ManualClock, guesses: Guesses) -> None:
     await spend(guesses, clock, ALICE)
     assert not guesses.may_try(ALICE, NAME, RIGHT)
     clock.advance(GUESS_EVERY)
@@ -158,18 +166,16 @@ async def test_it_is_forgotten_by_itself() -> None:
     assert await guessed(guesses, ALICE, NAME) == GUESSES - 1, "who has waited for long has none to the good"
 
 
-async def test_the_same_wrong_password_all_night_is_one_guess() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_the_same_wrong_password_all_night_is_one_guess(clock: ManualClock, guesses: Guesses) -> None:
     for _ in range(10 * GUESSES):
         await tried(guesses, clock, ALICE, NAME, wrong(0))
     assert guesses.may_try(ALICE, NAME, RIGHT)
 
 
-async def test_whoever_tries_a_wrong_password_with_each_mechanism_waits_once_for_all() -> None:
+async def test_whoever_tries_a_wrong_password_with_each_mechanism_waits_once_for_all(
+    clock: ManualClock, guesses: Guesses
+) -> None:
     """Otherwise a third typing error would be answered after 22 seconds."""
-    clock = ManualClock()
-    guesses = Guesses(clock)
     took = [
         await tried(guesses, clock, ALICE, NAME, wrong(number), is_repeated=mechanism > 0)
         for number in range(6)
@@ -179,27 +185,21 @@ async def test_whoever_tries_a_wrong_password_with_each_mechanism_waits_once_for
     assert sum(took) == sum(took[::3])
 
 
-async def test_a_new_password_that_is_called_a_repetition_is_a_guess() -> None:
+async def test_a_new_password_that_is_called_a_repetition_is_a_guess(clock: ManualClock, guesses: Guesses) -> None:
     """As a worker might say if its memory were somebody else's."""
-    clock = ManualClock()
-    guesses = Guesses(clock)
     for number in range(GUESSES):
         await tried(guesses, clock, ALICE, NAME, wrong(number), is_repeated=True)
     assert not guesses.may_try(ALICE, NAME, RIGHT)
 
 
-async def test_two_programs_with_a_wrong_password_each_make_two_guesses() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_two_programs_with_a_wrong_password_each_make_two_guesses(clock: ManualClock, guesses: Guesses) -> None:
     for number in range(10 * GUESSES):
         await tried(guesses, clock, ALICE, NAME, wrong(number % 2))
     assert await guessed(guesses, ALICE, NAME) >= GUESSES - 2
 
 
-async def test_an_answer_whose_client_has_hung_up_waits_no_more() -> None:
+async def test_an_answer_whose_client_has_hung_up_waits_no_more(clock: ManualClock, guesses: Guesses) -> None:
     """Otherwise eight impatient clients could have everybody answered "later", for ever."""
-    clock = ManualClock()
-    guesses = Guesses(clock)
     for _ in range(AT_ONCE + 2 * WAITING):
         async with asyncio.TaskGroup() as group:
             task = group.create_task(guesses.wrong(ALICE, NAME, wrong(0)))
@@ -208,18 +208,15 @@ async def test_an_answer_whose_client_has_hung_up_waits_no_more() -> None:
     assert await tried(guesses, clock, ALICE, NAME, wrong(1)) >= LONGEST_DELAY
 
 
-async def test_a_password_that_was_shown_before_is_no_guess() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_a_password_that_was_shown_before_is_no_guess(clock: ManualClock, guesses: Guesses) -> None:
     guesses.right(ALICE, NAME, RIGHT)
     await spend(guesses, clock, ALICE)
     assert guesses.may_try(ALICE, NAME, RIGHT)
     assert not guesses.may_try(ALICE, NAME, wrong(1)), "another one might be a guess that is right"
 
 
-async def test_of_two_passwords_that_are_right_both_were_shown() -> None:
+async def test_of_two_passwords_that_are_right_both_were_shown(clock: ManualClock) -> None:
     """For a week after a change both occur: a program with the new password, and one that still has the old one."""
-    clock = ManualClock()
     guesses, new = Guesses(clock), Secret(b"CANARY-new")
     for password in (RIGHT, new):
         guesses.right(ALICE, NAME, password)
@@ -228,19 +225,17 @@ async def test_of_two_passwords_that_are_right_both_were_shown() -> None:
     assert guesses.may_try(ALICE, NAME, new)
 
 
-async def test_what_one_user_guesses_is_not_anothers_matter_nor_another_names() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_what_one_user_guesses_is_not_anothers_matter_nor_another_names(
+    clock: ManualClock, guesses: Guesses
+) -> None:
     await spend(guesses, clock, ALICE)
     assert guesses.may_try(BOB, NAME, RIGHT)
     assert guesses.may_try(ALICE, "bob@example.com", RIGHT)
     assert await tried(guesses, clock, BOB, NAME, wrong(0)) == 0.0
 
 
-async def test_parallel_guesses_are_no_way_around() -> None:
+async def test_parallel_guesses_are_no_way_around(clock: ManualClock, guesses: Guesses) -> None:
     """Of any number at once, at most GUESSES are compared, and at most WAITING of them hold a connection."""
-    clock = ManualClock()
-    guesses = Guesses(clock)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_quiet(guesses.wrong(ALICE, NAME, wrong(n)))) for n in range(500)]
         await asyncio.sleep(0)
@@ -253,9 +248,7 @@ async def test_parallel_guesses_are_no_way_around() -> None:
     assert sum(task.result() is not None for task in tasks) >= 500 - WAITING - AT_ONCE
 
 
-async def test_made_up_names_do_not_make_room_for_more_guesses() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_made_up_names_do_not_make_room_for_more_guesses(clock: ManualClock, guesses: Guesses) -> None:
     await spend(guesses, clock, ALICE)
     for number in range(40 * NAMES):
         with suppress(LimitReached):
@@ -268,10 +261,10 @@ async def test_made_up_names_do_not_make_room_for_more_guesses() -> None:
     assert sum(len(names) for names in guesses._callers.values()) <= NAMES + 1
 
 
-async def test_made_up_names_do_not_push_out_one_whose_answers_wait_no_more() -> None:
+async def test_made_up_names_do_not_push_out_one_whose_answers_wait_no_more(
+    clock: ManualClock, guesses: Guesses
+) -> None:
     """Its delay is forgotten sooner than its guesses."""
-    clock = ManualClock()
-    guesses = Guesses(clock)
     assert await guessed(guesses, ALICE, NAME) == GUESSES
     clock.advance(FORGET_EVERY * GUESSES)
     for number in range(NAMES):
@@ -308,9 +301,9 @@ async def test_names_that_are_forgotten_make_room_for_others(monkeypatch: pytest
         assert await guessed(guesses, ALICE, name) == GUESSES
 
 
-async def test_the_caller_who_is_forgotten_is_the_one_who_has_tried_nothing_for_longest(small: None) -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_the_caller_who_is_forgotten_is_the_one_who_has_tried_nothing_for_longest(
+    clock: ManualClock, guesses: Guesses, small: None
+) -> None:
     assert await guessed(guesses, ALICE, NAME) == GUESSES
     for number in range(2 * module.CALLERS):
         await tried(guesses, clock, f"user {number}", NAME, wrong(0))
@@ -327,9 +320,7 @@ def test_a_password_that_is_shown_again_is_not_the_next_to_be_forgotten(small: N
     assert {caller for caller, _ in guesses._shown} == {ALICE, *(f"user {n}" for n in range(9, 16))}
 
 
-async def test_a_network_of_ipv6_addresses_is_one_caller() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_a_network_of_ipv6_addresses_is_one_caller(clock: ManualClock, guesses: Guesses) -> None:
     await spend(guesses, clock, Caller(host="2001:db8::1").key)
     assert not guesses.may_try(Caller(host="2001:db8::abcd:2").key, NAME, RIGHT)
     assert guesses.may_try(Caller(host="2001:db8:0:1::1").key, NAME, RIGHT)
@@ -340,9 +331,7 @@ async def test_a_network_of_ipv6_addresses_is_one_caller() -> None:
     assert guesses.may_try(Caller(host="192.0.2.2").key, NAME, RIGHT), "a machine has one of these"
 
 
-async def test_programs_of_whom_nothing_is_known_are_one_caller_and_are_bounded_too() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_programs_of_whom_nothing_is_known_are_one_caller_and_are_bounded_too(guesses: Guesses) -> None:
     mac, sandbox = Caller(unknown="the system does not tell"), Caller(unknown="closed", is_for_now=True)
     assert await guessed(guesses, mac.key, NAME) == GUESSES
     assert not guesses.may_try(sandbox.key, NAME, RIGHT)
@@ -370,9 +359,7 @@ def small() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("small")
-async def test_memory_is_bounded_whoever_comes() -> None:
-    clock = ManualClock()
-    guesses = Guesses(clock)
+async def test_memory_is_bounded_whoever_comes(clock: ManualClock, guesses: Guesses) -> None:
     for number in range(100):
         await tried(guesses, clock, f"user {number}", NAME, wrong(0))
         guesses.right(f"user {number}", NAME, RIGHT)

@@ -67,8 +67,12 @@ class World:
         return account.subject
 
 
-async def test_a_sign_in_is_completed_by_its_state_and_kept() -> None:
-    it = World()
+@pytest.fixture
+def it() -> World:
+    return World()
+
+
+async def test_a_sign_in_is_completed_by_its_state_and_kept(it: World) -> None:
     pending = await it.authorizations.begin(ALICE)
     assert pending.expires_at == it.clock.now() + 600
     assert await it.authorizations.complete({"state": pending.state, "code": "c"}) == ALICE.address
@@ -76,8 +80,7 @@ async def test_a_sign_in_is_completed_by_its_state_and_kept() -> None:
     assert it.authorizations.find(ALICE.address) is None
 
 
-async def test_a_second_begin_gives_the_sign_in_under_way() -> None:
-    it = World()
+async def test_a_second_begin_gives_the_sign_in_under_way(it: World) -> None:
     assert await it.authorizations.begin(ALICE) is await it.authorizations.begin(ALICE)
     assert await it.authorizations.begin(SALES) is not await it.authorizations.begin(ALICE)
 
@@ -86,11 +89,10 @@ async def test_a_second_begin_gives_the_sign_in_under_way() -> None:
     "mistake", [AuthorizationFailed("somebody else", code="wrong_person"), UpstreamRefused("no such mailbox")]
 )
 async def test_after_somebody_elses_sign_in_the_provider_is_to_ask_who_it_is(
-    mistake: BridgeError, monkeypatch: pytest.MonkeyPatch
+    it: World, mistake: BridgeError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By itself it takes whoever is signed in to the browser, so trying again would change nothing. This is about one
     person's browser: nobody else is asked."""
-    it = World()
 
     async def try_once(address: Account, asker: str) -> None:
         pending = await it.authorizations.begin(address, asker)
@@ -123,9 +125,8 @@ async def test_after_somebody_elses_sign_in_the_provider_is_to_ask_who_it_is(
         ("", True),
     ],
 )
-async def test_no_provider_is_given_the_code_of_another_one(issuer: str, is_taken: bool) -> None:
+async def test_no_provider_is_given_the_code_of_another_one(it: World, issuer: str, is_taken: bool) -> None:
     """RFC 9700 section 4.4: the one that was asked may have sent the browser on to the other."""
-    it = World()
     other = StrictProvider(it.clock)
     other.sign_in_host = "other.example"
     it.providers["other"] = other
@@ -157,8 +158,7 @@ async def test_a_sign_in_that_could_not_be_saved_is_not_begun() -> None:
             assert it.authorizations.find(ALICE.address) is not None
 
 
-async def test_the_disk_is_tried_once_for_each_sign_in_and_for_none_too_many() -> None:
-    it = World()
+async def test_the_disk_is_tried_once_for_each_sign_in_and_for_none_too_many(it: World) -> None:
     for _ in range(3):
         await it.authorizations.begin(ALICE)
     assert it.tried == [ALICE.address]
@@ -171,8 +171,7 @@ async def test_the_disk_is_tried_once_for_each_sign_in_and_for_none_too_many() -
     assert len(it.tried) == 1 + SHARE
 
 
-async def test_whoever_begins_again_when_time_is_short_has_ten_minutes() -> None:
-    it = World()
+async def test_whoever_begins_again_when_time_is_short_has_ten_minutes(it: World) -> None:
     first = await it.authorizations.begin(ALICE)
     it.clock.advance(300)
     assert await it.authorizations.begin(ALICE) is first
@@ -189,8 +188,7 @@ async def test_whoever_begins_again_when_time_is_short_has_ten_minutes() -> None
     assert (notice.code, notice.attempt) == ("cancelled", first.attempt), "no script is told: there is another one"
 
 
-async def test_whoever_begins_again_may_still_finish_in_the_first_tab() -> None:
-    it = World()
+async def test_whoever_begins_again_may_still_finish_in_the_first_tab(it: World) -> None:
     first = await it.authorizations.begin(ALICE)
     it.clock.advance(400)
     second = await it.authorizations.begin(ALICE)
@@ -202,8 +200,7 @@ async def test_whoever_begins_again_may_still_finish_in_the_first_tab() -> None:
     assert it.notices == []
 
 
-async def test_a_state_works_once() -> None:
-    it = World()
+async def test_a_state_works_once(it: World) -> None:
     pending = await it.authorizations.begin(ALICE)
     await it.authorizations.complete({"state": pending.state, "code": "c"})
     with pytest.raises(AuthorizationFailed) as caught:
@@ -212,8 +209,7 @@ async def test_a_state_works_once() -> None:
     assert len(it.kept) == 1
 
 
-async def test_a_state_is_compared_with_all_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    it = World()
+async def test_a_state_is_compared_with_all_in_constant_time(it: World, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = [await it.authorizations.begin(account) for account in (ALICE, SALES)]
     compared, real = [], hmac.compare_digest
 
@@ -227,8 +223,7 @@ async def test_a_state_is_compared_with_all_in_constant_time(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("parameters", [{}, {"state": ""}, {"state": "forged", "code": "c"}, {"state": "é\ud800"}])
-async def test_peer_04_a_thousand_stray_answers_change_nothing(parameters: dict[str, str]) -> None:
-    it = World()
+async def test_peer_04_a_thousand_stray_answers_change_nothing(it: World, parameters: dict[str, str]) -> None:
     pending = await it.authorizations.begin(ALICE)
     for _ in range(1000):
         with pytest.raises(AuthorizationFailed, match="does not belong to any sign-in"):
@@ -237,8 +232,7 @@ async def test_peer_04_a_thousand_stray_answers_change_nothing(parameters: dict[
     assert it.notices == []
 
 
-async def test_a_sign_in_ends_after_ten_minutes_by_the_monotonic_clock() -> None:
-    it = World()
+async def test_a_sign_in_ends_after_ten_minutes_by_the_monotonic_clock(it: World) -> None:
     pending = await it.authorizations.begin(ALICE)
     it.clock.set_wall(7200)
     assert it.authorizations.find(ALICE.address) is pending
@@ -255,16 +249,14 @@ async def test_a_sign_in_ends_after_ten_minutes_by_the_monotonic_clock() -> None
     assert "`mail-bridge check --online`" in notice.reason
 
 
-async def test_a_sign_in_that_has_ended_by_time_is_no_longer_found() -> None:
-    it = World()
+async def test_a_sign_in_that_has_ended_by_time_is_no_longer_found(it: World) -> None:
     await it.authorizations.begin(ALICE)
     it.clock.advance(module.LIFE)
     assert it.authorizations.find(ALICE.address) is None
     assert len(it.notices) == 1
 
 
-async def test_a_denial_ends_the_sign_in_and_says_so() -> None:
-    it = World()
+async def test_a_denial_ends_the_sign_in_and_says_so(it: World) -> None:
     pending = await it.authorizations.begin(ALICE)
     with pytest.raises(AuthorizationFailed):
         await it.authorizations.complete({"state": pending.state, "error": "access_denied"})
@@ -274,8 +266,7 @@ async def test_a_denial_ends_the_sign_in_and_says_so() -> None:
     assert it.kept == []
 
 
-async def test_a_provider_that_is_away_ends_the_sign_in_and_a_new_one_can_begin() -> None:
-    it = World()
+async def test_a_provider_that_is_away_ends_the_sign_in_and_a_new_one_can_begin(it: World) -> None:
     pending = await it.authorizations.begin(ALICE)
     it.strict.problem = ProviderUnavailable("away")
     with pytest.raises(ProviderUnavailable):
@@ -287,8 +278,7 @@ def not_asked(wait: float = 120.0) -> ProviderNotAsked:
     return ProviderNotAsked(said("{host} refuses the connection.", host="acme.example"), wait=wait)
 
 
-async def test_a_code_that_has_not_gone_out_can_be_brought_again() -> None:
-    it = World()
+async def test_a_code_that_has_not_gone_out_can_be_brought_again(it: World) -> None:
     pending = await it.authorizations.begin(ALICE)
     it.strict.problem = not_asked()
     for _ in range(3):
@@ -306,8 +296,7 @@ async def test_a_code_that_has_not_gone_out_can_be_brought_again() -> None:
         await it.authorizations.complete({"state": pending.state, "code": "c"})
 
 
-async def test_a_code_that_has_not_gone_out_has_no_more_than_its_ten_minutes() -> None:
-    it = World()
+async def test_a_code_that_has_not_gone_out_has_no_more_than_its_ten_minutes(it: World) -> None:
     pending = await it.authorizations.begin(ALICE)
     it.strict.problem = not_asked(10)
     it.clock.advance(580)
@@ -322,8 +311,7 @@ async def test_a_code_that_has_not_gone_out_has_no_more_than_its_ten_minutes() -
 
 
 @pytest.mark.parametrize("change", ["cancel", "reload", "sign-in", "nothing"])
-async def test_a_code_that_has_not_gone_out_does_not_outlive_its_account_s_sign_ins(change: str) -> None:
-    it = World()
+async def test_a_code_that_has_not_gone_out_does_not_outlive_its_account_s_sign_ins(it: World, change: str) -> None:
     first = await it.authorizations.begin(ALICE)
     redeeming, go_on = asyncio.Event(), asyncio.Event()
 
@@ -363,8 +351,7 @@ async def _raised(completion: Awaitable[str]) -> BridgeError:
     return caught.value
 
 
-async def test_a_person_in_a_sign_in_is_never_told_that_nobody_has_to_act() -> None:
-    it = World()
+async def test_a_person_in_a_sign_in_is_never_told_that_nobody_has_to_act(it: World) -> None:
     pending = await it.authorizations.begin(ALICE)
     it.strict.problem = ProviderUnavailable(said("{host}: the answer takes too long", host="acme.example"))
     with pytest.raises(ProviderUnavailable, match="Start the sign-in again") as caught:
@@ -375,8 +362,7 @@ async def test_a_person_in_a_sign_in_is_never_told_that_nobody_has_to_act() -> N
     assert notice.reason == str(caught.value)
 
 
-async def test_cancel_ends_it() -> None:
-    it = World()
+async def test_cancel_ends_it(it: World) -> None:
     pending = await it.authorizations.begin(ALICE)
     it.authorizations.cancel(ALICE.address)
     it.authorizations.cancel(ALICE.address)
@@ -384,8 +370,7 @@ async def test_cancel_ends_it() -> None:
         await it.authorizations.complete({"state": pending.state, "code": "c"})
 
 
-async def test_the_number_of_sign_ins_under_way_is_bounded() -> None:
-    it = World()
+async def test_the_number_of_sign_ins_under_way_is_bounded(it: World) -> None:
     for number in range(PENDING_LIMIT):
         account = Account(f"u{number}@example.com", "acme", f"u{number}@example.com", {})
         it.accounts[account.address] = account
@@ -396,8 +381,7 @@ async def test_the_number_of_sign_ins_under_way_is_bounded() -> None:
     await it.authorizations.begin(ALICE)
 
 
-async def test_one_os_user_has_a_share_of_them() -> None:
-    it = World()
+async def test_one_os_user_has_a_share_of_them(it: World) -> None:
     for number in range(SHARE):
         account = Account(f"u{number}@example.com", "acme", f"u{number}@example.com", {})
         await it.authorizations.begin(it.accounts.setdefault(account.address, account), "1001")
@@ -439,8 +423,7 @@ async def test_those_that_begin_at_the_same_time_are_counted_before_the_store_an
     await it.authorizations.begin(ALICE, asker)
 
 
-async def test_who_could_not_begin_has_not_begun() -> None:
-    it = World()
+async def test_who_could_not_begin_has_not_begun(it: World) -> None:
     it.is_full = True
     for _ in range(SHARE + 1):
         with pytest.raises(StoreUnavailable):
@@ -449,8 +432,7 @@ async def test_who_could_not_begin_has_not_begun() -> None:
     await it.authorizations.begin(ALICE, "1001")
 
 
-async def test_only_sign_ins_that_come_to_nothing_count() -> None:
-    it = World()
+async def test_only_sign_ins_that_come_to_nothing_count(it: World) -> None:
     for _ in range(SHARE + 1):
         pending = await it.authorizations.begin(ALICE, "1001")
         await it.authorizations.complete({"state": pending.state, "code": "c"})
@@ -463,8 +445,7 @@ async def test_only_sign_ins_that_come_to_nothing_count() -> None:
         await it.authorizations.begin(ALICE, "1001")
 
 
-async def test_each_asker_has_a_sign_in_of_their_own_and_the_first_good_end_is_that_of_all() -> None:
-    it = World()
+async def test_each_asker_has_a_sign_in_of_their_own_and_the_first_good_end_is_that_of_all(it: World) -> None:
     mine, theirs, another = [await it.authorizations.begin(ALICE, asker) for asker in ("1000", "1001", "")]
     sales = await it.authorizations.begin(SALES, "1001")
     assert len({pending.state for pending in (mine, theirs, another)}) == 3
@@ -592,9 +573,8 @@ async def test_a_bug_in_one_device_sign_in_ends_that_one_only(log: io.StringIO) 
     assert "RuntimeError" in log.getvalue()
 
 
-async def test_a_bug_behind_the_browsers_return_is_told_too() -> None:
+async def test_a_bug_behind_the_browsers_return_is_told_too(it: World) -> None:
     """Otherwise whoever waits for the end of this sign-in, such as `authorize`, would wait for ever."""
-    it = World()
     it.strict.problem = RuntimeError("of ours")
     pending = await it.authorizations.begin(ALICE)
     with pytest.raises(RuntimeError):
@@ -687,9 +667,8 @@ class SlowToAnswer(ScriptedDevice):
 
 @pytest.mark.parametrize("is_begun_again", [False, True])
 async def test_what_was_cancelled_while_the_provider_answers_brings_nothing_and_ends_no_other(
-    is_begun_again: bool, monkeypatch: pytest.MonkeyPatch
+    it: World, is_begun_again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    it = World()
     device = SlowToAnswer(it.strict)
     monkeypatch.setattr(it.authorizations, "_providers", {"acme": device})
     async with it.authorizations.running():
@@ -708,8 +687,7 @@ async def test_what_was_cancelled_while_the_provider_answers_brings_nothing_and_
 
 
 @pytest.mark.parametrize("now", [replace(ALICE, subject="bob@example.com"), None])
-async def test_a_reload_ends_the_sign_ins_of_accounts_that_it_has_changed(now: Account | None) -> None:
-    it = World()
+async def test_a_reload_ends_the_sign_ins_of_accounts_that_it_has_changed(it: World, now: Account | None) -> None:
     changed, other = await it.authorizations.begin(ALICE), await it.authorizations.begin(SALES)
     del it.accounts[ALICE.address]
     if now is not None:
@@ -722,8 +700,7 @@ async def test_a_reload_ends_the_sign_ins_of_accounts_that_it_has_changed(now: A
     assert (notice.code, notice.attempt) == ("cancelled", changed.attempt)
 
 
-async def test_a_provider_that_has_become_another_one_ends_its_own_sign_ins() -> None:
-    it = World()
+async def test_a_provider_that_has_become_another_one_ends_its_own_sign_ins(it: World) -> None:
     mine, other = await it.authorizations.begin(ALICE), await it.authorizations.begin(SALES)
     it.authorizations.drop_provider("another")
     assert [it.authorizations.find(account.address) for account in (ALICE, SALES)] == [mine, other]
@@ -754,8 +731,7 @@ class Unattended:
         self.refresh, self.adopt, self.revoke, self.close = behind.refresh, behind.adopt, behind.revoke, behind.close
 
 
-async def test_where_nobody_signs_in_nobody_is_asked_to() -> None:
-    it = World()
+async def test_where_nobody_signs_in_nobody_is_asked_to(it: World) -> None:
     unattended = Authorizations(
         {"acme": Unattended(it.strict)}, {}, it.clock, NoticeBus(), it.keep, it.accounts.get, it.try_store
     )
