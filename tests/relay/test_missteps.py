@@ -150,9 +150,9 @@ async def test_it_does_not_quote_what_has_a_space(client: MailClient, line: byte
     assert said.startswith(f"the client has left; {QUOTES}")
 
 
-@pytest.mark.parametrize("word", [b'"my"secret"', b'"my secret\\"', b'"secret""'])
+@pytest.mark.parametrize("word", [b'"my"secret"', b'"my secret\\"', b'"secret""', b'my "secret'])
 async def test_it_does_not_escape_what_has_a_quotation_mark(client: MailClient, word: bytes) -> None:
-    """Synapse (Delphi, Lazarus) puts quotation marks around whatever is typed; its own message is that of our BAD."""
+    """Synapse (Delphi, Lazarus) puts quotation marks around whatever is typed, tcllib's imap4 nothing."""
     said = await reason(client, frontend_of(client, IMAP), b'a1 LOGIN "alice@example.com" ' + word)
     assert said.startswith(f"the client has left; {ESCAPES}")
     assert "secret" not in said
