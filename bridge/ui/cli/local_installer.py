@@ -14,6 +14,7 @@ from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.clock import Clock
 from bridge.config.console import USUAL_CONSOLE
+from bridge.config.importers.providers import SECRETS
 from bridge.control.contract import Finding
 from bridge.doctor.rehearsal import rehearse
 from bridge.errors import BridgeError
@@ -25,7 +26,7 @@ from bridge.secret import Secret
 from bridge.stores.named_secrets import read_named_secret, write_named_secret
 from bridge.threads import in_thread
 from bridge.ui.cli.starting import bind_or_stop
-from bridge.ui.setup.draft import SECRETS, Draft, reference_to
+from bridge.ui.setup.draft import Draft, reference_to
 from bridge.ui.setup.installer import AlreadyConfigured, secret_text
 from bridge.ui.setup.writing import write_configuration
 

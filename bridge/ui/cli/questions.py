@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bridge.config.importers.providers import SECRETS
 from bridge.config.presets import DEFAULT_PORTS
 from bridge.config.values import same_name
 from bridge.model import Protocol, TlsMode
@@ -25,7 +26,7 @@ from bridge.ui.setup.answers import (
     unreadable,
 )
 from bridge.ui.setup.document import section_problem
-from bridge.ui.setup.draft import SECRETS, SERVERS, Draft, Section, reference_to
+from bridge.ui.setup.draft import SERVERS, Draft, Section, reference_to
 from bridge.ui.setup.roster import LARGEST
 from bridge.ui.setup.words import choice_label, field_label, guide, preparation
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bridge.config.console import USUAL_CONSOLE
+from bridge.config.importers.providers import SECRETS
 from bridge.config.importers.yaml_text import Value
 from bridge.config.load import LoadedConfig
 from bridge.config.values import same_name
@@ -43,8 +44,6 @@ TYPED: Final = 20_000
 LONGEST: Final = 2_000
 """Characters of any other answer: a URL, a secret."""
 
-SECRETS: Final = "secrets"
-"""Directory for secrets, beside the YAML, as `mail-bridge import` has it."""
 SERVERS: Final = tuple(protocol.value for protocol in Protocol)
 
 
