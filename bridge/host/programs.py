@@ -39,8 +39,7 @@ async def run_program(command: Sequence[str], environment: Mapping[str, str], se
 
 
 async def _started(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
-    # The program runs before we are told so: if a stop cancelled us here, asyncio would kill the program alone, and not
-    # what it has started.
+    # The program runs before we are told so: cancelled here, asyncio would kill it alone, and not what it has started.
     starting = asyncio.ensure_future(_start(command, environment))  # noqa: TID251  awaited here in any case
     try:
         return await asyncio.shield(starting)

@@ -88,8 +88,7 @@ class Google(Adapter):
     def _begin(self, login_hint: str, redirect_uri: str, asks_who: bool) -> AuthorizationRequest:
         verifier = pkce.new_verifier()
         flow = self._flow(redirect_uri, verifier, scopes=list(self._config.effective_scopes))
-        # Without prompt=consent a second sign-in of the same person brings no refresh token. The library omits
-        # parameters that are empty.
+        # Without `consent` a person's second sign-in brings no refresh token. The library omits empty parameters.
         prompt = "select_account consent" if asks_who else "consent"
         url, state = flow.authorization_url(
             state=pkce.new_state(), access_type="offline", prompt=prompt, login_hint=login_hint

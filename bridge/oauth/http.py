@@ -148,8 +148,7 @@ class Https:
 
     def _ready(self) -> Transport:
         kept, began = self._transport, time.monotonic()
-        # On a network drive whose server is gone a look takes minutes: only the request that began it waits for so
-        # long.
+        # On a network drive whose server is gone a look takes minutes: only the request that began it waits so long.
         if self._looking.acquire(timeout=LOOK_SECONDS if kept is None else WAIT_SECONDS):
             try:
                 kept = self._looked_at()

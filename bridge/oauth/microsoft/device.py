@@ -59,8 +59,7 @@ class Device(Person):
         asked_at = self._clock.now()
         cache = new_cache()
         # msal polls in a loop, sleeping in between, until exit_condition says yes. With an interval of 0 it never looks
-        # at exit_condition, and polls without a pause and without end. And it warns if the flow holds the time of an
-        # earlier poll.
+        # at exit_condition, and polls without pause or end. And it warns if the flow holds the time of an earlier poll.
         flow = {"device_code": kept["device_code"], "interval": 1}
         application = self._library.application(cache)
         answer = application.acquire_token_by_device_flow(flow, exit_condition=lambda _: True)

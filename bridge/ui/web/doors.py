@@ -43,8 +43,7 @@ class Doors:
             except OSError as problem:  # the kernel has no room to watch one more
                 host, port, *_ = sock.getsockname()
                 raise PortInUse(explain(problem, host, port, what="console")) from problem
-            # Again: asyncio made the kernel's queue as short, and a client that finds it full only retries after
-            # seconds.
+            # Again: asyncio made the kernel's queue as short, and a client that finds it full retries after seconds.
             sock.listen(BACKLOG)
             del self._sockets[0]
 

@@ -45,8 +45,7 @@ class Mine:
             change.set()
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
-        # Our own pages never ask, but one that another program has left in the browser under our address may; it sends
-        # no Origin with a GET.
+        # Our own pages never ask. One that another program left under our address may: it sends no Origin with a GET.
         is_page = "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
         if is_page or request.headers.get(HEADER) != "tray":
             return web.Response(status=404)

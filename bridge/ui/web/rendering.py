@@ -111,8 +111,7 @@ def admitted(request: web.Request, administrators: guards.Administrators, path: 
     if not administrators.admits(request, request.match_info["token"]):
         return page("problem.html", 403, kind="administrator", detail="")
     # Either way the token leaves the address bar. After a link on another site's page (a terminal in the browser, a
-    # chat), redirects count as that site's, and come without our "Strict" cookie. A navigation from our own page does
-    # not.
+    # chat), redirects count as that site's, and come without our "Strict" cookie; our own page's navigation does not.
     is_from_elsewhere = request.headers.get("Sec-Fetch-Site") == "cross-site"
     response = page("arrived.html", path=path) if is_from_elsewhere else see_other(path)
     guards.set_cookie(response, guards.cookie_name("admin", request), administrators.open_session(request))
