@@ -36,10 +36,14 @@ class Call:
         return is_over
 
     def result(self) -> int:
-        """Its result, once it is over. Raises: OSError or MemoryError, as the work did."""
-        if self._problem is not None:
-            raise self._problem
-        return self._result
+        """Its result, once it is over; to be asked for once. Raises: OSError or MemoryError, as the work did."""
+        problem, self._problem = self._problem, None
+        if problem is None:
+            return self._result
+        try:
+            raise problem
+        finally:
+            del problem  # with its traceback, it and the frames that it names would keep each other in memory
 
 
 class Aside:

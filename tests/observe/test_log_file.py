@@ -216,6 +216,23 @@ def test_a_full_disk_costs_the_lines_and_nothing_else(tmp_path: Path) -> None:
     assert "there.is_room" in path.read_text()
 
 
+@pytest.mark.usefixtures("standard_error_again")
+def test_a_file_on_a_full_disk_is_left_with_the_last_who_has_it(tmp_path: Path) -> None:
+    """Not only with the next collection of garbage, which is rare in a process that runs for weeks."""
+    if sys.platform == "win32" or not Path("/dev/full").exists():
+        pytest.skip("needs something that is full")
+    logs.configure()
+    lowest = _lowest_free()
+    gc.disable()
+    try:
+        logs.configure("info", "text", log_file(Path("/dev/full")))
+        logs.event("session.open", conn="imap-1")
+        logs.configure()
+        assert _lowest_free() == lowest
+    finally:
+        gc.enable()
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
