@@ -25,8 +25,9 @@ KEPT = 4
 """Older files: `.1` is the latest. All of them together stay below 50 MiB."""
 LOOK_SECONDS = 1.0
 """How long somebody else may rename or remove the file unnoticed: another process of ours, logrotate, a person."""
-PATIENCE_SECONDS = 0.1
-"""How long a write may take before nobody waits for it any more: the event loop stands still meanwhile."""
+PATIENCE_SECONDS, LITTLE_PATIENCE = 1.0, 0.1
+"""How long a write may take before nobody waits for it any more, and how long after one that took longer: the event
+loop stands still meanwhile. On a busy machine a thread may get its turn late."""
 AT_ONCE = 4096
 """Octets of one write. Fewer than the buffer before the file holds, which therefore has all of a late write."""
 
@@ -101,6 +102,7 @@ class _Appended(io.RawIOBase):
         self._descriptor = -1
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._thread = Aside()
+        self._patience = PATIENCE_SECONDS
         self._late: tuple[bytes, Call] | None = None
         """The octets that were not written in time, and the call that writes them."""
         self._open()
@@ -124,17 +126,19 @@ class _Appended(io.RawIOBase):
             if octets.startswith(late):
                 return begun.result()
         call = self._thread.begin(partial(self._append, octets))
-        if not call.is_over(PATIENCE_SECONDS):
-            self._late = octets, call
+        if not call.is_over(self._patience):
+            self._late, self._patience = (octets, call), LITTLE_PATIENCE
             raise _hangs()
+        self._patience = PATIENCE_SECONDS
         return call.result()
 
     def close(self) -> None:
         """See io."""
         if not self.closed:
             super().close()
-            if not sys.is_finalizing():  # then the thread does nothing any more, and the system closes the file
-                self._thread.begin(self._leave).is_over(PATIENCE_SECONDS)
+            is_open = self._descriptor >= 0 or self._late is not None
+            if is_open and not sys.is_finalizing():  # then no thread goes on, and the system closes the file
+                self._thread.begin(self._leave).is_over(self._patience)
                 self._thread.end()
 
     # --- in the thread ------------------------------------------------------------------------------------------
