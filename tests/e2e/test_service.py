@@ -86,6 +86,9 @@ def test_a_terminal_servers_service_from_its_first_question_to_its_end(terminal_
     is_up = f"mail-bridge {__version__} is running"
     assert is_up in sudo(server, "status")
     assert sudo(server, "check").count("a bridge is running with this configuration and holds it") == 4
+    said = sudo(server, "check", "--report", "/root/report.txt", code=1)
+    assert "the service's user, as whom this command acts, may not write there: name a file in /tmp\n" in said
+    assert "The report is in /tmp/report.txt." in sudo(server, "check", "--report", "/tmp/report.txt")
     password = sudo(server, "accounts", "password", ALICE).strip()
     assert "must sign in" in server.run("python3", "-c", LOGIN, "1143", ALICE, password), "the service's own password"
 

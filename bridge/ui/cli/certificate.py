@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from bridge.advice.said import said
-from bridge.advice.system import system_reason
 from bridge.config.diff import configured_listeners
 from bridge.config.load import LoadedConfig
 from bridge.doctor.certificates import CertificateFile, read_certificate_file
@@ -16,7 +15,7 @@ from bridge.errors import BridgeError
 from bridge.ui.cli.configured import Settings, load
 from bridge.ui.cli.overwriting import refuse_another_kind
 from bridge.ui.cli.reaching import made_certificate
-from bridge.ui.cli.session import DONE, FAILED, as_service, with_settings
+from bridge.ui.cli.session import DONE, FAILED, as_service, why_not_written, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 
@@ -52,7 +51,7 @@ def certificate(settings: Settings, export_file: Path | None, new: bool, as_json
     found = _made(loaded, [name for one in users for name in one.certificate_names], is_new=new)
     file = made_certificate(loaded).authority_file
     if export_file is not None:
-        _export(file, export_file, is_new=new)
+        _export(settings, file, export_file, is_new=new)
         file = export_file
     click.echo(json.dumps(_row(file, found), indent=2) if as_json else _text(file, found))
     return DONE
@@ -78,11 +77,11 @@ def _made(loaded: LoadedConfig, names: list[str], *, is_new: bool) -> Certificat
     return found
 
 
-def _export(source: Path, target: Path, *, is_new: bool) -> None:
+def _export(settings: Settings, source: Path, target: Path, *, is_new: bool) -> None:
     try:
         target.write_bytes(source.read_bytes())
     except OSError as problem:
-        reason = system_reason(problem)
+        reason = why_not_written(settings, problem)
         if is_new:  # told of the file alone, a person would think that the old certificate is still in force
             raise BridgeError(
                 said(

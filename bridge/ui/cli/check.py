@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from bridge.advice.said import said
-from bridge.advice.system import system_reason
 from bridge.config.load import LoadedConfig, json_schema
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor.configuration import problem_findings, running_findings
@@ -22,7 +21,16 @@ from bridge.ui.checks import check_name, outcome_word
 from bridge.ui.cli.configured import Settings, find_config, load
 from bridge.ui.cli.overwriting import refuse_another_kind
 from bridge.ui.cli.reaching import known_by, opened, reach_running
-from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, as_service, code_of, in_loop, with_settings
+from bridge.ui.cli.session import (
+    DONE,
+    FAILED,
+    UNUSABLE,
+    as_service,
+    code_of,
+    in_loop,
+    why_not_written,
+    with_settings,
+)
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 
@@ -150,7 +158,7 @@ def _write_report(
         write_private(file, report(case, is_full=is_full))
     except OSError as problem:
         raise BridgeError(
-            said("the report {file} cannot be written: {reason}", file=file, reason=system_reason(problem))
+            said("the report {file} cannot be written: {reason}", file=file, reason=why_not_written(settings, problem))
         ) from problem
     click.echo(say("The report is in {file}.").format(file=file), err=True)
 

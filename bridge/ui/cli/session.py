@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bridge.advice.system import too_little
+from bridge.advice.said import Said, said
+from bridge.advice.system import system_reason, too_little
 from bridge.config.language import configured_language
 from bridge.config.references import named_variables
 from bridge.errors import BridgeError, ConfigError
@@ -117,6 +118,19 @@ def as_service(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(settings, **options)
 
     return wrapped
+
+
+def why_not_written(settings: Settings, problem: OSError) -> Said:
+    """Why the file that a command was told to write is not there. An administrator may write anywhere, and would not
+    understand that permission is denied."""
+    if settings.caller and isinstance(problem, PermissionError):
+        import tempfile  # not at the start of each command
+
+        return said(
+            "the service's user, as whom this command acts, may not write there: name a file in {directory}",
+            directory=tempfile.gettempdir(),
+        )
+    return system_reason(problem)
 
 
 def speak_before_parsing(arguments: Sequence[str]) -> None:
