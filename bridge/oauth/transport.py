@@ -12,6 +12,7 @@ import errno
 import http.client
 import io
 import logging
+import math
 import os
 import socket
 import ssl
@@ -72,6 +73,10 @@ logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 _deadline: ContextVar[float] = ContextVar("deadline")
 """Deadline of the request in this thread, monotonic. Several libraries wait for an answer; each knows how long one
 piece may take, and none how long the whole may."""
+
+_until: ContextVar[float] = ContextVar("until", default=math.inf)
+"""The same for a request with all redirects that it follows: after Limits.call the caller has given up, and what it
+sends then, such as a refresh token behind a discovery document, somebody else has sent meanwhile."""
 
 _octets_left: ContextVar[int] = ContextVar("octets_left")
 """What the answer in this thread may still have of ANSWER_LIMIT; negative once it is too large."""
@@ -204,6 +209,7 @@ class Transport(HTTPAdapter):
         """Send and read the whole answer. Raises: as send()."""
         session = requests.Session()  # a new one for each request, because sessions are not thread-safe
         self.equip(session)
+        _until.set(time.monotonic() + self._patience(method)[1])
         try:
             return session.request(method, url, **arguments)
         except requests.TooManyRedirects:
@@ -253,7 +259,7 @@ class Transport(HTTPAdapter):
         host = urlsplit(url).hostname or "the provider"
         self._retry_after.check(host)
         silence, whole = self._patience(request.method or "")
-        deadline = time.monotonic() + whole
+        deadline = min(time.monotonic() + whole, _until.get())
         _deadline.set(deadline)
         _octets_left.set(ANSWER_LIMIT)
         _is_connected.set(False)

@@ -54,6 +54,20 @@ async def test_a_get_follows_no_redirect_from_tls_to_plain_http_of_the_same_host
         https.close()
 
 
+async def test_all_redirects_of_a_get_together_end_with_the_overall_limit(tls: Tls) -> None:
+    """Each had a limit of its own, and there may be thirty of them."""
+
+    def moved(channel: socket.socket) -> None:
+        threading.Event().wait(0.1)
+        channel.sendall(http(b"", "302 There", "Location: /token\r\n"))
+
+    with serving(moved, *tls) as raw:
+        https = Https("test", ca_file=raw.ca_file, limits=SHORT)
+        with pytest.raises(ProviderUnavailable, match="takes too long"):
+            await https.run(partial(https.get, raw.url))
+        https.close()
+
+
 OPENED = """\
 import sys
 
