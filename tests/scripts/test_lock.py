@@ -147,7 +147,7 @@ def test_nothing_is_installed_that_has_no_hash(
     monkeypatch.setattr(environment, "ENVIRONMENT", tmp_path)
     for extras in script.LOCKED:
         environment.prepare(*extras)
-        asked = [line.split() for line in capfd.readouterr().out.splitlines() if line.startswith("-m pip")]
+        asked = [line.split() for line in capfd.readouterr().err.splitlines() if line.startswith("-m pip")]
         assert len(asked) == 2
         assert {"--require-hashes", str(script.lock_file(extras))} <= set(asked[0])
         assert {"--no-deps", "--no-build-isolation", str(ROOT)} <= set(asked[1])
