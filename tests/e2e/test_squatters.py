@@ -60,6 +60,11 @@ async function read(url) {{
 """
 """Gets each page in the browser's place, and shows what it likes."""
 
+REPLACED = """navigator.serviceWorker.getRegistration().then(found => found && new Promise(done => {
+  found.active.onstatechange = event => { if (event.target.state === "redundant") done(); };
+}))"""
+"""Settled once the worker that shows this page is no longer the one for the next."""
+
 PAGE = """<!doctype html><title>fake</title><link rel="stylesheet" href="/style.css"><script src="/console.js"></script>
 <script>
 if (WANTED) navigator.serviceWorker.register("/worker.js").then(() => navigator.serviceWorker.ready)
@@ -207,3 +212,17 @@ def test_a_service_worker_is_not_in_the_way_of_a_sign_in(
     sign_in(page, fresh, ALICE, ALICE)
     assert page.inner_text("h1").strip() == "You are signed in"
     assert page.evaluate("navigator.serviceWorker.getRegistrations().then(found => found.length)") == 0
+
+
+def test_a_service_worker_that_shows_its_own_pages_is_gone_after_one_of_them(
+    fresh: Bridge, page: Page, colleague: OsUser, loot: Squatter
+) -> None:
+    """Neither the administrator's link nor a sign-in has had the browser drop it. The browser asks for its script anew
+    after each page."""
+    visited(page, fresh, colleague, loot, WORKER.replace("HOW", 'new Response("A page of the colleague\'s")'))
+    sign_in_page = f"http://localhost:{fresh.console_port}/sign-in/{ALICE}"
+    page.goto(sign_in_page)
+    assert page.inner_text("body") == "A page of the colleague's"
+    page.evaluate(REPLACED)
+    page.goto(sign_in_page)
+    assert page.inner_text("h1") == "Sign in"

@@ -41,6 +41,11 @@ FORGET: Final = {"Clear-Site-Data": '"cache", "storage"'}
 while mail-bridge did not run, another user's program may have had our port, and what that let the browser keep, for a
 year if it likes, would be shown in place of our pages. Not on each answer: it may take the browser a second."""
 
+_NO_WORKER: Final = (
+    'addEventListener("install", () => skipWaiting());\n'
+    'addEventListener("activate", event => event.waitUntil(registration.unregister()));\n'
+)
+
 _FILES = resources.files("bridge.ui.web")
 SCRIPT: Final = _FILES.joinpath("static/console.js").read_text("utf-8")
 STYLE: Final = _FILES.joinpath("static/style.css").read_text("utf-8")
@@ -123,6 +128,14 @@ def once_more(request: web.Request) -> web.Response:
     """The answer to a request that a service worker has made in the browser's place (guards.is_shown): have the browser
     drop that worker, and repeat the request itself."""
     return web.Response(status=307, headers={"Location": request.raw_path, **FORGET})
+
+
+def worker_that_ends() -> web.Response:
+    """The answer to a browser that asks anew for a service worker's script, as it does after each page. We have none:
+    it is one that another program has left. This script takes its place and then gives it up. An error would let the
+    other one go on. FORGET is no help here: WebKit leaves workers alone, and Firefox would stop this one instead."""
+    headers = {"Service-Worker-Allowed": "/"}  # whatever the other one's scope is
+    return web.Response(text=_NO_WORKER, content_type="text/javascript", charset="utf-8", headers=headers)
 
 
 def see_other(path: str) -> web.Response:

@@ -17,7 +17,7 @@ from bridge.ui import i18n
 from bridge.ui.web import guards
 from bridge.ui.web.connection import HEAD_LIMIT, ROOM, Connection, Places, UserOf
 from bridge.ui.web.doors import Doors
-from bridge.ui.web.rendering import FORGET, HEADERS, ICON, SCRIPT, STYLE, not_found, once_more, page
+from bridge.ui.web.rendering import HEADERS, ICON, SCRIPT, STYLE, not_found, once_more, page, worker_that_ends
 from bridge.ui.web.turns import Turns
 
 BODY_LIMIT = 64 * 1024
@@ -157,8 +157,8 @@ class Site:
     async def _admit(self, request: web.Request, handler: guards.Handler) -> web.StreamResponse:
         if not guards.is_ours(request, self._hosts) or guards.is_ahead(request):
             return web.Response(status=404)
-        if "Service-Worker" in request.headers:  # we have none: it is one that another program has left
-            return web.Response(status=404, headers=FORGET)
+        if "Service-Worker" in request.headers:
+            return worker_that_ends()
         request[guards.TURNS] = self._turns
         if isinstance(request.protocol, Connection):
             request[guards.USER] = request.protocol.user_id
