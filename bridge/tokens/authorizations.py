@@ -70,12 +70,16 @@ class Pending:
     """The fingerprint of the provider that was asked."""
     asker: str = ""
     """Who has begun it: see Control.begin_authorization."""
+    asks_who: bool = False
+    """The provider was told to ask who signs in even if somebody is signed in to the browser. True for a device code,
+    where there is no such choice."""
     attempt: str = field(default_factory=lambda: secrets.token_hex(8))
     """Distinguishes its end from that of another sign-in for the same account; no secret."""
 
     @property
     def key(self) -> Key:
-        """For each key there is one sign-in with time left, and at most one before it that is nearly over."""
+        """For each key there is one sign-in that is given again, and at most two before it: one that is nearly over,
+        and one that began before a mistake."""
         return self.account.address, self.asker
 
     @property
@@ -147,7 +151,8 @@ class Authorizations:
                     poll.cancel()
 
     async def begin(self, account: Account, asker: str = "") -> Pending:
-        """Start a sign-in, or return the asker's own if one is under way and not nearly over.
+        """Start a sign-in, or return the asker's own if one is under way, not nearly over, and not of the kind by which
+        somebody else has just been taken for this person.
 
         Raises: StoreUnavailable if the store could not save its result; ProviderUnavailable, ProviderRefused,
         LimitReached; AuthorizationFailed(unattended) for a provider where nobody signs in,
@@ -158,14 +163,16 @@ class Authorizations:
         lock = self._beginning.setdefault(key, asyncio.Lock())
         async with lock:
             known = next((one for one in reversed(self._pending.values()) if one.key == key), None)
-            if known is not None and _is_same(known.account, account) and self._has_time(known):
+            if known is not None and _is_same(known.account, account) and self._is_good(known):
                 return known
             with self._room.for_one_more(asker, len(self._pending)):  # before the store is tried: that uses the disk
                 await self._try_store(account.address)
                 return await self._begin(account, asker)
 
-    def _has_time(self, pending: Pending) -> bool:
-        return self._deadlines[pending.attempt] - self._clock.monotonic() >= ENOUGH * pending.life
+    def _is_good(self, pending: Pending) -> bool:
+        """True if it has time left, and need not ask who signs in, or does."""
+        has_time = self._deadlines[pending.attempt] - self._clock.monotonic() >= ENOUGH * pending.life
+        return has_time and (pending.asks_who or pending.key not in self._mistaken)
 
     async def _begin(self, account: Account, asker: str) -> Pending:
         provider = self._provider(account)
@@ -173,14 +180,13 @@ class Authorizations:
         match provider:
             case BrowserProvider():
                 redirect_uri = self._redirect_uris[account.provider]
+                asks_who = (account.address, asker) in self._mistaken
                 with _told_to_a_person(goes_on=False):
                     request = await provider.begin(
-                        login_hint=account.subject,
-                        redirect_uri=redirect_uri,
-                        asks_who=(account.address, asker) in self._mistaken,
+                        login_hint=account.subject, redirect_uri=redirect_uri, asks_who=asks_who
                     )
                 self._check_still_configured(account, fingerprint)
-                return self._note(Pending(account, request, self._clock.now() + LIFE, fingerprint, asker))
+                return self._note(Pending(account, request, self._clock.now() + LIFE, fingerprint, asker, asks_who))
             case DeviceProvider():
                 with _told_to_a_person(goes_on=False):
                     asked = await provider.begin_device()
@@ -188,7 +194,7 @@ class Authorizations:
                     raise StoreUnavailable(said("mail-bridge is stopping"))
                 self._check_still_configured(account, fingerprint)
                 expires_at = self._clock.now() + asked.lifetime
-                pending = self._note(Pending(account, asked, expires_at, fingerprint, asker))
+                pending = self._note(Pending(account, asked, expires_at, fingerprint, asker, asks_who=True))
                 name = f"device {account.address}"
                 self._polls[pending.attempt] = self._group.create_task(
                     self._follow(pending, asked, provider), name=name

@@ -113,6 +113,28 @@ async def test_after_somebody_elses_sign_in_the_provider_is_to_ask_who_it_is(
     assert it.strict.asked_who == [False, True, False, False, True, False]
 
 
+async def test_a_sign_in_of_another_tab_that_began_before_the_mistake_is_not_given_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its provider would take the same wrong person once more. It goes on beside the new one."""
+    it = World()
+    first = await it.authorizations.begin(ALICE)
+    it.clock.advance(400)
+    second = await it.authorizations.begin(ALICE)
+
+    async def refuse(account: Account, tokens: TokenSet) -> str:
+        raise AuthorizationFailed("somebody else", code="wrong_person")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(it.authorizations, "_keep", refuse)
+        with pytest.raises(AuthorizationFailed):
+            await it.authorizations.complete({"state": first.state, "code": "c"})
+    third = await it.authorizations.begin(ALICE)
+    assert it.strict.asked_who == [False, False, True]
+    assert await it.authorizations.begin(ALICE) is third
+    assert await it.authorizations.complete({"state": second.state, "code": "c"}) == ALICE.address
+
+
 @pytest.mark.parametrize(
     ("issuer", "is_taken"),
     [
