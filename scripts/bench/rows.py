@@ -209,10 +209,10 @@ def logins(protocol: str) -> Callable[[System, Scale], Sequence[float]]:
     return measure
 
 
-def several(system: System, count: int) -> list[client.Session]:
-    """IMAP sessions that have logged in; few at a time where the backlog is short."""
+def several(system: System, count: int, protocol: str = "imap") -> list[client.Session]:
+    """Sessions that have logged in; few at a time where the backlog is short."""
     at_once = 2 if system.is_slow_to_log_in else LOGINS_AT_ONCE
-    return client.logged_in("imap", system.ports["imap"], [system.identity()] * count, at_once)
+    return client.logged_in(protocol, system.ports[protocol], [system.identity()] * count, at_once)
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------
@@ -234,6 +234,21 @@ def idle(count: int) -> Callable[[System, Scale], Sequence[float]]:
             session.close()
         per_session = (figure / count / KIB for figure in (fresh, used))
         return (*per_session, idle_cpu / scale.idle_seconds * 100)
+
+    return measure
+
+
+def idle_by(protocol: str, count: int) -> Callable[[System, Scale], Sequence[float]]:
+    def measure(system: System, scale: Scale) -> Sequence[float]:
+        before = usage.own_memory(system.pid)
+        sessions = several(system, count, protocol)
+        time.sleep(1)
+        fresh = usage.own_memory(system.pid) - before
+        for session in sessions:
+            session.say(b"NOOP")
+            session.line()  # it is still there
+            session.close()
+        return (fresh / count / KIB,)
 
     return measure
 
@@ -383,6 +398,10 @@ def rows(scale: Scale) -> list[Row]:
             Column(f"{count:,} idle sessions, CPU", "%", (Goal(0.5),)),
         )
         found.append(Row(f"idle-{count}", columns, idle(count), is_fresh=True, sessions=count))
+    few = scale.idle[0]
+    for protocol in ("pop3", "smtp"):
+        column = Column(f"{few:,} idle {protocol.upper()} sessions, each, fresh", "KiB", (Goal(32),))
+        found.append(Row(f"idle-{protocol}", (column,), idle_by(protocol, few), is_fresh=True, sessions=few))
     return [
         *found,
         Row("slow", (Column("Reader stops in a FETCH, extra", "MiB", (Goal(1),)),), slow_reader, is_fresh=True),
