@@ -34,7 +34,7 @@ def is_short(problem: BaseException) -> bool:
 
 
 def _stamp() -> tuple[int, int, int] | None:
-    """Another one for each version of the program that is installed in this place; None if there is none any more."""
+    """Differs for each version of the program that was installed in this place; None if there is none any more."""
     try:
         found = Path(bridge.__file__).stat()
     except OSError:

@@ -95,9 +95,9 @@ def _is_plain(value: str) -> bool:
 
 
 def miscopied(value: str) -> Said | None:
-    """What is wrong with a text that came with an invisible character, such as a zero-width space, from the page that
-    it was copied from, or with typographic quotes from a word processor, which YAML takes for part of the text: it
-    looks right everywhere, and the provider only says that it does not know it."""
+    """What is wrong with a copied text: it has an invisible character, such as a zero-width space of a web page, or the
+    typographic quotes of a word processor, which YAML takes for part of it. It looks right everywhere, and the provider
+    only says that it does not know it. None if nothing is wrong."""
     found = next((c for c in value if not c.isprintable()), "")  # the only printable space is the ordinary one
     if found in _BREAKS:
         return said(

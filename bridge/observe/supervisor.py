@@ -13,7 +13,7 @@ PAUSE = 30.0
 
 
 def tell_of_end(what: str, problem: Exception, **fields: object) -> None:
-    """Log by what a session or a helper has ended: a bug with its traceback; what the process merely lacks, such as
+    """Log what has ended a session or a helper: a bug with its traceback; what the process merely lacks, such as
     memory, in a sentence."""
     if (reason := lacking(problem)) is None:
         fault(f"{what}.bug", error=problem, **fields)
