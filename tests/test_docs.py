@@ -276,6 +276,18 @@ def test_the_ratios_of_the_benchmarks_last_run_are_those_of_its_table() -> None:
     assert ratios == measured
 
 
+def test_what_is_said_of_the_benchmarks_figures_is_what_its_table_has() -> None:
+    """`scripts/bench.py --write` replaces the table alone."""
+    figures, prose = text(ROOT / "docs" / "performance.md").split("<!-- end of figures -->")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in figures.splitlines() if line.startswith("| ")]
+    ours = {row[0]: float(row[5]) for row in rows if re.fullmatch(r"[\d.]+", row[5])}
+    for sentence in (
+        f"in this run ({ours['At rest, after the first logins']} MiB where 50 are wanted",
+        f"250 simultaneous logins were all in after {ours['… and the last of them is in after']:.1f} s",
+    ):
+        assert sentence in " ".join(prose.split())
+
+
 def test_what_the_threat_model_says_of_guesses_and_certificates_is_what_the_program_does() -> None:
     page = " ".join(text(ROOT / "docs" / "security.md").split())
     in_words: dict[float, str] = {0.5: "half a second", 3: "three", 5: "five", 8: "eight", 10: "ten"}
