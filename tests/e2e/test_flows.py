@@ -86,8 +86,14 @@ def test_the_page_with_the_code_leads_on_by_itself(world: World, by_code: Bridge
         match = re.search(r'class="code"[^>]*>([A-Z0-9]{8})<', page)
         assert match is not None, page
         world.provider.approve_device(match[1], BOB)
-        by_code.wait_until(lambda: f"{BOB}</strong> is signed in" in browser.reload(), "the sign-in", 30)
-        assert "Tried just now: IMAP, POP3, SMTP" in browser.reload()
+        pages = [page]
+
+        def is_signed_in() -> bool:
+            pages.append(browser.reload())
+            return f"{BOB}</strong> is signed in" in pages[-1]
+
+        by_code.wait_until(is_signed_in, "the sign-in", 30)
+        assert "Tried just now: IMAP, POP3, SMTP" in pages[-1], "this page reloads itself no more"
         mail_flows(by_code, BOB)
 
 
