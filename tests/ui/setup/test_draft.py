@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,19 @@ def test_a_file_in_the_quotes_of_copy_as_path_is_that_file(tmp_path: Path) -> No
     section = Section(Choice.GOOGLE_SERVICE)
     assert section.take({"service_account_file": f'"{file}"'}, tmp_path) == {}
     assert section.settings["service_account_file"] == str(file)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows itself takes `..` out before it looks at links")
+def test_the_directory_above_a_link_is_that_of_what_it_points_to(tmp_path: Path) -> None:
+    """The file was found there, and then another one was written into the configuration."""
+    (tmp_path / "drive" / "keys").mkdir(parents=True)
+    (tmp_path / "drive" / "key.json").write_text(
+        '{"type": "service_account", "client_email": "a@b.example", "private_key": "CANARY"}'
+    )
+    (tmp_path / "link").symlink_to(tmp_path / "drive" / "keys")
+    section = Section(Choice.GOOGLE_SERVICE)
+    assert section.take({"service_account_file": str(tmp_path / "link" / ".." / "key.json")}, tmp_path) == {}
+    assert Path(str(section.settings["service_account_file"])).samefile(tmp_path / "drive" / "key.json")
 
 
 def test_a_file_below_a_home_that_does_not_exist_is_an_answer_that_is_wrong(tmp_path: Path) -> None:
