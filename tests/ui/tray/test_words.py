@@ -7,6 +7,7 @@ import io
 import re
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 from babel.messages.pofile import read_po
@@ -89,7 +90,39 @@ async def test_the_notifications(log: io.StringIO) -> None:
         assert french().fullmatch(text), text
 
 
-def test_what_is_missing_is_installed_by_a_command_of_this_system() -> None:
+def refused() -> str:
+    """The French sentence for why there can be no icon."""
+    i18n.speak("fr")
+    try:
+        with pytest.raises(icon.NoTray) as caught:
+            icon.Icon()
+    finally:
+        i18n.speak("en")
+    return str(caught.value)
+
+
+def test_what_is_missing_is_installed_by_a_command_of_this_system(monkeypatch: pytest.MonkeyPatch) -> None:
     """On Windows `python3` opens the Microsoft Store, whose Python we cannot use."""
+    monkeypatch.setenv("PYSTRAY_BACKEND", "dummy")
+    monkeypatch.setitem(sys.modules, "pystray", None)
     command = r"py scripts\run.py tray" if sys.platform == "win32" else "python3 scripts/run.py tray"
-    assert command == icon.INSTALLS
+    assert f"`{command}`" in refused()
+    assert french().fullmatch(refused())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the toolkit is part of the system")
+def test_a_toolkit_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYSTRAY_BACKEND", raising=False)
+    monkeypatch.setitem(sys.modules, "gi", None)
+    assert "apt install python3-gi" in refused()
+    assert french().fullmatch(refused())
+
+
+def test_a_toolkit_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As pystray says it where there is no desktop."""
+    (tmp_path / "pystray.py").write_text("raise ImportError('no display')\n")
+    monkeypatch.setenv("PYSTRAY_BACKEND", "dummy")
+    monkeypatch.delitem(sys.modules, "pystray", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "mail-bridge run" in refused()
+    assert french().fullmatch(refused())
