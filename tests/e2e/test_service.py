@@ -87,8 +87,10 @@ def test_a_terminal_servers_service_from_its_first_question_to_its_end(terminal_
     assert is_up in sudo(server, "status")
     assert sudo(server, "check").count("a bridge is running with this configuration and holds it") == 4
     said = sudo(server, "check", "--report", "/root/report.txt", code=1)
-    assert "the service's user, as whom this command acts, may not write there: name a file in /tmp\n" in said
+    assert "the service's user, as whom this command acts, may not write there: name a new file in /tmp\n" in said
     assert "The report is in /tmp/report.txt." in sudo(server, "check", "--report", "/tmp/report.txt")
+    server.run("touch", "/tmp/of-root.txt")  # there, nobody replaces another user's
+    assert "name a new file in /tmp\n" in sudo(server, "check", "--report", "/tmp/of-root.txt", code=1)
     password = sudo(server, "accounts", "password", ALICE).strip()
     assert "must sign in" in server.run("python3", "-c", LOGIN, "1143", ALICE, password), "the service's own password"
 

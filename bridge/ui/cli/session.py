@@ -127,7 +127,7 @@ def why_not_written(settings: Settings, problem: OSError) -> Said:
         import tempfile  # not at the start of each command
 
         return said(
-            "the service's user, as whom this command acts, may not write there: name a file in {directory}",
+            "the service's user, as whom this command acts, may not write there: name a new file in {directory}",
             directory=tempfile.gettempdir(),
         )
     return system_reason(problem)
