@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import socket
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -17,6 +15,7 @@ from bridge.secret import Secret
 from bridge.stores import worker
 from bridge.stores.base import NEW, Record, Store
 from bridge.stores.sql import SqlStore
+from tests.doctor.servers import serving
 from tests.servers import pgbouncer, postgresql
 from tests.servers.daemons import short_directory
 from tests.servers.postgresql import Postgresql
@@ -101,21 +100,16 @@ async def test_what_the_server_refuses_is_said_in_its_words_without_the_password
     assert "CANARY" not in str(caught.value)
 
 
-def _decline_tls(listening: socket.socket) -> None:
-    """Answers as a server without TLS: one octet for each SSLRequest, until the socket is closed."""
-    with contextlib.suppress(OSError):
-        while True:
-            connection, _ = listening.accept()
-            with connection:
-                connection.recv(8)
-                connection.sendall(b"N")
+def _decline_tls(connection: socket.socket) -> None:
+    """Answers an SSLRequest as a server without TLS."""
+    connection.recv(8)
+    connection.sendall(b"N")
 
 
 async def test_a_server_without_tls_is_told_from_one_that_is_away(open_store: Open) -> None:
     pytest.importorskip("psycopg")
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=_decline_tls, args=(listening,), daemon=True).start()
-        url = f"postgresql://user:CANARY@127.0.0.1:{listening.getsockname()[1]}/bridge?sslmode=require"
+    with serving(_decline_tls) as port:
+        url = f"postgresql://user:CANARY@127.0.0.1:{port}/bridge?sslmode=require"
         with pytest.raises(StoreUnavailable, match="cannot be reached with the TLS that `sslmode` requires"):
             await open_store(Secret(url)).get("a")
 
