@@ -26,10 +26,11 @@ KEPT = 4
 LOOK_SECONDS = 1.0
 """How long somebody else may rename or remove the file unnoticed: another process of ours, logrotate, a person."""
 PATIENCE_SECONDS, LITTLE_PATIENCE = 1.0, 0.1
-"""How long a write may take before nobody waits for it any more, and how long after one that took longer: the event
-loop stands still meanwhile. On a busy machine a thread may get its turn late."""
+"""How long whoever writes waits for the thread, normally and after a write that took longer. The event loop stands still
+meanwhile; but on a busy machine the thread may get its turn late."""
 AT_ONCE = 4096
-"""Octets of one write. Fewer than the buffer before the file holds, which therefore has all of a late write."""
+"""Octets of one write: fewer than the buffer in front of the file holds, so that it still has all of a write that is
+late."""
 
 _streams: WeakValueDictionary[str, TextIO] = WeakValueDictionary()
 """By path, as long as somebody holds the stream."""
@@ -136,10 +137,11 @@ class _Appended(io.RawIOBase):
         """See io."""
         if not self.closed:
             super().close()
-            is_open = self._descriptor >= 0 or self._late is not None
-            if is_open and not sys.is_finalizing():  # then no thread goes on, and the system closes the file
+            if sys.is_finalizing():  # no thread goes on, and the system closes the file
+                return
+            if self._descriptor >= 0 or self._late is not None:
                 self._thread.begin(self._leave).is_over(self._patience)
-                self._thread.end()
+            self._thread.end()
 
     # --- in the thread ------------------------------------------------------------------------------------------
 

@@ -233,6 +233,26 @@ def test_a_file_on_a_full_disk_is_left_with_the_last_who_has_it(tmp_path: Path) 
         gc.enable()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows renames and removes no file that is open")
+def test_the_thread_of_a_file_that_could_not_be_opened_again_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    directory, before = tmp_path / "logs", set(threading.enumerate())
+    stream = log_file(directory / "log")
+    stream.write("one\n")
+    (thread,) = set(threading.enumerate()) - before
+    (directory / "log").unlink()
+    directory.rmdir()
+    directory.write_text("in the way")
+    with pytest.raises(NotADirectoryError):
+        stream.write("two\n")
+    with pytest.raises(NotADirectoryError):
+        stream.close()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
