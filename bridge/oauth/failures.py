@@ -198,4 +198,7 @@ def without_secrets(text: str, hide: Iterable[Secret[str]] = ()) -> str:
 
 
 def _text(value: object) -> str:
-    return value[:LONGEST_TEXT] if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    # Cut before a word: of a secret that was cut, without_secrets() would not know the rest.
+    return value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT].rpartition(" ")[0]

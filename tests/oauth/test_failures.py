@@ -319,6 +319,15 @@ def test_of_an_endless_text_only_the_beginning_is_looked_at() -> None:
     assert words in str(refresh_problem(failure))
 
 
+def test_a_secret_at_which_an_endless_text_is_cut_does_not_show() -> None:
+    """A whole one is recognised, its beginning is not."""
+    token = "/".join(f"piece{number:05}" for number in range(LONGEST_TEXT // 10))
+    failure = Failure.of({"error": "invalid_grant", "error_description": f"unknown token {token}, which was sent"})
+    problem = str(refresh_problem(failure, hide=[Secret(token)]))
+    assert "unknown token" in problem
+    assert "piece" not in problem
+
+
 def test_given_secrets_and_token_like_runs_never_show() -> None:
     long = "0.AXkA" + "x" * 60
     text = f"the code s3cr3t and the token {long}\r\nand a tail" + " word" * 200
