@@ -26,8 +26,8 @@ KEPT = 4
 LOOK_SECONDS = 1.0
 """How long somebody else may rename or remove the file unnoticed: another process of ours, logrotate, a person."""
 PATIENCE_SECONDS, LITTLE_PATIENCE = 1.0, 0.1
-"""How long whoever writes waits for the thread, normally and after a write that took longer. The event loop stands still
-meanwhile; but on a busy machine the thread may get its turn late."""
+"""How long whoever writes waits for the thread, normally and after a write that took longer. The event loop stands
+still meanwhile; but on a busy machine the thread may get its turn late."""
 AT_ONCE = 4096
 """Octets of one write: fewer than the buffer in front of the file holds, so that it still has all of a write that is
 late."""
