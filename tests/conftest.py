@@ -67,6 +67,15 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         drop_damaged(Path(os.environ.get("COVERAGE_FILE", session.config.rootpath / ".coverage")))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def dumps_stay_allowed() -> Iterator[None]:
+    """Commands that tests call in this process do not forbid core dumps: that cannot be undone, and tests/host/
+    test_hardening may follow in the same process."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("bridge.host.hardening.forbid_dumps", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def everything_is_closed() -> Iterator[None]:
     """Collects garbage after the module, so that a leaked socket or task is reported here and not in another module."""

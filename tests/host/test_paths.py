@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.host import hardening, paths
+from bridge.host import paths
 from bridge.ui.cli.main import run_command_line
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
@@ -134,7 +134,6 @@ def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.delenv("HOME")
     monkeypatch.setenv("LANGUAGE", "en")
     monkeypatch.setattr("pwd.getpwuid", unknown)
-    monkeypatch.setattr(hardening, "forbid_dumps", lambda: None)  # it cannot be undone, and other tests follow
     with pytest.raises(paths.NoHome, match="set HOME"):
         paths.data_dir()
     assert paths.config_candidates()[0] == Path("/etc/mail-bridge/config.yaml"), "the machine's is found all the same"
