@@ -84,7 +84,7 @@ class Dialer:
                 found = await self._resolver.addresses(endpoint.host, endpoint.port)
                 sock = await race(self._used_first(endpoint, found))
         except TimeoutError:
-            self._resolver.forget(endpoint.host, endpoint.port)
+            self._forget(endpoint)
             raise UpstreamUnavailable(
                 said("{place} does not answer within {seconds} s", place=place, seconds=f"{self._connect_seconds:g}")
             ) from None
@@ -95,7 +95,7 @@ class Dialer:
         except NotDone as problem:
             raise UpstreamUnavailable(problem.said) from problem
         except OSError as problem:
-            self._resolver.forget(endpoint.host, endpoint.port)
+            self._forget(endpoint)
             event("upstream.unreached", upstream=place, reason=str(problem))  # which names the addresses
             raise UpstreamUnavailable(
                 said("{place} cannot be reached: {reason}", place=place, reason=_unreached(problem))
@@ -109,6 +109,11 @@ class Dialer:
         only the first login waits a head start for it."""
         used = self._used.get((endpoint.host, endpoint.port))
         return sorted(found, key=lambda one: one[4] != used)
+
+    def _forget(self, endpoint: Endpoint) -> None:
+        """Next time the name server says what to try, and in which order."""
+        self._resolver.forget(endpoint.host, endpoint.port)
+        self.forget_used(endpoint)
 
     def forget_used(self, endpoint: Endpoint) -> None:
         """Prefer no address any more: the machine behind it may be ill, although it answers."""

@@ -167,6 +167,24 @@ async def test_the_address_that_has_answered_last_is_tried_first_as_long_as_it_a
         first.accept()[0].close()
 
 
+async def test_once_no_address_has_answered_the_name_server_says_again_which_is_the_first(trust: Trust) -> None:
+    """A connection that is reset at once may look like one that was never made."""
+    endpoint = trust.endpoint(993, IMPLICIT)
+    with socket.socket() as first, socket.create_server(("127.0.0.1", 0)) as second:
+        first.bind(("127.0.0.1", 0))  # but does not listen
+        places = addresses(first.getsockname(), second.getsockname())
+        dialer = Dialer(lookup=lambda host, port: places)
+        (await dialer.dial(endpoint)).close()
+        second.close()
+        with pytest.raises(UpstreamUnavailable):
+            await dialer.dial(endpoint)
+        with socket.create_server(places[1][4][:2]):
+            first.listen()
+            first.setblocking(False)
+            (await dialer.dial(endpoint)).close()
+            first.accept()[0].close()
+
+
 @pytest.mark.parametrize("fault", ["no TLS", "hangs up", "silent", "busy"])
 async def test_an_address_at_which_a_login_fails_is_not_tried_first_any_more(trust: Trust, fault: str) -> None:
     """One of a provider's machines may be ill, and the others well."""
