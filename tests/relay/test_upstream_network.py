@@ -149,13 +149,19 @@ async def test_of_two_families_the_one_that_listens_is_used(trust: Trust, listen
                 pass
 
 
+@contextmanager
+def one_of_two_listens() -> Iterator[tuple[Dialer, socket.socket, socket.socket]]:
+    """A dialer for a name with two addresses, and their sockets. The first does not listen yet."""
+    with socket.socket() as first, socket.create_server(("127.0.0.1", 0)) as second:
+        first.bind(("127.0.0.1", 0))
+        places = addresses(first.getsockname(), second.getsockname())
+        yield Dialer(lookup=lambda host, port: places), first, second
+
+
 async def test_the_address_that_has_answered_last_is_tried_first_as_long_as_it_answers(trust: Trust) -> None:
     """Where a network drops one family, each login would wait for the head start of an address that never answers."""
     endpoint = trust.endpoint(993, IMPLICIT)
-    with socket.socket() as first, socket.create_server(("127.0.0.1", 0)) as second:
-        first.bind(("127.0.0.1", 0))  # but does not listen
-        places = addresses(first.getsockname(), second.getsockname())
-        dialer = Dialer(lookup=lambda host, port: places)
+    with one_of_two_listens() as (dialer, first, second):
         (await dialer.dial(endpoint)).close()
         first.listen()
         first.setblocking(False)
@@ -170,15 +176,13 @@ async def test_the_address_that_has_answered_last_is_tried_first_as_long_as_it_a
 async def test_once_no_address_has_answered_the_name_server_says_again_which_is_the_first(trust: Trust) -> None:
     """A connection that is reset at once may look like one that was never made."""
     endpoint = trust.endpoint(993, IMPLICIT)
-    with socket.socket() as first, socket.create_server(("127.0.0.1", 0)) as second:
-        first.bind(("127.0.0.1", 0))  # but does not listen
-        places = addresses(first.getsockname(), second.getsockname())
-        dialer = Dialer(lookup=lambda host, port: places)
+    with one_of_two_listens() as (dialer, first, second):
         (await dialer.dial(endpoint)).close()
+        place = second.getsockname()
         second.close()
         with pytest.raises(UpstreamUnavailable):
             await dialer.dial(endpoint)
-        with socket.create_server(places[1][4][:2]):
+        with socket.create_server(place):
             first.listen()
             first.setblocking(False)
             (await dialer.dial(endpoint)).close()
