@@ -10,24 +10,21 @@ costs a second refresh, never a record, because compare-and-swap does not depend
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import stat
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from bridge.advice.said import Said, as_said, said
-from bridge.advice.system import system_reason
+from bridge.advice.said import as_said, said
 from bridge.errors import BridgeError, StoreCorrupt, StoreFileUnusable, StoreUnavailable, VersionConflict
 from bridge.making import make_private
 from bridge.observe.logs import detail
-from bridge.shortage import may_pass
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
-from bridge.stores.disk import is_never_mapped, takes_no_file, takes_no_lock, why_unwritten
+from bridge.stores.sqlite_errors import BESIDE, SqliteErrors, code_of
 from bridge.stores.worker import Worker
 
 BUSY_LIMIT = 5.0
@@ -39,18 +36,6 @@ WAL_PAUSE = 0.005
 _OF_THE_CONNECTION = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN})
 """Errors that stay with a connection, but that a new one may not have: SQLite opens a file read-only if it could not
 open it for writing for lack of a descriptor, and calls the file damaged after a single failed read."""
-
-_WRITING = frozenset(
-    {
-        sqlite3.SQLITE_IOERR_WRITE,
-        sqlite3.SQLITE_IOERR_FSYNC,
-        sqlite3.SQLITE_IOERR_DIR_FSYNC,
-        sqlite3.SQLITE_IOERR_TRUNCATE,
-        sqlite3.SQLITE_IOERR_SHMSIZE,
-    }
-)
-"""Errors of the disk that a full one, or one that is read-only by now, may be behind: only a plain write to a full one
-is told as SQLITE_FULL by SQLite itself."""
 
 TABLES = (
     # `value` is NULL once deleted: the version outlives it, so that a late writer that knew version 1 of the deleted
@@ -88,10 +73,6 @@ ACQUIRE = (
 )
 RELEASE = "DELETE FROM bridge_leases WHERE name = ? AND holder = ?"
 
-_BESIDE = ("-wal", "-shm")
-"""Endings of SQLite's own two files, the write-ahead log and its index. They get the mode that the file has when they
-are made."""
-
 CopiesOnWrite = Callable[[Path], bool]
 """True if the file system is copy-on-write for this file: overwritten data gets a new place, as on btrfs. Blocks."""
 
@@ -105,6 +86,7 @@ class SqliteStore:
         """Nothing is touched until the first operation."""
         self._file = path.absolute()
         self._place = as_said(str(self._file))
+        self._errors = SqliteErrors(self._file, self._place, self._disconnect)
         self._busy_limit = busy_limit
         self._copies_on_write = copies_on_write
         self._identity: tuple[int, int] | None = None
@@ -164,7 +146,7 @@ class SqliteStore:
         try:
             return self._connected(statement, values)
         except sqlite3.Error as error:
-            if _code(error) & 0xFF not in _OF_THE_CONNECTION:
+            if code_of(error) & 0xFF not in _OF_THE_CONNECTION:
                 raise self._problem(error) from error
         self._disconnect()
         try:
@@ -277,7 +259,7 @@ class SqliteStore:
         try:
             ((is_busy, *_),) = self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
             if not is_busy and self._log_identity is not None and self._identity_of_log() == self._log_identity:
-                for ending in _BESIDE:  # a process that opens the new file must not write to the old file's log
+                for ending in BESIDE:  # a process that opens the new file must not write to the old file's log
                     os.unlink(f"{self._beside}{ending}")
         except (sqlite3.Error, OSError) as error:
             detail("store.log_stays", reason=type(error).__name__)
@@ -301,22 +283,18 @@ class SqliteStore:
             finally:
                 os.close(handle)
         except OSError as error:
-            raise self._not_opened(error) from error
+            raise self._errors.not_opened(error) from error
 
     def _let_write(self, mode: int) -> None:
         """Make SQLite's own two files writable if they were made while the file was read-only: nobody would think of
         looking there."""
         if os.name == "posix" and mode & stat.S_IWUSR:
-            for ending in _BESIDE:
+            for ending in BESIDE:
                 with suppress(OSError):  # not there, or somebody else's
                     name = f"{self._beside}{ending}"
                     theirs = stat.S_IMODE(os.stat(name).st_mode)
                     if not theirs & stat.S_IWUSR:
                         os.chmod(name, theirs | stat.S_IWUSR)
-
-    def _not_opened(self, error: OSError, file: Said | None = None) -> StoreUnavailable:
-        kind = StoreUnavailable if may_pass(error) else StoreFileUnusable
-        return kind(said("{store} cannot be opened: {reason}", store=file or self._place, reason=system_reason(error)))
 
     def _made_or_read(self) -> int:
         """A descriptor of the file, which is created if it does not exist."""
@@ -350,139 +328,18 @@ class SqliteStore:
                 said("{store} is gone; put it back, or restart mail-bridge to begin anew", store=self._place)
             ) from error
         except OSError as error:
-            raise self._not_opened(error) from error
+            raise self._errors.not_opened(error) from error
 
     def _problem(self, error: sqlite3.Error) -> BridgeError:
-        """Our error, by SQLite's primary result code (https://sqlite.org/rescode.html)."""
-        extended = _code(error)
-        number = self._why_unwritten(extended)
-        code = sqlite3.SQLITE_FULL if number else extended & 0xFF
-        store = self._place
-        match code:
-            case sqlite3.SQLITE_FULL if number == errno.EDQUOT:
-                return StoreUnavailable(
-                    said("{store} cannot be written: the quota of its disk is used up", store=store)
-                )
-            case sqlite3.SQLITE_FULL if number == errno.EROFS:
-                return StoreUnavailable(
-                    said(
-                        "{store} cannot be written: the system has made its disk read-only, as it does with a disk "
-                        "that reports errors",
-                        store=store,
-                    )
-                )
-            case sqlite3.SQLITE_NOTADB:
-                self._may_begin_anew = True
-                return StoreCorrupt(
-                    said("{store} is not a database; move it away or choose another `store.path`", store=store)
-                )
-            case sqlite3.SQLITE_CORRUPT if self._can_be_read():
-                self._may_begin_anew = True
-                return StoreCorrupt(
-                    said("{store} is damaged; restore a copy, or move it away to begin anew", store=store)
-                )
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_PERM if self._takes_no_lock():
-                return StoreUnavailable(self._not_locked())  # the drive's lock service may not be up yet
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return StoreUnavailable(said("{store} is locked by another program", store=store))
-            case sqlite3.SQLITE_IOERR if extended == sqlite3.SQLITE_IOERR_SHMMAP and self._maps_nothing():
-                reason = said(
-                    "{store} is on a drive that cannot map files into memory, such as some shared folders; keep it on "
-                    "a local disk",
-                    store=store,
-                )
-            case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CORRUPT:
-                return StoreUnavailable(
-                    said("{store} cannot be read or written: the disk reports an error", store=store)
-                )
-            case sqlite3.SQLITE_FULL:
-                return StoreUnavailable(said("{store} cannot be written: the disk is full", store=store))
-            case sqlite3.SQLITE_READONLY:
-                refused = self._refused()
-                reason = said("{store} cannot be written: it is read-only", store=refused[0] if refused else store)
-            case sqlite3.SQLITE_CANTOPEN if (refused := self._refused()) is not None:
-                return self._not_opened(refused[1], refused[0])
-            case sqlite3.SQLITE_CANTOPEN:
-                reason = said("{store} cannot be opened: a directory is missing, or permission is denied", store=store)
-            case sqlite3.SQLITE_PROTOCOL:
-                reason = self._not_locked()
-            case _:
-                reason = said("{store} does not work (SQLite error {code})", store=store, code=code)
-        return StoreFileUnusable(reason)
-
-    def _not_locked(self) -> Said:
-        return said("{store} cannot be locked; keep it on a local disk, not on a network drive", store=self._place)
-
-    def _takes_no_lock(self) -> bool:
-        """True if the disk refuses every lock, whoever else has the file."""
-        self._disconnect()  # see _can_be_read()
-        with suppress(OSError):
-            return takes_no_lock(self._file)
-        return False
-
-    def _can_be_read(self) -> bool:
-        """False if the disk fails to return the whole file, which SQLite also reports as damage."""
-        self._disconnect()  # first: closing any descriptor of a file releases all of a process's POSIX locks on it
-        try:
-            with self._file.open("rb") as file:
-                while file.read(1024 * 1024):
-                    pass
-        except OSError:
-            return False
-        return True
-
-    def _refused(self) -> tuple[Said, OSError] | None:
-        """Which of SQLite's files cannot be opened now, and why, since SQLite does not tell.
-
-        All are opened at once, as SQLite does: there may be a descriptor for one of them, but not for the next.
-        """
-        self._disconnect()
-        with ExitStack() as opened:
-            for name in (str(self._file), *(f"{self._beside}{ending}" for ending in _BESIDE)):
-                try:
-                    opened.callback(os.close, _opened(name))
-                except OSError as error:
-                    # For a reason that may pass, such as no free descriptor, name the store and not this file.
-                    return (self._place if may_pass(error) else as_said(name)), error
-        return None
-
-    def _maps_nothing(self) -> bool:
-        """True if the disk does not allow the log's index to be mapped into memory; False if only memory is short."""
-        self._disconnect()  # see _can_be_read()
-        with suppress(OSError):
-            return is_never_mapped(Path(f"{self._beside}-shm"))
-        return False
-
-    def _why_unwritten(self, extended: int) -> int:
-        """The system's number for it, if want of room, or a disk that is read-only by now, is what SQLite calls an
-        error of the disk, or a file that cannot be opened; else 0."""
-        try:
-            if extended & 0xFF == sqlite3.SQLITE_CANTOPEN and takes_no_file(self._beside.parent):
-                return errno.ENOSPC
-            if extended in _WRITING or extended & 0xFF == sqlite3.SQLITE_CANTOPEN:
-                return why_unwritten(self._file)
-        except OSError:
-            pass
-        return 0
+        problem = self._errors.explained(error, self._beside)
+        if isinstance(problem, StoreCorrupt):
+            self._may_begin_anew = True
+        return problem
 
 
 def _by_sqlite(file: Path) -> Path:
     """The path as SQLite resolves it: it follows links on POSIX only."""
     return Path(os.path.realpath(file)) if os.name == "posix" else file
-
-
-def _opened(name: str) -> int:
-    """A descriptor of the file; of /dev/null if the file does not exist yet."""
-    try:
-        return os.open(name, os.O_RDWR)
-    except FileNotFoundError:
-        return os.open(os.devnull, os.O_RDWR)
-
-
-def _code(error: sqlite3.Error) -> int:
-    """SQLite's extended result code; 0 for errors that Python's module raises by itself."""
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code
 
 
 def _identity(file: Path | str) -> tuple[int, int] | None:
