@@ -64,8 +64,12 @@ class Pending:
 
     account: Account
     request: AuthorizationRequest | DeviceRequest
+    life: float
+    """Seconds from its beginning to its expiry."""
     expires_at: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch; for people."""
+    deadline: float
+    """The same by the monotonic clock, because the wall clock may jump between begin and complete."""
     fingerprint: str
     """The fingerprint of the provider that was asked."""
     asker: str = ""
@@ -81,11 +85,6 @@ class Pending:
         """For each key there is one sign-in that is given again, and at most two before it: one that is nearly over,
         and one that began before a mistake."""
         return self.account.address, self.asker
-
-    @property
-    def life(self) -> float:
-        """Seconds from its beginning to its expiry."""
-        return self.request.lifetime if isinstance(self.request, DeviceRequest) else LIFE
 
     @property
     def state(self) -> str:
@@ -124,11 +123,9 @@ class Authorizations:
         self._pending: dict[str, Pending] = {}
         """By attempt, the oldest first."""
         self._room = Room(clock)
-        self._deadlines: dict[str, float] = {}
-        """By attempt, monotonic, because the wall clock may jump between begin and complete."""
-        self._redeeming: dict[str, tuple[float, str]] = {}
-        """Deadline and address by attempt, while the code is on its way to the provider. If the code does not get
-        there, the sign-in is under way again, unless the account's sign-ins have ended meanwhile."""
+        self._redeeming: dict[str, Pending] = {}
+        """By attempt, while the code is on its way to the provider. If the code does not get there, the sign-in is
+        under way again, unless the account's sign-ins have ended meanwhile."""
         self._mistaken: set[Key] = set()
         """Whose latest sign-in was somebody else's. Many providers take whoever is signed in to the browser, and would
         do so again each time."""
@@ -171,7 +168,7 @@ class Authorizations:
 
     def _is_good(self, pending: Pending) -> bool:
         """True if it has time left, and need not ask who signs in, or does."""
-        has_time = self._deadlines[pending.attempt] - self._clock.monotonic() >= ENOUGH * pending.life
+        has_time = pending.deadline - self._clock.monotonic() >= ENOUGH * pending.life
         return has_time and (pending.asks_who or pending.key not in self._mistaken)
 
     async def _begin(self, account: Account, asker: str) -> Pending:
@@ -186,15 +183,14 @@ class Authorizations:
                         login_hint=account.subject, redirect_uri=redirect_uri, asks_who=asks_who
                     )
                 self._check_still_configured(account, fingerprint)
-                return self._note(Pending(account, request, self._clock.now() + LIFE, fingerprint, asker, asks_who))
+                return self._note(account, request, LIFE, fingerprint, asker, asks_who)
             case DeviceProvider():
                 with _told_to_a_person(goes_on=False):
                     asked = await provider.begin_device()
                 if self._group is None:
                     raise StoreUnavailable(said("mail-bridge is stopping"))
                 self._check_still_configured(account, fingerprint)
-                expires_at = self._clock.now() + asked.lifetime
-                pending = self._note(Pending(account, asked, expires_at, fingerprint, asker, asks_who=True))
+                pending = self._note(account, asked, asked.lifetime, fingerprint, asker, asks_who=True)
                 name = f"device {account.address}"
                 self._polls[pending.attempt] = self._group.create_task(
                     self._follow(pending, asked, provider), name=name
@@ -204,17 +200,26 @@ class Authorizations:
                 nobody = Diagnosis.of("sign_in.unattended", mailbox=account.address, provider=account.provider)
                 raise AuthorizationFailed(code="unattended", diagnosis=nobody)
 
-    def _note(self, pending: Pending) -> Pending:
+    def _note(
+        self,
+        account: Account,
+        request: AuthorizationRequest | DeviceRequest,
+        life: float,
+        fingerprint: str,
+        asker: str,
+        asks_who: bool,
+    ) -> Pending:
+        expires_at, deadline = self._clock.now() + life, self._clock.monotonic() + life
+        pending = Pending(account, request, life, expires_at, deadline, fingerprint, asker, asks_who)
         self._pending[pending.attempt] = pending
-        self._deadlines[pending.attempt] = self._clock.monotonic() + pending.life
-        self._room.noted(pending.asker)
-        event("sign_in.begun", account=pending.account.address, provider=pending.account.provider)
+        self._room.noted(asker)
+        event("sign_in.begun", account=account.address, provider=account.provider)
         return pending
 
     def find(self, address: str, askers: Container[str] | None = None) -> Pending | None:
         """A sign-in under way for this account; if `askers` is given, only one that one of them began."""
         self._drop_expired()
-        found = self._of(address)
+        found = _for(address, self._pending)
         return next((pending for pending in found if askers is None or pending.asker in askers), None)
 
     async def complete(self, parameters: Mapping[str, str]) -> str:
@@ -245,12 +250,10 @@ class Authorizations:
                 return await provider.redeem(request, parameters)
         except ProviderNotAsked as problem:
             self._check_still_configured(account, pending.fingerprint)
-            deadline, _ = self._redeeming.get(pending.attempt, (0.0, ""))
             wait = math.ceil(problem.wait)
-            if self._clock.monotonic() + wait >= deadline:
+            if pending.attempt not in self._redeeming or self._clock.monotonic() + wait >= pending.deadline:
                 raise _start_again(problem) from problem
             self._pending = {pending.attempt: pending, **self._pending}  # before those that began meanwhile
-            self._deadlines[pending.attempt] = deadline
             later = Diagnosis.of("sign_in.not_asked", problem.words, seconds=f"{wait}")
             raise ProviderNotAsked(diagnosis=later, wait=wait) from problem
         finally:
@@ -266,12 +269,9 @@ class Authorizations:
             raise
         self._mistaken.discard(pending.key)
         self._room.gone_well(pending.asker)
-        for other in self._of(pending.account.address):
+        for other in _for(pending.account.address, self._pending):
             self._forget(other)
         self._let_none_come_back(pending.account.address)
-
-    def _of(self, address: str) -> list[Pending]:
-        return [pending for pending in self._pending.values() if pending.account.address == address]
 
     def _provider(self, account: Account) -> Provider:
         """The account's provider. Raises: AuthorizationFailed if a new configuration no longer has it."""
@@ -365,7 +365,7 @@ class Authorizations:
 
     def cancel(self, address: str) -> None:
         """End the sign-ins under way, if any."""
-        for pending in self._of(address):
+        for pending in _for(address, self._pending):
             self._cancel(pending)
         self._let_none_come_back(address)
 
@@ -388,8 +388,8 @@ class Authorizations:
 
     def _let_none_come_back(self, address: str) -> None:
         """No sign-in of this account whose code is on the way to the provider may be completed once more."""
-        for attempt in [attempt for attempt, (_, whose) in self._redeeming.items() if whose == address]:
-            del self._redeeming[attempt]
+        for pending in _for(address, self._redeeming):
+            del self._redeeming[pending.attempt]
 
     def _take(self, state: str) -> tuple[Pending, AuthorizationRequest]:
         """The sign-in with this state, which is then used up."""
@@ -401,14 +401,13 @@ class Authorizations:
                 found = pending, pending.request
         if found is None:
             raise AuthorizationFailed(code="unknown_state", diagnosis=Diagnosis.of("sign_in.unknown_state"))
-        self._redeeming[found[0].attempt] = self._deadlines[found[0].attempt], found[0].account.address
+        self._redeeming[found[0].attempt] = found[0]
         self._forget(found[0])
         return found
 
     def _forget(self, pending: Pending) -> None:
         """Take it out of those under way. A poll that is about to end by itself is not cancelled."""
         self._pending.pop(pending.attempt, None)
-        self._deadlines.pop(pending.attempt, None)
         poll = self._polls.pop(pending.attempt, None)
         if poll is not None and poll is not asyncio.current_task():
             poll.cancel()
@@ -419,12 +418,16 @@ class Authorizations:
 
     def _drop_expired(self) -> None:
         now = self._clock.monotonic()
-        for attempt in [attempt for attempt, deadline in self._deadlines.items() if deadline <= now]:
-            pending = self._pending[attempt]
+        for pending in [pending for pending in self._pending.values() if pending.deadline <= now]:
             self._forget(pending)
             # If another attempt is under way, the person is busy with that one and needs no notice.
             goes_on = any(other.key == pending.key for other in self._pending.values())
             self._end(pending, "cancelled" if goes_on else "expired", Diagnosis.of("sign_in.expired"))
+
+
+def _for(address: str, sign_ins: Mapping[str, Pending]) -> list[Pending]:
+    """Those for this account."""
+    return [pending for pending in sign_ins.values() if pending.account.address == address]
 
 
 def _is_same(one: Account, other: Account) -> bool:
