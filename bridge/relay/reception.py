@@ -10,10 +10,11 @@ from bridge.protocols.registry import server_machine
 from bridge.protocols.smtp.extensions import offered_extensions
 from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.channel import Channel
+from bridge.relay.dialer import Dialer
 from bridge.relay.frontend import Frontend, MachineFrontend
 from bridge.relay.session import Services, Session
 from bridge.relay.smtp_frontend import SmtpFrontend
-from bridge.relay.upstream import Dialer, Upstream
+from bridge.relay.upstream import Upstream
 from bridge.relay.welcome import Context, Serve
 
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from bridge.advice import mail
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, quoted, said
-from bridge.advice.system import name_reason, system_reason, told_reasons
+from bridge.advice.system import system_reason
 from bridge.advice.tls import tls_reason
-from bridge.dialing import AddressInfo, look_up, race
 from bridge.errors import (
     MailboxNotOpened,
     PeerGone,
@@ -26,7 +22,7 @@ from bridge.errors import (
     UpstreamUnavailable,
 )
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
-from bridge.observe.logs import detail, event, is_detailed
+from bridge.observe.logs import detail, is_detailed
 from bridge.protocols.base import (
     ClientMachine,
     Credentials,
@@ -42,12 +38,8 @@ from bridge.protocols.registry import client_machine
 from bridge.protocols.sasl import without_token
 from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.channel import Channel
-from bridge.relay.connected import open_channel
-from bridge.relay.resolver import Lookup, Resolver
-from bridge.threads import NotDone
+from bridge.relay.dialer import Dialer
 
-CONNECT_SECONDS = 10.0
-"""For name lookup and TCP together; a CRM gives up after 30 to 60 s, and a login may need two attempts."""
 LOGIN_SECONDS = 15.0
 """For TLS, greeting and the dialogue up to the token together."""
 ANSWER_SECONDS = 30.0
@@ -64,60 +56,6 @@ class Opened:
 
     channel: Channel
     ready: Ready
-
-
-class Dialer:
-    """TCP to an endpoint: asynchronous name lookup, then the addresses of both families in a race (RFC 8305)."""
-
-    def __init__(self, *, lookup: Lookup = look_up, connect_seconds: float = CONNECT_SECONDS) -> None:
-        self._resolver = Resolver(lookup)
-        self._connect_seconds = connect_seconds
-        self._used: dict[tuple[str, int], object] = {}
-        """The address of each server that has answered last, unless a login failed there."""
-
-    async def dial(self, endpoint: Endpoint) -> Channel:
-        """Connect. Raises: UpstreamUnavailable with a sentence that names the server."""
-        place = f"{endpoint.host}:{endpoint.port}"
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._connect_seconds):
-                found = await self._resolver.addresses(endpoint.host, endpoint.port)
-                sock = await race(self._used_first(endpoint, found))
-        except TimeoutError:
-            self._forget(endpoint)
-            raise UpstreamUnavailable(
-                said("{place} does not answer within {seconds} s", place=place, seconds=f"{self._connect_seconds:g}")
-            ) from None
-        except (socket.gaierror, UnicodeError) as problem:
-            raise UpstreamUnavailable(
-                said("the name {host} cannot be looked up: {reason}", host=endpoint.host, reason=name_reason(problem))
-            ) from problem
-        except NotDone as problem:
-            raise UpstreamUnavailable(problem.said) from problem
-        except OSError as problem:
-            self._forget(endpoint)
-            event("upstream.unreached", upstream=place, reason=str(problem))  # which names the addresses
-            raise UpstreamUnavailable(
-                said("{place} cannot be reached: {reason}", place=place, reason=_unreached(problem))
-            ) from problem
-        with suppress(OSError):  # it may be gone again
-            self._used[endpoint.host, endpoint.port] = sock.getpeername()
-        return open_channel(sock, loop, peer=place, is_upstream=True)
-
-    def _used_first(self, endpoint: Endpoint, found: Sequence[AddressInfo]) -> Sequence[AddressInfo]:
-        """The address that has answered last is tried first (RFC 8305 section 4): where a network drops one family,
-        only the first login waits a head start for it."""
-        used = self._used.get((endpoint.host, endpoint.port))
-        return sorted(found, key=lambda one: one[4] != used)
-
-    def _forget(self, endpoint: Endpoint) -> None:
-        """Next time the name server says what to try, and in which order."""
-        self._resolver.forget(endpoint.host, endpoint.port)
-        self.forget_used(endpoint)
-
-    def forget_used(self, endpoint: Endpoint) -> None:
-        """Prefer no address any more: the machine behind it may be ill, although it answers."""
-        self._used.pop((endpoint.host, endpoint.port), None)
 
 
 class Upstream:
@@ -268,19 +206,6 @@ class Upstream:
         if mail.leaves_open(text):
             return MailboxNotOpened(sentence, text=text, diagnosis=diagnosis)
         return UpstreamRefused(sentence, text=text, diagnosis=diagnosis)
-
-
-def _unreached(problem: OSError) -> Said:
-    """Why no connection could be made to any of the addresses."""
-    # Where addresses fail in different ways (IPv6 in an office without it), the error has all reasons in its text, and
-    # an errno only if they share one: on Windows that is EINVAL, whatever the reason.
-    reasons = told_reasons(problem.strerror or str(problem))
-    if not reasons and (problem.errno or isinstance(problem, ConnectionRefusedError)):
-        return system_reason(problem)
-    if not reasons:
-        return quoted(str(problem) or type(problem).__name__)
-    names = [f"reason_{number}" for number in range(len(reasons))]
-    return Said(", ".join(f"{{{name}}}" for name in names), tuple(zip(names, reasons, strict=True)))
 
 
 def _named(endpoint: Endpoint, problem: PeerGone | ProtocolViolation) -> Said:

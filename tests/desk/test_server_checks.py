@@ -17,7 +17,8 @@ from bridge.errors import AuthorizationRequired
 from bridge.model import Account, Protocol, TlsMode
 from bridge.notices import Forgotten, Notice, NoticeBus, ServersChecked
 from bridge.relay.authorities import UpstreamContexts
-from bridge.relay.upstream import Dialer, Upstream
+from bridge.relay.dialer import Dialer
+from bridge.relay.upstream import Upstream
 from tests.relay.scripted import Hold, Script, Trust, accepts, refuses, scripted
 from tests.tokens.fakes import ALICE
 from tests.tokens.world import World, world

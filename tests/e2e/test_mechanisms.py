@@ -11,7 +11,8 @@ import pytest
 from bridge.errors import TokenRefused
 from bridge.model import AccessToken, Account, Endpoint, Mechanism, Protocol, TlsMode
 from bridge.relay.authorities import UpstreamContexts
-from bridge.relay.upstream import Dialer, Upstream
+from bridge.relay.dialer import Dialer
+from bridge.relay.upstream import Upstream
 from bridge.secret import Secret
 from tests.e2e.bridge import Bridge, Section, configuration, running
 from tests.e2e.conftest import ALICE, World

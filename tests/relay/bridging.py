@@ -14,11 +14,12 @@ from bridge.model import AccessToken, Account, Endpoint, Login, Protocol, TlsMod
 from bridge.protocols.registry import server_machine
 from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.channel import Channel
+from bridge.relay.dialer import Dialer
 from bridge.relay.frontend import Frontend, MachineFrontend
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.session import AskCaller, Services, Session
 from bridge.relay.smtp_frontend import SmtpFrontend
-from bridge.relay.upstream import Dialer, Upstream
+from bridge.relay.upstream import Upstream
 from bridge.secret import Secret
 from tests.relay.scripted import (
     Close,

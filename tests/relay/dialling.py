@@ -12,7 +12,8 @@ import pytest
 from bridge.errors import UpstreamRefused, UpstreamUnavailable
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
 from bridge.relay.authorities import UpstreamContexts
-from bridge.relay.upstream import Dialer, Opened, Upstream
+from bridge.relay.dialer import Dialer
+from bridge.relay.upstream import Opened, Upstream
 from bridge.secret import Secret
 from tests.relay.scripted import (
     Script,

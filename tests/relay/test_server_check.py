@@ -14,8 +14,9 @@ import pytest
 from bridge.advice.base import Turn
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
 from bridge.relay.authorities import UpstreamContexts
+from bridge.relay.dialer import Dialer
 from bridge.relay.server_check import ServerCheck, check_servers
-from bridge.relay.upstream import Dialer, Upstream
+from bridge.relay.upstream import Upstream
 from bridge.secret import Secret
 from bridge.ui.i18n import translation
 from tests.captured import captured

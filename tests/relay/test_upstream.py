@@ -17,7 +17,7 @@ from bridge.errors import TlsFailed, TokenRefused, UpstreamRefused, UpstreamUnav
 from bridge.model import Endpoint, Mechanism, Protocol, TlsMode
 from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.channel import Channel
-from bridge.relay.upstream import Dialer
+from bridge.relay.dialer import Dialer
 from tests.relay.dialling import (
     ADDRESS,
     BLOB,

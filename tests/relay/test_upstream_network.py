@@ -18,7 +18,7 @@ import pytest
 from bridge.dialing import AddressInfo, look_up
 from bridge.errors import BridgeError, UpstreamUnavailable
 from bridge.model import Protocol, TlsMode
-from bridge.relay.upstream import Dialer
+from bridge.relay.dialer import Dialer
 from bridge.threads import NotDone
 from bridge.ui.i18n import translation
 from tests.addresses import addresses, black_hole, needs_black_hole, needs_ipv6
@@ -280,7 +280,7 @@ def test_a_name_server_that_hangs_does_not_hold_up_the_end_of_the_program() -> N
     script = (
         "import asyncio, threading\n"
         "from bridge.model import Endpoint, TlsMode\n"
-        "from bridge.relay.upstream import Dialer\n"
+        "from bridge.relay.dialer import Dialer\n"
         "dialer = lambda: Dialer(lookup=lambda host, port: threading.Event().wait(), connect_seconds=0.1)\n"
         "async def main():\n"
         "    await dialer().dial(Endpoint('mail.example', 993, TlsMode.IMPLICIT, None))\n"
