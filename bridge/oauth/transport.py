@@ -33,19 +33,15 @@ from urllib3.exceptions import (
     LocationParseError,
     NameResolutionError,
     NewConnectionError,
-    ProxyError,
-    ReadTimeoutError,
 )
 
 from bridge.advice.said import Said, said
-from bridge.advice.system import system_reason
-from bridge.advice.tls import certificate_reason, tls_reason
 from bridge.config.values import is_loopback
 from bridge.dialing import connected, look_up
 from bridge.errors import ProviderNotAsked, ProviderRedirects, ProviderUnavailable
 from bridge.oauth.limits import Limits
 from bridge.oauth.retry_after import RetryAfter, says_later
-from bridge.shortage import is_short
+from bridge.oauth.unreached import why_unreached
 
 BODY_LIMIT = 256 * 1024
 """Octets. Token answers have 2 to 16 KiB, discovery documents 2 KiB: anything larger is neither."""
@@ -62,9 +58,6 @@ UTF_8 = codecs.lookup("utf-8-sig").name
 """The encoding of JSON (RFC 8259 section 8.1), whatever the headers say; some servers put a byte order mark before it.
 Looked up on import: a codec is a file, and if it could not be opened once an answer is there, the refresh token in the
 answer would be lost."""
-
-OUT_OF_TIME, OF_ANOTHER = frozenset({9, 10}), frozenset({62, 64})
-"""OpenSSL's X509_V_ERR_*: not yet or no longer valid; for another name or address."""
 
 # urllib3 warns of a malformed header with a traceback, and twice with all headers behind it, up to 12 MB for an answer.
 # If that leaves no answer that can be used, our own error says so.
@@ -286,7 +279,7 @@ class Transport(HTTPAdapter):
                 raise kind(_large(host)) from problem
             if time.monotonic() > deadline:
                 raise kind(_slow(host)) from problem
-            raise kind(_in_words(host, problem, silence)) from problem
+            raise kind(why_unreached(host, problem, silence)) from problem
         response.raw = io.BytesIO(body)
         response.encoding = UTF_8
         if says_later(response.status_code):
@@ -367,65 +360,3 @@ def _slow(host: str) -> Said:
 
 def _large(host: str) -> Said:
     return said("{host}: the answer is larger than {number} octets", host=host, number=BODY_LIMIT)
-
-
-def _in_words(host: str, problem: BaseException, silence: float) -> Said:
-    """What went wrong in the network, in a sentence for the admin; without the library's text, which may hold the
-    proxy's password."""
-    for cause in _causes(problem):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return _distrusted(host, cause)
-        if isinstance(cause, ProxyError):
-            return said(
-                "The proxy does not lead to {host}: the administrator must check the proxy's address and password.",
-                host=host,
-            )
-        if isinstance(cause, (NameResolutionError, LocationParseError, socket.gaierror)):
-            return said("{host} cannot be found (DNS): there is no network, or the name is wrong.", host=host)
-        if isinstance(cause, ConnectionRefusedError):
-            return said("{host} refuses the connection.", host=host)
-        if is_short(cause):
-            return said("{place} cannot be reached: {reason}", place=host, reason=system_reason(cause))
-        if isinstance(cause, (ConnectTimeoutError, requests.ConnectTimeout)):
-            return said("{host} cannot be reached: no network, or a firewall.", host=host)
-        if isinstance(cause, (ReadTimeoutError, requests.ReadTimeout)):
-            return said("{host} did not answer within {seconds} seconds.", host=host, seconds=f"{silence:g}")
-        if isinstance(cause, ssl.SSLError):
-            return said("TLS with {host} failed ({reason}).", host=host, reason=tls_reason(cause))
-    return said("The connection to {host} was lost.", host=host)
-
-
-def _distrusted(host: str, problem: ssl.SSLCertVerificationError) -> Said:
-    """Each kind of refused certificate has a usual reason of its own, and so a hint of its own."""
-    reason = certificate_reason(problem)
-    if problem.verify_code in OUT_OF_TIME:
-        return said(
-            "The certificate of {host} is not trusted ({reason}). This machine's clock may be wrong.",
-            host=host,
-            reason=reason,
-        )
-    if problem.verify_code in OF_ANOTHER:
-        return said(
-            "The certificate of {host} is not trusted ({reason}). There is a captive portal, or a URL is wrong.",
-            host=host,
-            reason=reason,
-        )
-    return said(
-        "The certificate of {host} is not trusted ({reason}). If a company proxy inspects TLS, the "
-        "administrator must name its CA certificate with ca_file.",
-        host=host,
-        reason=reason,
-    )
-
-
-def _causes(problem: BaseException) -> Iterator[BaseException]:
-    """The error and all its causes: requests and urllib3 nest them in args, `reason` and contexts."""
-    seen: list[BaseException] = []
-    waiting: list[object] = [problem]
-    while waiting:
-        error = waiting.pop(0)
-        if isinstance(error, BaseException) and not any(error is known for known in seen):
-            seen.append(error)
-            waiting += [*error.args, getattr(error, "reason", None), error.__cause__, error.__context__]
-    telling = (ssl.SSLCertVerificationError, ProxyError, ConnectionRefusedError)  # these say more than their wrappers
-    yield from sorted(seen, key=lambda error: not isinstance(error, telling) and not is_short(error))
