@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import traceback
 from pathlib import Path
 
 import bridge
@@ -63,6 +64,14 @@ def lacking(problem: BaseException) -> Said | None:
             reason=quoted(str(problem) if isinstance(problem, ImportError) else type(problem).__name__),
         )
     return None
+
+
+def places(problem: BaseException) -> str:
+    """Where it was raised, for the log: module and line, the outermost first. Without the lines' text, which an update
+    may have replaced.
+    """
+    frames = traceback.walk_tb(problem.__traceback__)
+    return ", ".join(f"{frame.f_globals.get('__name__')}:{line}" for frame, line in frames)
 
 
 def may_pass(problem: BaseException | None) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from bridge.clock import Clock
 from bridge.observe.logs import fault, trouble
-from bridge.shortage import lacking
+from bridge.shortage import lacking, places
 
 PAUSE = 30.0
 """Seconds; a bug that recurs at once must not fill the log or load the processor."""
@@ -14,11 +14,11 @@ PAUSE = 30.0
 
 def tell_of_end(what: str, problem: Exception, **fields: object) -> None:
     """Log what has ended a session or a helper: a bug with its traceback; what the process merely lacks, such as
-    memory, in a sentence."""
+    memory, in a sentence, beside the places."""
     if (reason := lacking(problem)) is None:
         fault(f"{what}.bug", error=problem, **fields)
     else:
-        trouble(f"{what}.ended", reason=str(reason), **fields)
+        trouble(f"{what}.ended", reason=str(reason), places=places(problem), **fields)
 
 
 async def kept(name: str, run: Callable[[], Awaitable[None]], clock: Clock) -> None:

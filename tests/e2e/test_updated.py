@@ -67,6 +67,7 @@ def test_a_part_of_the_new_version_that_does_not_fit_the_old_one_is_no_bug(
             bridge.get("/")
         bridge.wait_for_log("console.cannot_load")
         assert SENTENCE in bridge.log
+        assert "bridge.ui.web.server:" in bridge.log.split("places=")[1].split("'")[1]  # where it is, beside it
         assert "Traceback" not in bridge.log
 
 

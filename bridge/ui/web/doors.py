@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 from bridge.host.sockets import BACKLOG, PortInUse, explain
 from bridge.observe.logs import fault, trouble
-from bridge.shortage import lacking
+from bridge.shortage import lacking, places
 from bridge.tasks import task_group
 from bridge.threads import NoThread, in_thread
 
@@ -133,7 +133,7 @@ class _Porch:
                 return
             except Exception as error:  # noqa: BLE001  as the console's supervisor: those who ask fail, not the bridge
                 if (reason := lacking(error)) is not None:
-                    trouble("console.cannot_load", reason=str(reason))
+                    trouble("console.cannot_load", reason=str(reason), places=places(error))
                 else:
                     fault("console.cannot_load", error=error)
                 self._send_away()

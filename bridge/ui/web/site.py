@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge.observe.logs import fault, trouble
-from bridge.shortage import lacking
+from bridge.shortage import lacking, places
 from bridge.threads import NoThread
 from bridge.ui import i18n
 from bridge.ui.web import guards
@@ -148,7 +148,7 @@ class Site:
             route = resource.canonical if resource else ""
             told = error.said if isinstance(error, NoThread) else lacking(error)
             if told is not None:  # such as an import that the first visitor causes
-                trouble("console.request_failed", reason=str(told), route=route)
+                trouble("console.request_failed", reason=str(told), places=places(error), route=route)
                 return page("problem.html", 503, kind="bridge", detail=told.told(i18n.say))
             fault("console.request_failed", error=error, route=route)
             return page("problem.html", 500, kind="bug", detail="")
