@@ -186,6 +186,7 @@ class ScriptedDevice:
         self.polls: list[float] = []
         """The time of each poll, by the monotonic clock."""
         self.begun = 0
+        self.interval = 5.0
         self.problem: Exception | None = None
         """begin_device() raises this."""
         self.finished: set[str] = set()
@@ -196,7 +197,7 @@ class ScriptedDevice:
             raise self.problem
         self.begun += 1
         url = "https://acme.example/device"
-        return DeviceRequest(f"CODE-{self.begun}", url, f"{url}?c=1", 900.0, 5.0, Secret("CANARY-device"))
+        return DeviceRequest(f"CODE-{self.begun}", url, f"{url}?c=1", 900.0, self.interval, Secret("CANARY-device"))
 
     async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
         self.polls.append(self._behind.clock.monotonic())

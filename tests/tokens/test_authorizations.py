@@ -556,6 +556,16 @@ async def test_polls_keep_the_interval_and_slow_down_makes_it_longer_for_good() 
     assert it.notices == []  # it is keep() that reports Authorized
 
 
+async def test_an_interval_that_the_code_does_not_outlive_is_cut() -> None:
+    """Milliseconds, for instance: the person enters the code, and nobody would ask for the tokens."""
+    it = World(WAIT, None)
+    it.device.interval = 5000.0
+    start = it.clock.monotonic()
+    await device_ends(it)
+    assert [at - start for at in it.device.polls] == [60, 120]
+    assert len(it.kept) == 1
+
+
 async def test_an_outage_between_two_polls_ends_nothing_and_is_asked_less_and_less() -> None:
     away = ProviderUnavailable("away")
     it = World(away, away, away, away, away, WAIT, None)
