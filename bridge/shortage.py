@@ -56,14 +56,24 @@ def lacking(problem: BaseException) -> Said | None:
     """
     if is_short(problem):
         return too_little(problem)
-    is_of_update = not isinstance(problem, OSError) and _stamp() != _STARTED_FROM
-    if is_of_update or isinstance(problem, ImportError):
-        return said(
-            "a part of mail-bridge cannot be loaded ({reason}). If mail-bridge or Python has been updated since "
-            "mail-bridge was started, start it again",
-            reason=quoted(str(problem) if isinstance(problem, ImportError) else type(problem).__name__),
-        )
-    return None
+    if isinstance(problem, ImportError):
+        return not_loaded(str(problem))
+    return not_loaded(type(problem).__name__) if is_replaced() and not isinstance(problem, OSError) else None
+
+
+def is_replaced() -> bool:
+    """True if the program's files are not those that it was started from."""
+    return _stamp() != _STARTED_FROM
+
+
+def not_loaded(reason: str) -> Said:
+    """The sentence for a part of ours that cannot be loaded: what was replaced under the running program, for instance,
+    does not fit what is loaded already."""
+    return said(
+        "a part of mail-bridge cannot be loaded ({reason}). If mail-bridge or Python has been updated since "
+        "mail-bridge was started, start it again",
+        reason=quoted(reason),
+    )
 
 
 def places(problem: BaseException) -> str:

@@ -35,6 +35,7 @@ from bridge.relay.balancers import Balancers
 from bridge.relay.session import FULL, Services, later, no_room
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Served, Service, Welcome, caller_at, supervised
+from bridge.shortage import is_replaced, not_loaded
 from bridge.workers.clients import Client, Places
 from bridge.workers.link import Link
 from bridge.workers.logins import CALLER_SECONDS
@@ -150,6 +151,8 @@ class Pool:
                 how = await worker.ended()
                 self._announce_change()
             trouble("worker.died", worker=number, pid=process.pid, how=how, sessions=sessions)
+            if not worker.seconds_ready and is_replaced():
+                trouble("worker.not_started", worker=number, reason=str(not_loaded(how)))
         return worker.seconds_ready
 
     # --- mail clients -------------------------------------------------------------------------------------------

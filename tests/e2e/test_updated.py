@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import os
 import shutil
+import signal
 from datetime import date
 from pathlib import Path
 
@@ -85,6 +87,22 @@ def test_a_status_without_the_part_that_looks_at_certificates_has_the_other_warn
         found = asked(bridge.meeting_places(), lambda control: control.status())
         assert found is not None
         assert [warning.key for warning in found.warnings] == ["secret.today"]
+
+
+def test_a_worker_that_the_new_version_cannot_start_says_what_to_do(world: World, tmp_path: Path, files: Path) -> None:
+    """It dies again and again, and only the end of its process would be told."""
+    bridge = world.bridge(tmp_path)
+    bridge.environment["PYTHONPATH"] = str(files.parent)
+    bridge.config["workers"] = 2
+    with running(bridge):
+        bridge.wait_for_log("worker.up")
+        for name in ("__init__.py", "ui/cli/worker.py"):
+            new = files / "new"
+            new.write_text((files / name).read_text() + "import bridge.notices\nbridge.notices.newer()\n")
+            new.replace(files / name)
+        os.kill(bridge.workers[0], signal.SIGKILL)
+        bridge.wait_for_log("worker.not_started")
+        assert SENTENCE in bridge.log
 
 
 @pytest.mark.parametrize("change", ["provider", "port"])
