@@ -120,7 +120,7 @@ class Followed:
             with loading():  # of what makes a certificate, for instance
                 loaded = await in_thread(self._load)
                 if at_rest in (None, await looks.run(self._look)):  # else it is being written: see the next look
-                    await self._apply(app, loaded)
+                    await self._apply(app, looks, loaded)
         except ConfigError as problem:
             tell(problem)
             app.refused(problem)
@@ -137,9 +137,9 @@ class Followed:
             service_manager.ready()
         return False
 
-    async def _apply(self, app: App, loaded: LoadedConfig) -> None:
-        """Raises: BridgeError, ConfigError; then nothing has changed."""
-        stream = log_stream(loaded)
+    async def _apply(self, app: App, looks: Threads, loaded: LoadedConfig) -> None:
+        """Raises: BridgeError, ConfigError, NoThread; then nothing has changed."""
+        stream = await looks.run(functools.partial(log_stream, loaded))  # it may be on a network drive, too
         summary = await app.apply(loaded)
         log_as(self.settings, loaded, stream)
         app.tell_workers()

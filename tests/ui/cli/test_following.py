@@ -365,6 +365,25 @@ async def test_a_log_file_that_cannot_be_written_leaves_all_as_it_was(file: Path
     assert logs.current() == ("debug", "json")
 
 
+async def test_a_log_file_that_does_not_open_holds_up_only_the_reload(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    """On a network drive whose server is away."""
+    bridge, asked, goes_on = Bridge(), threading.Event(), threading.Event()
+
+    def hangs(loaded: LoadedConfig) -> None:
+        asked.set()
+        assert goes_on.wait(20), "the loop stands still"
+
+    monkeypatch.setattr(following, "log_stream", hangs)
+    async with followed(file, bridge) as order:
+        order.set()
+        await until(asked.is_set)
+        goes_on.set()
+        await until(lambda: "tell workers" in bridge.told)
+    assert "stands still" not in log.getvalue()
+
+
 async def test_a_file_that_its_editor_still_holds_is_read_a_moment_later(
     file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
