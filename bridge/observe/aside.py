@@ -16,17 +16,22 @@ class Call:
         self._work = work
         self._result = 0
         self._problem: OSError | MemoryError | None = None
+        self._turn = threading.Lock()
+        """Taken by whoever carries it out."""
         self._is_under_way = threading.Lock()
         self._is_under_way.acquire()
 
-    def carry_out(self) -> None:
-        """In the thread, or where there is none."""
+    def carry_out(self) -> bool:
+        """In the thread, or where there is none. Returns: False, at once, if it has begun elsewhere."""
+        if not self._turn.acquire(blocking=False):
+            return False
         try:
             self._result = self._work()
         except (OSError, MemoryError) as problem:
             self._problem = problem
         finally:
             self._is_under_way.release()
+        return True
 
     def is_over(self, seconds: float) -> bool:
         """Wait for its end, for so long at most. Returns: whether it has come."""
@@ -65,6 +70,17 @@ class Aside:
             self._calls = calls
         self._calls.put(call)
         return call
+
+    def is_over(self, call: Call, seconds: float) -> bool:
+        """Wait for the end of a call that no other one holds up, for so long at most. If it has not even begun by then,
+        it is done now, and the next one has another thread: this one has died, or had no memory to begin with
+        (gh-140746). Returns: whether it is over."""
+        if call.is_over(seconds):
+            return True
+        is_done = call.carry_out()
+        if is_done:
+            self.end()
+        return is_done
 
     def end(self) -> None:
         """Let the thread end after its last call."""

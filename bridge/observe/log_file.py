@@ -121,16 +121,17 @@ class _Appended(io.RawIOBase):
         octets = bytes(memoryview(data)[:AT_ONCE])  # type: ignore[arg-type]  # any buffer, a type that Python 3.11 cannot name
         if self._late is not None:
             late, begun = self._late
-            if not begun.is_over(0):
+            if not self._thread.is_over(begun, 0):
                 raise _hangs()
             self._late = None
             if octets.startswith(late):
                 return begun.result()
         call = self._thread.begin(partial(self._append, octets))
-        if not call.is_over(self._patience):
-            self._late, self._patience = (octets, call), LITTLE_PATIENCE
+        self._late = octets, call  # before the wait, which Ctrl-C may end
+        if not self._thread.is_over(call, self._patience):
+            self._patience = LITTLE_PATIENCE
             raise _hangs()
-        self._patience = PATIENCE_SECONDS
+        self._late, self._patience = None, PATIENCE_SECONDS
         return call.result()
 
     def close(self) -> None:

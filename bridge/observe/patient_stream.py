@@ -36,6 +36,8 @@ class PatientStream:
         self._is_cut = False
         self._is_full = False
         """There is text in the buffer that could not be written."""
+        self._is_busy = False
+        """A text is being written. Where that is seen, a finaliser has a text of its own, in the middle of it."""
         buffer = getattr(stream, "buffer", None)
         self._buffer = buffer if isinstance(buffer, io.BufferedWriter) else None
         """None for a stream without a buffer: a StringIO, `python -u`."""
@@ -65,28 +67,37 @@ class PatientStream:
         if self.stream is None:
             return
         with self.lock:
-            text = "\n" * self._is_cut + text
-            if not self._is_taken():
-                self._hold(self.stream, text)
+            if self._is_busy:
+                self.lost += 1
                 return
-            pieces = self._slices(text)
-            for number, piece in enumerate(pieces, 1):
-                if not self.is_read():
-                    self._lose(is_cut=number > 1)
+            self._is_busy = True
+            try:
+                self._write(self.stream, "\n" * self._is_cut + text)
+            finally:
+                self._is_busy = False
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        if not self._is_taken():
+            self._hold(stream, text)
+            return
+        pieces = self._slices(text)
+        for number, piece in enumerate(pieces, 1):
+            if not self.is_read():
+                self._lose(is_cut=number > 1)
+                return
+            try:
+                stream.write(piece)
+                stream.flush()
+            except (OSError, ValueError):  # ValueError: it was closed
+                self._is_full = self._buffer is not None
+                if not self._is_full or number < len(pieces):
+                    self._lose(is_cut=self._is_full or number > 1)
                     return
-                try:
-                    self.stream.write(piece)
-                    self.stream.flush()
-                except (OSError, ValueError):  # ValueError: it was closed
-                    self._is_full = self._buffer is not None
-                    if not self._is_full or number < len(pieces):
-                        self._lose(is_cut=self._is_full or number > 1)
-                        return
-            self._is_cut = False
+        self._is_cut = False
 
     def takes_more(self) -> bool:
         """False if a write would have to wait, or if text that could not be written before still cannot be."""
-        return self.is_read() and self._is_taken()
+        return not self._is_busy and self.is_read() and self._is_taken()
 
     def _is_taken(self) -> bool:
         """Try again to write what the stream has kept in its buffer: a disk may have room again. False if it fails."""

@@ -19,8 +19,11 @@ import pytest
 
 from bridge.observe import log_file as module
 from bridge.observe import logs
+from bridge.observe.aside import Call
 from bridge.observe.log_file import KEPT, log_file
+from bridge.threads import LooseThread
 from tests.servers.packages import needs_root
+from tests.silent import no_thread
 
 NOBODY = 65534
 """A user without any rights, on Linux."""
@@ -396,6 +399,85 @@ def test_a_file_that_hangs_costs_lines_that_are_counted_and_holds_up_nobody(tmp_
     lost = [line["lines"] for line in lines if line["event"] == "log.lines_lost"]
     assert len(lines) - len(lost) + sum(lost) == 600 + again
     assert lines[-1]["event"] == "there.again"
+
+
+@pytest.mark.parametrize("how", ["never begins", "is refused"])
+def test_without_a_thread_the_lines_get_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """For want of memory: a thread that gets none for its first steps ends without a word (gh-140746)."""
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LITTLE_PATIENCE", 0.0)
+    path, begun = tmp_path / "log", list[threading.Thread]()
+    with monkeypatch.context() as patch, log_file(path) as stream:
+        patch.setattr(
+            LooseThread, "start", (lambda thread: begun.append(thread)) if how == "never begins" else no_thread
+        )
+        stream.write("one\n")
+        stream.write("two\n")
+        assert written(path) == ["one", "two"]
+    for thread in begun:  # it comes late
+        thread.run()
+    assert written(path) == ["one", "two"]
+
+
+def test_a_thread_that_has_died_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, before = tmp_path / "log", set(threading.enumerate())
+    with log_file(path) as stream:
+        stream.write("one\n")
+        (thread,) = set(threading.enumerate()) - before
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        _appended(stream)._thread.begin(_bug)
+        thread.join(30)
+        stream.write("two\n")
+        stream.write("three\n")
+        assert written(path) == ["one", "two", "three"]
+        assert set(threading.enumerate()) - before
+
+
+def _bug() -> int:
+    raise LookupError("of ours")
+
+
+def test_a_line_is_written_once_though_ctrl_c_ends_the_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(call: Call, seconds: float) -> bool:
+        assert really_waits(call, 30)
+        raise KeyboardInterrupt
+
+    path, really_waits = tmp_path / "log", Call.is_over
+    with log_file(path) as stream:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Call, "is_over", interrupted)
+            stream.write("one\n")
+        stream.write("two\n")
+    assert written(path) == ["one", "two"]
+
+
+@pytest.mark.usefixtures("standard_error_again")
+def test_a_line_of_a_finaliser_in_the_middle_of_another_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio tells from finalisers of exceptions that nobody has fetched; the collector runs whenever it likes."""
+
+    class Forgotten:
+        def __del__(self) -> None:
+            logs.event("forgotten")
+
+    found = [Forgotten()]
+
+    def waits(call: Call, seconds: float) -> bool:
+        found.clear()
+        return really_waits(call, seconds)
+
+    path, really_waits = tmp_path / "log", Call.is_over
+    stream = log_file(path)
+    monkeypatch.setattr(Call, "is_over", waits)
+    logs.configure("info", "json", stream)
+    logs.event("one")
+    logs.event("two")
+    logs.configure()
+    stream.close()
+    assert [json.loads(line)["event"] for line in written(path)] == ["one", "log.lines_lost", "two"]
 
 
 def _appended(stream: TextIO) -> module._Appended:
