@@ -279,7 +279,9 @@ class TokenService:
             state = self._refresher.state(account, stored)
         except BridgeError as problem:
             return Standing.untold(problem)
-        if memory.stored is None or stored.version > memory.stored.version:
+        is_later = memory.stored is None or stored.version > memory.stored.version
+        # A newer grant may be known to this process alone, or on its way in an answer to what was stored before.
+        if is_later and memory.newer_than(stored) is None and account.address not in self._flights:
             memory.learn(stored)
         if isinstance(state, Absent | Revoked):
             if memory.unsaved is not None and (why := memory.store_problem) is not None:

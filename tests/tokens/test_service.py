@@ -298,8 +298,28 @@ async def test_it_is_brought_back_by_who_knows_most_whatever_others_have_tried_b
             with pytest.raises(AuthorizationRequired):
                 await node.service.access_token(ALICE)
         assert (await it.vault.load(ALICE.address)).version > known
+        assert not (await it.service.standing(ALICE)).is_signed_in  # a look at the console takes nothing away
         assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-4"
         assert it.heard(AuthorizationNeeded) == 0
+
+
+async def test_who_looks_at_the_account_meanwhile_makes_no_answer_late() -> None:
+    """This process was frozen for longer than its lease: another one asks with the same grant, and notes its end."""
+    async with world() as it, world(it.store, it.clock) as other:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            answered = group.create_task(it.service.access_token(ALICE))
+            await it.provider.entered.wait()
+            stored = await it.vault.load(ALICE.address)
+            assert stored.entry is not None
+            ended = replace(stored.entry, ended="this grant was used before")
+            await other.vault.save(ALICE.address, ended, expected=stored.version)
+            assert not (await it.service.standing(ALICE)).is_signed_in
+            it.provider.gate.set()
+        assert answered.result().value.reveal() == "CANARY-access-2"
+        assert (await it.service.standing(ALICE)).is_signed_in
 
 
 async def test_a_sign_in_at_a_node_whose_clock_is_behind_counts_all_the_same() -> None:
