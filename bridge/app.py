@@ -435,6 +435,7 @@ class App:
             Clinic(self._standings.of, renewed, self.control.check, self._clock.now, is_served=bool(held_ports)),
             self.control.leftovers,
             taken,
+            self._surroundings.is_demo,
         )
 
     async def _warnings(self) -> tuple[Diagnosis, ...]:

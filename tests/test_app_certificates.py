@@ -32,7 +32,7 @@ def issue(file: Path) -> Path:
 
 def certified(world: DemoWorld, file: Path) -> DemoWorld:
     given = f"imap: {{address: 127.0.0.1:1143, tls: implicit, certificate: {file}, key: {file}}}"
-    return replace(world, yaml=re.sub(r"imap: 127\.0\.0\.1:\d+", lambda found: given, world.yaml))
+    return replace(world, yaml=re.sub(r"imap: localhost:\d+", lambda found: given, world.yaml))
 
 
 def speaking(world: DemoWorld, language: str) -> LoadedConfig:
@@ -103,7 +103,7 @@ async def test_the_status_tells_which_file_does_not_answer_and_of_the_others_wha
     async with demo_world() as world:
         world = certified(world, file)
         pop3 = f"pop3: {{address: 127.0.0.1:1110, tls: implicit, certificate: '{own}', key: '{own}'}}"
-        world = replace(world, yaml=world.yaml.replace("pop3: 127.0.0.1:1110", pop3))
+        world = replace(world, yaml=world.yaml.replace("pop3: localhost:1110", pop3))
         async with bridging(world) as it:
             assert (await it.app.control.status()).warnings == ()
             with silent(file):

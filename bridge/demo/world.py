@@ -181,6 +181,6 @@ providers:
 {servers}
 accounts:
 {accounts}
-listeners: {{imap: 127.0.0.1:{ports[0]}, pop3: 127.0.0.1:{ports[1]}, smtp: 127.0.0.1:{ports[2]}}}
+listeners: {{imap: localhost:{ports[0]}, pop3: localhost:{ports[1]}, smtp: localhost:{ports[2]}}}
 console: 127.0.0.1:{console_port}
 """

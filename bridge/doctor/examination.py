@@ -57,6 +57,7 @@ class Examination:
     """As in Status. Raises: BridgeError."""
     taken: frozenset[tuple[str, int]] | None = None
     """As in port_findings()."""
+    is_demo: bool = False
 
     async def basics(self) -> Findings:
         """Configuration, log, ports, OS users, store: whether a bridge could start. No other machine is asked."""
@@ -87,7 +88,7 @@ class Examination:
         async with asyncio.TaskGroup() as group:
             basics = group.create_task(self._basics_then_accounts())
             machine = group.create_task(in_thread("machine", lambda: machine_findings(config, self.machine)))
-            keyring = group.create_task(bounded("keyring", one(keyring_finding(config.store))))
+            keyring = group.create_task(bounded("keyring", one(keyring_finding(config.store, is_demo=self.is_demo))))
             network = group.create_task(bounded("connection", network_findings(config)))
             tenants = group.create_task(bounded("tenant", discovery_findings(config)))
         first, of_accounts = basics.result()

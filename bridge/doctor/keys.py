@@ -17,13 +17,16 @@ from bridge.stores.keys import check_key_home
 
 KEPT = "{home}: an entry was written, read back and removed"
 KEY_FILE = "not tried: the store's key is in the file {file}"
+DEMO = "not tried: the demo's key is in memory"
 OPENS = "opens, and the key fits"
 OPENS_AT = "{place} opens, and the key fits"
 LATER = "not there yet: the first run creates {place}, with its key in {home}"
 
 
-async def keyring_finding(config: StoreConfig) -> Finding:
+async def keyring_finding(config: StoreConfig, *, is_demo: bool = False) -> Finding:
     """A round trip to the OS keyring, where it is used."""
+    if is_demo:
+        return skipped("keyring", "", DEMO)
     if config.key_file is not None:
         return skipped("keyring", "", KEY_FILE, file=config.key_file)
     try:

@@ -21,8 +21,9 @@ from typing import Any
 
 import pytest
 
-from bridge.config.load import LoadedConfig
+from bridge.config.load import LoadedConfig, parse_config
 from bridge.control import rendezvous
+from bridge.control.contract import Outcome
 from bridge.control.remote import RemoteControl
 from bridge.demo.world import demo_world
 from bridge.errors import ConfigError
@@ -31,9 +32,12 @@ from bridge.host.service import service_manager
 from bridge.host.signals import Order
 from bridge.host.sockets import bind
 from bridge.observe import supervisor
+from bridge.secret import Secret
+from bridge.stores.memory import MemoryStore
+from bridge.stores.sealed import KEY_BYTES, SealedStore
 from bridge.ui.cli import configured, demo, following, run
 from bridge.ui.cli.configured import Settings
-from bridge.ui.cli.reaching import Served
+from bridge.ui.cli.reaching import Served, opened
 from bridge.ui.cli.session import DONE
 from tests.servers.daemons import free_ports
 
@@ -266,6 +270,25 @@ def test_the_demo_is_wherever_a_bridge_is_at_localhost_where_it_sends_people() -
         assert addresses(taken.bind("localhost", port, "console")) == addresses(bind("localhost", 0, what="console"))
 
 
+async def test_the_demos_check_takes_its_ports_for_its_own_and_needs_no_keyring() -> None:
+    with contextlib.closing(demo.DemoPorts()) as taken:
+        console, imap, pop3, smtp = (taken.choose(0) for _ in range(4))
+        async with demo_world(console, (imap, pop3, smtp)) as world:
+            loaded = parse_config(world.yaml, name="(demo)", directory=Path.cwd())
+            store = SealedStore(MemoryStore(), Secret(bytes(KEY_BYTES)))
+            async with opened(loaded, store, is_demo=True, bind=taken.bind) as app:
+                app.bind()
+                async with asyncio.TaskGroup() as group:
+                    serving = group.create_task(app.serve())
+                    found = await app.control.diagnose()
+                    app.stop()
+                    await serving
+                for sock in app.console_sockets:
+                    sock.close()
+    assert [one.outcome for one in found if one.check == "port"] == [Outcome.OK] * 4
+    assert [one.outcome for one in found if one.check == "keyring"] == [Outcome.SKIPPED]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="wine's cmd pipes no group of commands")
 def test_the_demos_message_comes_whole_out_of_this_systems_shell(tmp_path: Path) -> None:
     script, arrived = tmp_path / "send.py", tmp_path / "arrived"
@@ -292,7 +315,7 @@ async def test_a_change_that_wants_a_taken_port_is_in_force_once_that_is_free(
 
         class Mover(Editor):
             def changed(self, text: str) -> str:
-                return re.sub("imap: 127.0.0.1:[0-9]+", f"imap: 127.0.0.1:{port}", text)
+                return re.sub("imap: localhost:[0-9]+", f"imap: 127.0.0.1:{port}", text)
 
             async def run(self, served: Callable[[], Served]) -> None:
                 async with RemoteControl.opened(served().control_url, served().token) as control, asyncio.timeout(20):
