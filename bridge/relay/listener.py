@@ -40,7 +40,7 @@ class Listener:
         """`sockets` are bound and listening; `tls` is for people who look; the rest, see clients_of()."""
         self.protocol = protocol
         self.tls = tls
-        self.address = socket_name(sockets[0])
+        self.address = address_of(sockets)
         self._sockets = sockets
         self._welcome = welcome
         self._gather = gather
@@ -111,6 +111,14 @@ class Listener:
 
     def _trouble(self, problem: OSError) -> None:
         trouble("listener.full", address=self.address, reason=str(problem))
+
+
+def address_of(sockets: Sequence[socket.socket]) -> str:
+    """What mail programs connect to: `localhost:1143` where the sockets have both of its addresses, otherwise the name
+    of the first."""
+    host, port = socket_name(sockets[0]).rsplit(":", 1)
+    hosts = {sock.getsockname()[0] for sock in sockets}
+    return f"localhost:{port}" if hosts == {"127.0.0.1", "::1"} else f"{host}:{port}"
 
 
 def socket_name(sock: socket.socket) -> str:

@@ -11,11 +11,12 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from bridge.host.sockets import bind
 from bridge.model import Caller, Ends, Protocol, TlsMode
 from bridge.relay import listener as listener_module
 from bridge.relay import tls as tls_module
@@ -24,7 +25,7 @@ from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
 from bridge.relay.completion import CompletionChannel
 from bridge.relay.limits import ConnectionCap
-from bridge.relay.listener import Listener, socket_name
+from bridge.relay.listener import Listener, address_of, socket_name
 from bridge.relay.readiness import ReadinessChannel
 from bridge.relay.welcome import CallerOf, Service, nobody_knows
 from tests.relay.later import Later
@@ -226,6 +227,14 @@ def test_a_socket_is_named_as_a_person_writes_it() -> None:
     if socket.has_ipv6:
         with socket.create_server(("::1", 0), family=socket.AF_INET6) as sock:
             assert socket_name(sock) == f"[::1]:{sock.getsockname()[1]}"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="here localhost has one address")
+def test_both_addresses_of_localhost_are_named_as_in_the_configuration_and_the_guides() -> None:
+    for names, address in ((["localhost"], "localhost"), (["127.0.0.1"], "127.0.0.1"), (["::1"], "[::1]")):
+        with ExitStack() as held:
+            sockets = [held.enter_context(sock) for name in names for sock in bind(name, 0, what="imap")]
+            assert address_of(sockets) == f"{address}:{sockets[0].getsockname()[1]}"
 
 
 async def test_who_never_ends_the_handshake_takes_his_share_of_places_and_no_more(
