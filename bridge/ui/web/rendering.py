@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ from bridge.ui.web import guards
 
 if TYPE_CHECKING:
     import jinja2
+    import markupsafe
 
 HEADERS: Final = {
     # One script of ours, nothing inline, nothing from elsewhere, no frame around us. `form-action` stops at this
@@ -68,9 +70,19 @@ def _templates() -> jinja2.Environment:
     )
     templates.policies["ext.i18n.trimmed"] = True  # a sentence is one line to translators, however it is wrapped here
     templates.install_gettext_callables(i18n.say, i18n.say_number, newstyle=True)  # type: ignore[attr-defined]  # by it
+    templates.filters["with_code"] = _with_code
     templates.globals["spoken"] = i18n.spoken
     templates.globals["version"] = __version__
     return templates
+
+
+def _with_code(sentence: str) -> markupsafe.Markup:
+    """The sentence as HTML: what it quotes as `…`, a command or a setting, is in the type of code."""
+    import markupsafe
+
+    code = markupsafe.Markup("<code>{}</code>")
+    parts = enumerate(re.split("`([^`]+)`", sentence))  # text and code by turns; join() and format() escape both
+    return markupsafe.Markup().join(code.format(part) if number % 2 else part for number, part in parts)
 
 
 def page(template: str, status: int = 200, **fields: object) -> web.Response:

@@ -52,6 +52,13 @@ async def test_what_has_failed_comes_first_with_whose_turn_it_is(browser: Browse
     assert "1 check has failed" in text
 
 
+async def test_commands_and_settings_in_a_sentence_are_shown_as_code(browser: Browser, control: FakeControl) -> None:
+    control.findings = (Finding("keyring", "", Outcome.FAILED, "write `key_file: {name}`", (("name", "<file>"),)),)
+    await browser.as_administrator()
+    _, text = await press(browser)
+    assert "write <code>key_file: &lt;file&gt;</code>" in text
+
+
 async def test_what_somebody_should_see_to_comes_first_where_nothing_has_failed(
     browser: Browser, control: FakeControl
 ) -> None:
