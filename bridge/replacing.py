@@ -1,4 +1,4 @@
-"""os.replace() and os.rename() that wait, on Windows, for whoever has one of the two files open for a moment."""
+"""What waits, on Windows, for whoever has a file open for a moment: os.replace(), os.rename(), and any other call."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 PAUSES = (0.02, 0.1, 0.4, 1.0) if os.name == "nt" else ()
 """Seconds between attempts: programs that read such a small file (an icon, a backup) are done after the first ones, but
@@ -14,18 +17,19 @@ a virus scanner, which opens each new file, may take a second on a busy server. 
 
 def replace(source: Path, target: Path) -> None:
     """As os.replace(); may block for one and a half seconds. Raises: OSError."""
-    _once_nobody_holds_it(lambda: os.replace(source, target))
+    once_nobody_holds_it(lambda: os.replace(source, target))
 
 
 def rename(source: Path, target: Path) -> None:
     """As os.rename() on Windows: the same, but only if the target does not exist. Raises: FileExistsError; OSError."""
-    _once_nobody_holds_it(lambda: os.rename(source, target))
+    once_nobody_holds_it(lambda: os.rename(source, target))
 
 
-def _once_nobody_holds_it(move: Callable[[], None]) -> None:
+def once_nobody_holds_it(call: Callable[[], T]) -> T:
+    """The same for any call: what it returns. Raises: what it raises at last."""
     for seconds in PAUSES:
         try:
-            return move()
+            return call()
         except PermissionError:
             time.sleep(seconds)
-    return move()
+    return call()

@@ -23,6 +23,7 @@ from bridge.advice.said import as_said, said
 from bridge.errors import BridgeError, StoreCorrupt, StoreFileUnusable, StoreUnavailable, VersionConflict
 from bridge.making import make_private
 from bridge.observe.logs import detail
+from bridge.replacing import once_nobody_holds_it
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
 from bridge.stores.sqlite_errors import BESIDE, SqliteErrors, code_of
 from bridge.stores.worker import Worker
@@ -299,7 +300,7 @@ class SqliteStore:
     def _made_or_read(self) -> int:
         """A descriptor of the file, which is created if it does not exist."""
         try:
-            return os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
+            return once_nobody_holds_it(lambda: os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
         except PermissionError as refused:
             try:
                 return os.open(self._file, os.O_RDONLY)  # readable at least; SQLite will say what it cannot do

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import os
 import random
 import re
@@ -153,6 +154,18 @@ async def test_a_file_locked_by_another_process_is_unavailable_soon_and_works_ag
         assert await store.get("a") == Record(b"value", 1)  # readers do not wait
         other.communicate("go\n")
     assert await store.put("a", b"other", expected=1) == 2
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="elsewhere nobody can keep others from opening a file")
+async def test_a_file_that_a_scanner_or_a_copying_program_has_for_a_moment_is_waited_for(
+    open_store: Open, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows says "permission denied" to us, for which a service's start ended. SQLite waits by itself."""
+    api: Any = importlib.import_module("_winapi")
+    held = [api.CreateFile(str(filled), api.GENERIC_READ, 0, 0, api.OPEN_EXISTING, 0, 0)]
+    monkeypatch.setattr("time.sleep", lambda seconds: api.CloseHandle(held.pop()))
+    assert await open_store().get("a") == Record(b"value", 1)
+    assert not held
 
 
 async def test_a_new_file_locked_by_another_process_is_unavailable_soon(open_store: Open, file: Path) -> None:
