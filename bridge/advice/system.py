@@ -19,6 +19,7 @@ _REASONS: Final = {
     errno.ENOSPC: said("No space left on device"),
     errno.EDQUOT: said("Disk quota exceeded"),
     errno.EROFS: said("Read-only file system"),
+    errno.ENOMEM: said("Cannot allocate memory"),  # "Not enough space", says Windows, as of a full disk
     errno.ECONNREFUSED: said("Connection refused"),
     errno.ECONNRESET: said("Connection reset by peer"),
     errno.ECONNABORTED: said("Software caused connection abort"),
@@ -71,7 +72,7 @@ def system_reason(error: BaseException, file: str | None = None) -> Said:
         if error.strerror:
             return quoted(error.strerror)
     if isinstance(error, MemoryError):
-        return quoted(os.strerror(errno.ENOMEM))
+        return _REASONS[errno.ENOMEM]
     return as_said(type(error).__name__)
 
 

@@ -37,6 +37,11 @@ def test_overlapped_calls_of_windows_have_numbers_of_their_own(winerror: int, wo
     assert str(system_reason(WindowsError(winerror, "Rare"))) == words
 
 
+@pytest.mark.parametrize("problem", [MemoryError(), OSError(errno.ENOMEM, "Not enough space")])
+def test_want_of_memory_is_not_told_as_windows_does_which_sounds_like_a_full_disk(problem: Exception) -> None:
+    assert str(system_reason(problem)) == "Cannot allocate memory"
+
+
 @pytest.mark.parametrize(
     ("text", "reasons"),
     [

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import io
-import os
 import socket
 import ssl
 import sys
@@ -112,7 +110,7 @@ async def test_a_session_for_which_there_is_no_memory_ends_and_is_no_bug(log: io
         reader, writer = await asyncio.open_connection(*address)
         assert await reader.read() == b""
         writer.close()
-    assert f'left for mail-bridge: \\"{os.strerror(errno.ENOMEM)}' in log.getvalue()
+    assert "left for mail-bridge: Cannot allocate memory" in log.getvalue()
     assert "session.bug" not in log.getvalue()
     assert "Traceback" not in log.getvalue()
 
