@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -263,11 +264,7 @@ class Tray:
         try:
             await _in_thread(lambda: self._desktop.copy(password.reveal()))
         except OSError:
-            text = say(
-                "Copying needs one of the programs wl-copy, xclip or xsel. The password is also shown by: mail-bridge "
-                "accounts password ADDRESS"
-            )
-            self._shell.notify(Notification(say("Not copied"), text))
+            self._shell.notify(Notification(say("Not copied"), _why_not_copied()))
         else:
             text = say("The local password of {address} is in the clipboard. Paste it into the mail program.")
             self._shell.notify(Notification(say("Local password copied"), text.format(address=address)))
@@ -297,6 +294,18 @@ async def _in_thread(call: Callable[[], R]) -> R:
     Raises: NoThread; what the call raises.
     """
     return await Threads("tray", at_once=1).run(call)
+
+
+def _why_not_copied() -> str:
+    if sys.platform == "linux":
+        return say(
+            "Copying needs one of the programs wl-copy, xclip or xsel. The password is also shown by: mail-bridge "
+            "accounts password ADDRESS"
+        )
+    return say(
+        "The clipboard cannot be used just now; another program may have it open. Please try again. The password is "
+        "also shown by: mail-bridge accounts password ADDRESS"
+    )
 
 
 def _needed_by(address: str, url: str) -> Notification:
