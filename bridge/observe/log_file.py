@@ -18,6 +18,7 @@ from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.making import make_private
 from bridge.observe.aside import Aside, Call
+from bridge.replacing import once_nobody_holds_it
 
 LARGEST = 10 * 1024 * 1024
 """Octets; then `.1` is appended to the file's name, and a new one is begun. Some weeks of an office."""
@@ -106,7 +107,7 @@ class _Appended(io.RawIOBase):
         self._patience = PATIENCE_SECONDS
         self._late: tuple[bytes, Call] | None = None
         """The octets that were not written in time, and the call that writes them."""
-        self._open()
+        once_nobody_holds_it(self._open)
 
     def writable(self) -> bool:
         """See io."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
 
@@ -194,6 +195,22 @@ def test_who_renames_or_removes_the_file_finds_a_new_one(tmp_path: Path) -> None
         log.write("three\n")
     assert (tmp_path / "by logrotate").read_text() == "one\n"
     assert path.read_text() == "three\n"
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="elsewhere nobody can keep others from opening a file")
+def test_a_program_that_reads_the_file_while_it_is_opened_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many let nobody write meanwhile, unless somebody has the file open for that already."""
+    path = tmp_path / "log"
+    path.write_text("one\n")
+    api: Any = importlib.import_module("_winapi")
+    readers_only = 1
+    held = [api.CreateFile(str(path), api.GENERIC_READ, readers_only, 0, api.OPEN_EXISTING, 0, 0)]
+    monkeypatch.setattr("time.sleep", lambda seconds: api.CloseHandle(held.pop()))
+    with log_file(path) as log:
+        log.write("two\n")
+    assert path.read_text() == "one\ntwo\n"
 
 
 def test_the_same_file_has_one_stream_while_somebody_has_it(tmp_path: Path) -> None:
