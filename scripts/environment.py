@@ -24,6 +24,9 @@ AS_LOCKED = ("--require-hashes", "--no-deps", "-r")
 """Options with which pip installs a lock and nothing else. Without --no-deps, pip 23 looks for the newest release of a
 package that is required with an extra, and then refuses it because it is not the locked one: each new release would
 break the installation."""
+INSTALLED_ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
+"""Variables that have pip install for another place than its own environment. An empty option does not switch them off:
+pip then takes the current directory."""
 
 
 def python() -> Path:
@@ -131,10 +134,10 @@ def _is_complete() -> bool:
 
 
 def _pip(*arguments: str) -> None:
-    command = [python(), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
-    # setuptools warns about every editable installation.
-    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    if subprocess.run(command, env=quiet, stdout=sys.stderr).returncode != 0:
+    command = [python(), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-user", *arguments]
+    surroundings = {name: value for name, value in os.environ.items() if name not in INSTALLED_ELSEWHERE}
+    surroundings["PYTHONWARNINGS"] = "ignore"  # setuptools warns about every editable installation
+    if subprocess.run(command, env=surroundings, stdout=sys.stderr).returncode != 0:
         sys.exit("\n".join((say("the installation failed; pip has said why, above"), *_remedy())))
 
 

@@ -3,6 +3,7 @@ arguments."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import runpy
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,25 @@ def test_an_installation_that_fails_is_told_in_french_too(copy: Path) -> None:
     code, said = run(copy, CANNOT_INSTALL, LANG="fr_FR.UTF-8")
     assert code == 1
     assert said.endswith("pip says why\nl’installation a échoué ; pip a dit pourquoi, ci-dessus\n")
+
+
+@pytest.mark.parametrize("names", [("PIP_USER",), ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")])
+def test_what_pip_is_told_for_other_installations_sends_nothing_elsewhere(
+    copy: Path, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """As on machines of many users, where no other place for packages is writable. pip's own `--user` is refused in an
+    environment, and what is installed in another place is not found."""
+    package = tmp_path / "example-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(package, "w") as wheel:
+        wheel.writestr("example.py", "")
+        wheel.writestr("example-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: example\nVersion: 1.0\n")
+        wheel.writestr("example-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("example-1.0.dist-info/RECORD", "")
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()
+    (copy / "scripts" / "locks" / "run.txt").write_text(f"{package.as_uri()} --hash=sha256:{digest}\n")
+    elsewhere = {name: "1" if name == "PIP_USER" else str(tmp_path / "elsewhere") for name in names}
+    said = start(copy, PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1", HOME=str(tmp_path), **elsewhere)[1]
+    assert [place.relative_to(tmp_path).parts[0] for place in tmp_path.rglob("example.py")] == [".venv"], said
 
 
 @pytest.mark.parametrize("is_linked", [False, True])
