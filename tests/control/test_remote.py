@@ -411,6 +411,21 @@ async def test_a_bridge_that_has_gone_is_not_running(control: FakeControl, tmp_p
             await anext(remote.notices())
 
 
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{"])
+async def test_a_bridge_that_ends_before_it_has_answered_is_not_running(said: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        where = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with RemoteControl.opened(where, TOKEN) as remote:
+            for call in (remote.status(), anext(remote.notices())):
+                with pytest.raises(BridgeNotRunning, match="does not answer"):
+                    await call
+
+
 async def test_a_bridge_that_was_restarted_is_to_be_found_again(control: FakeControl, tmp_path: Path) -> None:
     async with console(control, Secret("CANARY-next")) as url:
         rendezvous.publish(tmp_path, url, TOKEN, os.getpid())

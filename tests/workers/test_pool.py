@@ -529,6 +529,18 @@ async def test_a_worker_that_makes_no_sense_is_left_and_its_sessions_end() -> No
             assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
 
 
+async def test_a_worker_that_dies_gives_back_its_mailboxes_turns_and_another_is_started() -> None:
+    """Otherwise the mailbox would stay full, and the pool would wait for the end of this turn for ever."""
+    async with serving() as bench, asyncio.timeout(60):
+        first, second = bench.started
+        first.say("ask", 1, "turn", "imap", ACCOUNT.address, 1)
+        await first.told("answer")
+        second.say("ask", 1, "turn", "imap", ACCOUNT.address, 1)
+        first.theirs.close()
+        await second.told("answer")
+        await until(lambda: len(bench.started) == 3)
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 async def test_a_worker_gets_no_token_where_nobody_has_logged_in(is_there: bool) -> None:
     """Not even if somebody has taken over the worker."""
