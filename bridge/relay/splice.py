@@ -138,9 +138,7 @@ class _Direction:
         try:
             self._pending = memoryview(bytes(rest))
             self.sink.watch_writable(self.writable)
-        except PeerGone:
-            self._sink_lost()
-        except (MemoryError, OSError) as problem:
+        except (MemoryError, PeerGone) as problem:
             self._failed(problem)
 
     def writable(self) -> None:
