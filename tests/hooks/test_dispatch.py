@@ -8,9 +8,9 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from tests.bypassing import threads_that_look_up
 from tests.captured import captured
 from tests.clocks import ManualClock
 from tests.host.limits import out_of_descriptors
+from tests.silent import no_thread
 
 URL = "http://localhost:3017/sign-in/alice@example.com"
 EVENT = HookEvent("authorization-needed", "alice@example.com", "", "ended", URL)
@@ -161,8 +162,19 @@ async def test_a_webhook_that_is_in_trouble_is_tried_once_more(log: io.StringIO)
     assert "CANARY" not in said
 
 
-async def test_a_webhook_that_finds_no_descriptor_is_tried_once_more(
-    log: io.StringIO, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@contextmanager
+def out_of_threads() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        yield
+
+
+@pytest.mark.parametrize("short", [out_of_descriptors, out_of_threads])
+async def test_a_webhook_that_finds_no_descriptor_or_thread_is_tried_once_more(
+    log: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    short: Callable[[], AbstractContextManager[None]],
 ) -> None:
     """The first webhook lacks one for its own module, which is loaded only then; the next, for the file of authorities
     that it trusts."""
@@ -173,7 +185,7 @@ async def test_a_webhook_that_finds_no_descriptor_is_tried_once_more(
         async with running(hooks):
             monkeypatch.delitem(sys.modules, "bridge.hooks.webhook")
             for count in (1, 2):
-                with out_of_descriptors():
+                with short():
                     hooks.take(needed())
                     await clock.until_asleep()
                 clock.advance(RETRY_AFTER)
@@ -200,10 +212,17 @@ async def test_one_that_hangs_is_given_up_in_time() -> None:
     assert caught.value.is_worth_another_try
 
 
-async def test_nobody_there_is_worth_another_try_and_names_the_host_only() -> None:
-    url = "http://localhost:9/CANARY-path?key=CANARY-query"
-    with pytest.raises(HookFailed, match="localhost cannot be reached") as caught:
-        await post(EVENT, webhook(url), Secret(url), 5)
+async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_nobody_there_or_who_hangs_up_is_worth_another_try_and_names_the_host_only(is_there: bool) -> None:
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1] if is_there else 9
+        url = f"http://localhost:{port}/CANARY-path?key=CANARY-query"
+        with pytest.raises(HookFailed, match="localhost cannot be reached") as caught:
+            await post(EVENT, webhook(url), Secret(url), 5)
     assert caught.value.is_worth_another_try
     assert "CANARY" not in str(caught.value)
 
