@@ -86,7 +86,7 @@ def decode_base64(response: bytes) -> bytes:
     """One response of a mail client. Raises: SaslError."""
     try:
         return base64.b64decode(response.strip(), validate=True)
-    except (binascii.Error, ValueError):
+    except binascii.Error:
         raise SaslError("The response is not base64.") from None  # without the cause, which could quote it
 
 
