@@ -135,6 +135,20 @@ async def test_a_sign_in_of_another_tab_that_began_before_the_mistake_is_not_giv
     assert await it.authorizations.complete({"state": second.state, "code": "c"}) == ALICE.address
 
 
+async def test_after_somebody_elses_sign_in_by_code_the_next_code_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever types a code is asked who they are in any case, so looking at the page again must bring no other code."""
+
+    async def refuse(account: Account, tokens: TokenSet) -> str:
+        raise AuthorizationFailed("somebody else", code="wrong_person")
+
+    it = World(None, WAIT)
+    with monkeypatch.context() as patch:
+        patch.setattr(it.authorizations, "_keep", refuse)
+        await device_ends(it)
+    async with it.authorizations.running():
+        assert await it.authorizations.begin(ALICE) is await it.authorizations.begin(ALICE)
+
+
 @pytest.mark.parametrize(
     ("issuer", "is_taken"),
     [
@@ -332,7 +346,7 @@ async def test_a_code_that_has_not_gone_out_has_no_more_than_its_ten_minutes(it:
     assert [type(notice) for notice in it.notices] == [AuthorizationEnded]
 
 
-@pytest.mark.parametrize("change", ["cancel", "reload", "sign-in", "nothing"])
+@pytest.mark.parametrize("change", ["cancel", "reload", "sign-in", "elsewhere"])
 async def test_a_code_that_has_not_gone_out_does_not_outlive_its_account_s_sign_ins(it: World, change: str) -> None:
     first = await it.authorizations.begin(ALICE)
     redeeming, go_on = asyncio.Event(), asyncio.Event()
@@ -358,9 +372,11 @@ async def test_a_code_that_has_not_gone_out_does_not_outlive_its_account_s_sign_
         elif change == "reload":
             it.accounts[ALICE.address] = replace(ALICE, subject="bob@example.com")
             it.authorizations.drop_changed()
+        else:
+            it.authorizations.cancel(SALES.address)
         go_on.set()
-    assert isinstance(outcome.result(), ProviderNotAsked) == (change == "nothing")
-    if change == "nothing":
+    assert isinstance(outcome.result(), ProviderNotAsked) == (change == "elsewhere")
+    if change == "elsewhere":
         assert await it.authorizations.begin(ALICE) is second, "the one that came back is not the newest"
         assert it.authorizations.find(ALICE.address) is first
     else:
@@ -592,6 +608,7 @@ async def test_an_answer_that_ends_a_device_sign_in_is_told_once(
     assert it.notices == [AuthorizationEnded(ALICE.address, code, str(answer), answer.diagnosis, pending.attempt)]
     assert len(it.device.polls) == 2
     assert "sign_in.bug" not in log.getvalue()
+    assert ("sign_in.failed" in log.getvalue()) is (code != "expired"), "that time is up is nobody's trouble"
 
 
 BUG = Diagnosis.of("sign_in.bug")

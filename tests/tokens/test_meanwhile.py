@@ -142,6 +142,13 @@ async def test_a_sign_in_that_was_beginning_during_a_reload_is_none(change: Chan
         assert it.authorizations.find(ALICE.address) is None
 
 
+async def test_at_a_provider_that_a_reload_has_removed_no_sign_in_begins() -> None:
+    async with world() as tokens:
+        it = World(tokens)
+        del tokens.providers["acme"]
+        assert await outcome(it.authorizations.begin(ALICE)) == "provider"
+
+
 async def redeemed_during(it: World, change: Change) -> str:
     """The outcome for a code that the provider is redeeming while the configuration changes."""
     pending = await it.authorizations.begin(ALICE)
@@ -374,6 +381,15 @@ async def test_a_store_that_takes_nothing_is_the_accounts_trouble(store: Failing
         store.is_full = False
         await it.service.access_token(ALICE)
         assert (await it.service.standing(ALICE)).detail == ""
+
+
+async def test_a_sign_in_that_a_read_only_store_could_not_keep_is_not_begun() -> None:
+    store = ReadOnly()
+    async with world(store) as tokens:
+        it = World(tokens)
+        store.is_full = True
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await it.authorizations.begin(ALICE)
 
 
 async def test_a_store_that_is_back_is_nobodys_trouble_any_more() -> None:
