@@ -22,7 +22,7 @@ from bridge.secret import Secret
 from bridge.tokens import leases
 from bridge.tokens.authorizations import Authorizations, Pending
 from bridge.tokens.vault import Vault
-from tests.tokens.fakes import ALICE, FailingStore, HandClock, ScriptedDevice, StrictProvider
+from tests.tokens.fakes import ALICE, SALES, FailingStore, HandClock, ScriptedDevice, StrictProvider
 from tests.tokens.world import World as Tokens
 from tests.tokens.world import world
 
@@ -40,6 +40,19 @@ class Gate:
 
     def open(self) -> None:
         self._opened.set()
+
+
+class SlowToWrite(FailingStore):
+    """A store with gates in put()."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates: list[Gate] = []
+
+    async def put(self, key: str, value: bytes, *, expected: int) -> int:
+        if self.gates:
+            await self.gates.pop(0).passed()
+        return await super().put(key, value, expected=expected)
 
 
 class Slow(StrictProvider):
@@ -405,6 +418,17 @@ async def test_a_store_that_is_back_is_nobodys_trouble_any_more() -> None:
         assert (await it.service.standing(ALICE)).detail == ""
 
 
+async def test_where_the_store_is_back_and_nobody_has_signed_in_a_sign_in_is_what_is_missing() -> None:
+    async with world() as it:
+        before = await it.service.standing(ALICE)
+        it.store.is_away = True
+        with pytest.raises(StoreUnavailable):
+            await it.service.access_token(ALICE)
+        assert (await it.service.standing(ALICE)).detail == "the disk is away"
+        it.store.is_away = False
+        assert await it.service.standing(ALICE) == before
+
+
 class DamagedWhileHeld(FailingStore):
     """The store reports damage when a lease that is held is to be extended."""
 
@@ -472,3 +496,19 @@ async def test_a_lease_that_cannot_be_given_back_costs_no_token() -> None:
         await it.sign_in()
         it.clock.advance(4000)
         assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
+
+
+async def test_an_account_that_is_asked_for_the_first_time_while_another_is_saved_disturbs_nothing() -> None:
+    store = SlowToWrite()
+    async with world(store) as it:
+        await it.refresh_onto_a_full_disk()
+        store.is_full = False
+        store.gates.append(gate := Gate())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(it.service.save_unsaved())
+            await gate.reached.wait()
+            with pytest.raises(AuthorizationRequired):
+                await it.service.access_token(SALES)
+            gate.open()
+        assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
+        assert it.provider.refreshes == 1

@@ -22,7 +22,7 @@ from bridge.errors import (
     UpstreamRefused,
 )
 from bridge.hooks.events import event_of
-from bridge.model import Endpoint, Protocol, Subject, TlsMode
+from bridge.model import Account, Endpoint, Protocol, Subject, TlsMode
 from bridge.notices import AuthorizationNeeded, Authorized, Refreshed, RefreshFailed
 from bridge.secret import Secret
 from bridge.tokens import refresh, reminders
@@ -532,7 +532,7 @@ async def test_trap_30_an_alias_that_the_provider_vouches_for_is_the_same_person
 async def test_without_evidence_the_mailbox_decides() -> None:
     async with world() as it:
         it.provider.subject = None
-        await it.sign_in()
+        assert await it.service.keep(ALICE, it.provider.issue()) == ALICE.subject
     async with world(verify=mailbox_refuses) as it:
         it.provider.subject = None
         with pytest.raises(UpstreamRefused):
@@ -750,20 +750,28 @@ async def test_scripts_hear_at_least_once_a_day_of_a_registration_that_stays_ref
 
 
 async def test_a_refusal_that_comes_behind_a_success_is_another_one() -> None:
+    """Only for the organization that had the success."""
+    elsewhere = replace(ALICE, address="person@example.org")
     async with world() as it:
-        await it.sign_in()
+
+        async def refused(account: Account, why: str) -> None:
+            it.provider.problem = ProviderRefused(why)
+            with pytest.raises(ProviderRefused):
+                await it.service.access_token(account)
+
+        for account in (elsewhere, ALICE):
+            await it.sign_in(account)
         it.clock.advance(4000)
         for _ in range(71):  # reported at once, and after 10, 30 and 70 minutes
-            it.provider.problem = ProviderRefused("the secret has expired")
-            with pytest.raises(ProviderRefused):
-                await it.service.access_token(ALICE)
+            for account in (ALICE, elsewhere):
+                await refused(account, "the secret has expired")
             it.clock.advance(60)
         it.provider.problem = None
         await it.service.access_token(ALICE)
-        it.clock.advance(1900)
+        it.clock.advance(4000)
         it.notices.clear()
-        it.provider.problem = ProviderRefused("the new secret has been deleted")
-        await it.service.access_token(ALICE)
+        for account in (ALICE, elsewhere):
+            await refused(account, "the new secret has been deleted")
         assert [found.account for found in map(event_of, it.notices) if found is not None] == [ALICE.address]
 
 
