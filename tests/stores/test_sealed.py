@@ -152,6 +152,23 @@ async def test_a_database_that_has_got_another_key_under_us_is_not_written_to(lo
     assert "store.check_mended" not in log.getvalue()
 
 
+async def test_what_replaces_a_record_of_ours_gets_to_the_disk_without_a_look_at_the_database() -> None:
+    """It may be the only copy of a refresh token."""
+
+    class Asked(MemoryStore):
+        async def get(self, key: str) -> Record | None:
+            asked.append(key)
+            return await super().get(key)
+
+    asked: list[str] = []
+    store = SealedStore(Asked(), key(1))
+    version = await store.put("a", b"value", expected=NEW)
+    asked.clear()
+    version = await store.put("a", b"next", expected=version)
+    await store.delete("a", expected=version)
+    assert asked == []
+
+
 async def test_a_database_that_is_emptied_under_us_is_ours_from_the_next_record_on() -> None:
     inner = MemoryStore()
     ours = SealedStore(inner, key(1))
@@ -200,6 +217,21 @@ async def test_a_damaged_check_record_is_written_anew_where_another_record_prove
         assert log.getvalue().count("store.check_mended") == number + 1
     await SealedStore(inner, key(1)).check()
     assert log.getvalue().count("store.check_mended") == 3
+
+
+async def test_a_damaged_check_record_that_another_process_has_just_mended_is_in_order(log: io.StringIO) -> None:
+    class MendedMeanwhile(MemoryStore):
+        async def put(self, key: str, value: bytes, *, expected: int) -> int:
+            if is_damaged and key == CHECK:
+                await super().put(key, value, expected=expected)
+            return await super().put(key, value, expected=expected)
+
+    inner, is_damaged = MendedMeanwhile(), False
+    await SealedStore(inner, key(1)).put("a", b"good", expected=NEW)
+    await inner.put(CHECK, b"\1" + bytes(80), expected=1)
+    is_damaged = True
+    assert await SealedStore(inner, key(1)).get("a") == Record(b"good", 1)
+    assert "store.check_mended" not in log.getvalue(), "the other one tells it"
 
 
 @pytest.mark.parametrize("others", ["none", "damaged", "another key's"])

@@ -728,6 +728,25 @@ async def test_what_stood_in_the_log_goes_with_its_file_and_not_into_the_one_tha
     assert await open_store(moved).get("a") == Record(b"value", 1)
 
 
+@posix
+async def test_a_log_that_somebody_still_reads_stays_with_the_file_that_was_moved_away(
+    open_store: Open, file: Path
+) -> None:
+    """What is in it may not all have got into the file; whoever puts the file back finds it again."""
+    store = open_store()
+    await store.put("a", b"value", expected=NEW)
+    with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM bridge_records").fetchall()
+        await store.put("b", b"value", expected=NEW)
+        moved = file.rename(file.with_name("moved"))
+        with pytest.raises(StoreUnavailable, match="is gone; put it back"):
+            await store.get("a")
+        moved.rename(file)
+        assert await store.get("b") == Record(b"value", 1)
+        assert await open_store().get("b") == Record(b"value", 1)
+
+
 # --- several processes ---
 
 ADD = """
