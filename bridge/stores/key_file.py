@@ -196,8 +196,8 @@ def _create(file: Path) -> None:
         else:
             os.link(draft, file)  # os.rename would replace the file
     finally:
-        with suppress(OSError):  # a virus scanner may still have it open, which must not hide how the key went
-            draft.unlink(missing_ok=True)
+        with suppress(OSError):  # moved; or a virus scanner still has it open, which must not hide how the key went
+            draft.unlink()
     if os.name == "posix":
         with suppress(OSError):  # not every file system can sync a directory
             _sync_directory(file.parent)
