@@ -137,8 +137,16 @@ class _Direction:
         self._is_last = is_last
         try:
             self._pending = memoryview(bytes(rest))
+        except MemoryError as problem:
+            return self._failed(problem)
+        return self._await_sink()
+
+    def _await_sink(self) -> None:
+        """Go on when the sink takes bytes again. If the loop cannot watch it, which is not the sink's doing, nothing
+        would ever tell: then the session must fail, too."""
+        try:
             self.sink.watch_writable(self.writable)
-        except (MemoryError, PeerGone) as problem:
+        except PeerGone as problem:
             self._failed(problem)
 
     def writable(self) -> None:
@@ -147,7 +155,7 @@ class _Direction:
             while self._pending:
                 sent = self.sink.try_send(self._pending)
                 if not sent:
-                    return self.sink.watch_writable(self.writable)
+                    return self._await_sink()
                 self._pending = self._pending[sent:]
             self._pending = _NOTHING
         except PeerGone:

@@ -451,9 +451,13 @@ async def test_a_slow_reader_stops_its_writer(scene: Scene) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the bytes are kept by tasks, whose errors end them")
-@pytest.mark.parametrize("problem", [MemoryError(), OSError(errno.ENOMEM, "epoll_ctl")])
+@pytest.mark.parametrize(
+    ("problem", "before"),
+    [(MemoryError(), 0), (OSError(errno.ENOMEM, "epoll_ctl"), 0), (OSError(errno.ENOMEM, "epoll_ctl"), 20_000_000)],
+    ids=["no memory", "not watched", "not watched at the start"],
+)
 async def test_a_session_for_whose_bytes_there_is_no_memory_ends(
-    contexts: Contexts, monkeypatch: pytest.MonkeyPatch, problem: Exception
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch, problem: Exception, before: int
 ) -> None:
     """What was read and cannot be kept is lost; if the session went on, later data would be taken for what follows."""
     scene = await Scene(KINDS[0]).with_tls(contexts)
@@ -470,8 +474,8 @@ async def test_a_session_for_whose_bytes_there_is_no_memory_ends(
         watch = loop.add_writer
         monkeypatch.setattr(loop, "add_writer", lambda fd, *call: (no_memory if fd == number else watch)(fd, *call))
     async with asyncio.TaskGroup() as group:
-        session = group.create_task(ended(scene.splice()))
-        sending = group.create_task(ended(scene.client.send(sent)))
+        session = group.create_task(ended(scene.splice(to_upstream=sent[:before])))
+        sending = group.create_task(ended(scene.client.send(sent[before:])))
         await asyncio.wait((session,), timeout=10)
         received = await receive_to_the_end(scene.upstream) if session.done() else b""
         sending.cancel()
