@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 
 import pytest
 
@@ -13,6 +14,8 @@ from bridge.workers.link import Link, Passage
 from bridge.workers.running import LOOK_SECONDS, SILENCES, RunningWorker
 from tests.clocks import ManualClock
 from tests.turns import until
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
 
 
 class Stubborn:
