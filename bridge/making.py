@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -24,9 +25,12 @@ def make_private(directory: Path) -> None:
             raise
         make_private(directory.parent)
         directory.mkdir(_mode(directory), exist_ok=True)
-    except OSError:
-        if not directory.is_dir():
-            raise
+    except OSError as problem:
+        if directory.is_dir():
+            return
+        if isinstance(problem, FileExistsError):  # "cannot be opened: File exists" nobody would understand
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory)) from None
+        raise
 
 
 def _mode(directory: Path) -> int:

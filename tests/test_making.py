@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.control import rendezvous
+from bridge.errors import StoreFileUnusable
 from bridge.host.autostart import StartupFile
 from bridge.host.paths import ensure_private
 from bridge.making import make_private
@@ -46,10 +47,17 @@ def test_all_that_have_to_be_made_are_the_owners_alone_and_the_others_stay_as_th
 
 def test_what_is_no_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FileExistsError):
-        make_private(tmp_path / "file")
-    with pytest.raises(NotADirectoryError):
-        make_private(tmp_path / "file" / "below")
+    for directory in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotADirectoryError):
+            make_private(directory)
+
+
+async def test_a_store_below_a_file_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = SqliteStore(tmp_path / "file" / "records.sqlite")
+    with pytest.raises(StoreFileUnusable, match=r"records\.sqlite cannot be opened: Not a directory"):
+        await store.get("a")
+    await store.close()
 
 
 async def test_whoever_makes_one_makes_it_so(tmp_path: Path) -> None:
