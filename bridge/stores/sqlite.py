@@ -16,6 +16,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,9 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._may_begin_anew = True
         """False once it has been open: if the file is missing then, its drive may merely be unmounted."""
+        self._may_be_held = True
+        """False once we have waited for whoever has the file open, which Windows tells as a lack of rights. If rights
+        are lacking, not every login shall wait."""
         self._worker = Worker(self._place)
 
     async def get(self, key: str) -> Record | None:
@@ -299,8 +303,10 @@ class SqliteStore:
 
     def _made_or_read(self) -> int:
         """A descriptor of the file, which is created if it does not exist."""
+        make = partial(os.open, self._file, os.O_RDWR | os.O_CREAT, 0o600)
+        may_be_held, self._may_be_held = self._may_be_held, False
         try:
-            return once_nobody_holds_it(lambda: os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
+            return once_nobody_holds_it(make) if may_be_held else make()
         except PermissionError as refused:
             try:
                 return os.open(self._file, os.O_RDONLY)  # readable at least; SQLite will say what it cannot do

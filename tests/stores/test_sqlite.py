@@ -25,6 +25,7 @@ import pytest
 
 from bridge.errors import StoreCorrupt, StoreFileUnusable, StoreUnavailable
 from bridge.host.disks import copies_on_write
+from bridge.replacing import PAUSES
 from bridge.stores import sqlite
 from bridge.stores.base import NEW, SCHEMA_VERSION, Record
 from bridge.stores.sqlite import SqliteStore
@@ -157,15 +158,40 @@ async def test_a_file_locked_by_another_process_is_unavailable_soon_and_works_ag
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="elsewhere nobody can keep others from opening a file")
-async def test_a_file_that_a_scanner_or_a_copying_program_has_for_a_moment_is_waited_for(
+async def test_a_program_that_has_the_file_for_a_moment_is_waited_for(
     open_store: Open, filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows says "permission denied" to us, for which a service's start ended. SQLite waits by itself."""
-    api: Any = importlib.import_module("_winapi")
-    held = [api.CreateFile(str(filled), api.GENERIC_READ, 0, 0, api.OPEN_EXISTING, 0, 0)]
-    monkeypatch.setattr("time.sleep", lambda seconds: api.CloseHandle(held.pop()))
+    """A virus scanner, or one that copies it. Windows says "permission denied" to us, for which a service's start
+    ended; SQLite waits by itself."""
+    held = [taken(filled)]
+    monkeypatch.setattr("time.sleep", lambda seconds: _winapi().CloseHandle(held.pop()))
     assert await open_store().get("a") == Record(b"value", 1)
     assert not held
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="elsewhere nobody can keep others from opening a file")
+async def test_only_the_first_operation_waits_for_one_that_keeps_it(
+    open_store: Open, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a right is lacking Windows says the same, and all logins would wait for nothing, one after the other."""
+    store, handle, waits = open_store(), taken(filled), list[float]()
+    monkeypatch.setattr("time.sleep", waits.append)
+    for _ in range(2):
+        with pytest.raises(StoreFileUnusable, match="Permission denied"):
+            await store.get("a")
+        assert waits == list(PAUSES)
+    _winapi().CloseHandle(handle)
+    assert await store.get("a") == Record(b"value", 1)
+
+
+def _winapi() -> Any:
+    return importlib.import_module("_winapi")
+
+
+def taken(file: Path) -> int:
+    """A handle of Windows; nobody else can open the file until it is closed."""
+    api = _winapi()
+    return int(api.CreateFile(str(file), api.GENERIC_READ, 0, 0, api.OPEN_EXISTING, 0, 0))
 
 
 async def test_a_new_file_locked_by_another_process_is_unavailable_soon(open_store: Open, file: Path) -> None:
