@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, hdrs, web
+from aiohttp.http_exceptions import LineTooLong
 
 from bridge.errors import LimitReached
 from bridge.model import Ends
@@ -110,14 +111,17 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         user_of: UserOf,
         turns: Turns,
         room: memoryview,
+        too_long: Callable[[], web.Response],
         **options: Any,
     ) -> None:
-        """`room`, the buffer for reading, is shared by all connections: nothing stays in it."""
+        """`room`, the buffer for reading, is shared by all connections: nothing stays in it. `too_long`: the answer to
+        a header of more than HEAD_LIMIT."""
         super().__init__(manager, **options)
         self._places = places
         self._user_of = user_of
         self._turns = turns
         self._room = room
+        self._too_long = too_long
         self._pace = Pace()
         self._waiting = b""
         """Input that was read, and is to be parsed from `_place` on."""
@@ -133,6 +137,11 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         self._head_size = 0
         """Octets of a head that is not complete yet."""
         self._has_begun = self._is_tls = False
+        self._has_line = False
+        """The request line of that head is complete."""
+        self._is_refused = False
+        """A header was too long. What else comes is discarded, like a body that nobody wants, while the answer is read:
+        data left unread would reset the connection."""
 
     async def start(self) -> None:
         """See aiohttp: answer one request after the other."""
@@ -163,6 +172,8 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See aiohttp; but in turns. aiohttp itself calls this with no data, to go on with what it has."""
+        if self._is_refused:
+            return
         if not data:
             self._take_apart(data)
             return
@@ -218,6 +229,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
 
     def _take_apart(self, data: bytes) -> None:
         """Parse this, as long as no head is longer than HEAD_LIMIT."""
+        self._has_line = b"\r\n" in data[:HEAD_LIMIT] or (self._has_line and self._head_size > 0)
         requests, fed = self._request_count, self._body.total_bytes
         super().data_received(data)
         if self._request_count == requests:
@@ -227,10 +239,14 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
                 message, self._body = self._messages[place]
                 self._messages[place] = _in_our_version(message), self._body
                 self._length = _length_told(message)
+                if self._has_line and isinstance(getattr(message, "exc", None), LineTooLong):
+                    self._is_refused, self._waiting = True, b""
+                    self._pace.let_go()
+                    self._messages[place] = message, StreamReader(self, PIECE, loop=self._loop)
             self._head_size = len(data) - (data.rfind(HEAD_END) + len(HEAD_END)) - self._body.total_bytes
         if not self._body.is_eof():
             self._head_size = 0
-        elif self._head_size > HEAD_LIMIT:
+        elif self._head_size > HEAD_LIMIT and not self._is_refused:
             trouble("console.request_unreadable", status=431, problem="TooLong")
             self.force_close()
 
@@ -241,7 +257,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """An empty answer: `exc` and `message` quote the request line. Raises: ConnectionError, if nobody reads it."""
+        """`exc` and `message` quote the request line, and are not told. Raises: ConnectionError, if nobody reads it."""
         if isinstance(exc, ConnectionError):  # the client has gone in the middle of its body
             raise exc
         problem = SPEAKS_TLS if self._is_tls else type(exc).__name__
@@ -250,7 +266,8 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             exc.__traceback__ = None  # its frames hold `exc` and all that was read: a reference cycle
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")  # as aiohttp does: there is no second one
-        response = web.Response(status=status, headers=HEADERS)
+        response = self._too_long() if self._is_refused else web.Response(status=status)
+        response.headers.update(HEADERS)
         response.force_close()
         return response
 

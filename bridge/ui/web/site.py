@@ -88,6 +88,7 @@ class Site:
             user_of=self._user_of,
             turns=self._turns,
             room=self._room,
+            too_long=self._too_long,
             logger=_silent,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             lingering_time=LINGER_SECONDS,
@@ -96,6 +97,17 @@ class Site:
             auto_decompress=False,  # a small body cannot become a large one
             **options,
         )
+
+    def _too_long(self) -> web.Response:
+        """A browser's only header of that length has the cookies. Which language it wants is not known. In plain text,
+        because it would ask for a page's style with the same cookies."""
+        i18n.speak(i18n.choose(self._language(), ""))
+        text = i18n.say(
+            "Your browser also sends the cookies of all other programs on this computer, and they have become too "
+            "many. Nothing has changed. Please delete the cookies of localhost (and of 127.0.0.1) in this browser, or "
+            "use a private window; then reload this page, or start the sign-in again."
+        )
+        return web.Response(status=400, text=text)
 
     def _before_routing(self, answer: Answer) -> Answer:
         """Answer each request in its turn, and without routing where no page can match."""

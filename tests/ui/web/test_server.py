@@ -31,6 +31,7 @@ from bridge.ui.web.turns import Turns
 from tests.consoles import Console
 from tests.fakes_control import FakeControl, state_of
 from tests.host.limits import out_of_descriptors
+from tests.tokens.fakes import HandClock
 from tests.ui.web.conftest import TOKEN, Browser, browsing, serving
 
 ALICE = "alice@example.com"
@@ -455,8 +456,42 @@ async def test_who_sends_header_after_header_is_sent_away(
     assert "TooLong" in log.getvalue()
 
 
+@pytest.mark.parametrize("kibibytes", [33, 720])  # the latter: 180 cookies of 4 KiB, as many as Chromium keeps
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_who_has_too_many_cookies_reads_what_to_do(
+    control: FakeControl, clock: HandClock, kibibytes: int, pieces: int
+) -> None:
+    """A browser sends those that any program at any port of localhost has set, and then reads the answer."""
+    async with serving(control, clock, language="fr") as browser:
+        reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
+        writer.transport.set_write_buffer_limits(0)
+        said = b"GET /?code=c HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nCookie: " % browser.port
+        said += b"one=two; " * (kibibytes * 1024 // 9) + b"\r\n\r\n"
+        first = 1000 if pieces == 2 else len(said)
+        for piece in (said[:first], said[first:]):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.search(r"Content-Length: (\d+)", head)
+        assert length is not None
+        page = (await reader.readexactly(int(length[1]))).decode()
+        writer.close()
+    assert " 400 " in head.splitlines()[0]
+    assert "Content-Security-Policy" in head
+    assert "Supprimez dans ce navigateur les cookies de localhost" in page
+
+
 @pytest.mark.parametrize("is_kept", [False, True], ids=["forgotten", "kept"])
-@pytest.mark.parametrize("said", [b"\0nonsense\r\n\r\n", b"GET /nowhere HTTP/1.1\r\nHost: HOST\r\n\r\n"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\0nonsense\r\n\r\n",
+        b"GET /nowhere HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: HOST\r\nCookie: " + b"c" * 40_000 + b"\r\n\r\n",
+    ],
+    ids=["nonsense", "nowhere", "cookies"],
+)
 async def test_nothing_that_was_refused_waits_for_the_garbage_collector(
     browser: Browser, monkeypatch: pytest.MonkeyPatch, said: bytes, is_kept: bool
 ) -> None:
