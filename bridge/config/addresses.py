@@ -180,13 +180,13 @@ def _split_address(value: str) -> tuple[str, int]:
     if url := _URL.fullmatch(value):
         raise BadValue(
             said("write the address and the port alone: {address}", address=url[1]),
-            said("write the address and the port alone: {address}", address="127.0.0.1:PORT"),
+            said("write the address and the port alone: {address}", address="localhost:PORT"),
         )
     host, colon, port = value.rpartition(":")
     if not colon and _PORT.fullmatch(port):
         raise BadValue(
-            said("write the address, too: {address}", address=f"127.0.0.1:{port}"),
-            said("write the address, too: {address}", address="127.0.0.1:PORT"),
+            said("write the address, too: {address}", address=f"localhost:{port}"),
+            said("write the address, too: {address}", address="localhost:PORT"),
         )
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -194,8 +194,8 @@ def _split_address(value: str) -> tuple[str, int]:
         host = ""  # IPv6 without brackets: which colon is the port's?
     if not is_host(host) or not _PORT.fullmatch(port) or int(port) > 65535:
         raise BadValue(
-            said("{value} is not an address and a port such as 127.0.0.1:1143", value=repr(value)),
-            said("is not an address and a port such as 127.0.0.1:1143"),
+            said("{value} is not an address and a port such as localhost:1143", value=repr(value)),
+            said("is not an address and a port such as localhost:1143"),
         )
     if (plain := unmapped(host)) is not None:
         # Our IPv6 sockets take IPv6 only; and whether a mapped address counts as loopback depends on Python's version.
