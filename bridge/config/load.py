@@ -42,7 +42,7 @@ class LoadedConfig:
     path: Path | None
     """None for a text that is in no file."""
     name: str
-    """The file's name as errors show it: `config.yaml`."""
+    """The file as errors show it, by the path by which it was named or found."""
     warnings: tuple[Said, ...] = ()
     """What works and should be changed all the same; each with its place."""
 
@@ -71,8 +71,8 @@ def load_config(
             raise ConfigError([at(str(path), said("this is a directory, not a file"))]) from None
         problem = said("this file cannot be read: {reason}", reason=system_reason(error))
         raise ConfigError([at(str(path), problem)], may_pass=may_pass(error)) from error
-    text = _decoded(content, path.name)
-    return _loaded(text, path.name, path, path.absolute().parent, environ, read_keyring, readers)
+    text = _decoded(content, str(path))
+    return _loaded(text, str(path), path, path.absolute().parent, environ, read_keyring, readers)
 
 
 def parse_config(

@@ -115,12 +115,12 @@ def test_a_damaged_ca_file_is_found_before_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"a: caf\xe9", "config.yaml:1:7: there is a byte here that is not UTF-8; save the file as UTF-8"),
-        (b"a: 1\nb: \xc3\xa9\xff", "config.yaml:2:5: there is a byte here that is not UTF-8; save the file as UTF-8"),
-        ("a: b".encode("utf-16"), "config.yaml:1:1: the file is UTF-16; save it as UTF-8"),
-        ("a: b".encode("utf-16-le"), "config.yaml:1:1: the file is UTF-16; save it as UTF-8"),
-        ("a: b".encode("utf-16-be"), "config.yaml:1:1: the file is UTF-16; save it as UTF-8"),
-        (b"#" * (1024 * 1024 + 1), "config.yaml: the file is larger than 1 MiB; it is hardly a configuration"),
+        (b"a: caf\xe9", ":1:7: there is a byte here that is not UTF-8; save the file as UTF-8"),
+        (b"a: 1\nb: \xc3\xa9\xff", ":2:5: there is a byte here that is not UTF-8; save the file as UTF-8"),
+        ("a: b".encode("utf-16"), ":1:1: the file is UTF-16; save it as UTF-8"),
+        ("a: b".encode("utf-16-le"), ":1:1: the file is UTF-16; save it as UTF-8"),
+        ("a: b".encode("utf-16-be"), ":1:1: the file is UTF-16; save it as UTF-8"),
+        (b"#" * (1024 * 1024 + 1), ": the file is larger than 1 MiB; it is hardly a configuration"),
     ],
 )
 def test_a_file_that_is_no_text_has_one_sentence(content: bytes, problem: str, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_text_has_one_sentence(content: bytes, problem: str, t
     path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         load_config(path)
-    assert caught.value.problems == (problem,)
+    assert caught.value.problems == (f"{path}{problem}",)
 
 
 def test_a_file_that_is_not_there_is_named_with_its_path(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_secret_in_a_file_for_everybody_is_warned_of(tmp_path: Path) -> None:
     path.chmod(0o644)
     (warning,) = load_config(path).warnings
     assert str(warning) == (
-        "config.yaml:5:5: providers.gmail.client_secret: every user of this machine can read this secret; run: "
+        f"{path}:5:5: providers.gmail.client_secret: every user of this machine can read this secret; run: "
         f"chmod 600 {path} (or write ${{ENV}}, ${{file:path}} or ${{keyring:name}} in its place)"
     )
     path.chmod(0o640)
@@ -197,7 +197,7 @@ def test_a_secret_in_another_file_for_everybody_is_warned_of(tmp_path: Path) -> 
     secret.chmod(0o644)
     (warning,) = load_config(path).warnings
     assert str(warning) == (
-        "config.yaml:5:5: providers.gmail.client_secret: every user of this machine can read the secret in "
+        f"{path}:5:5: providers.gmail.client_secret: every user of this machine can read the secret in "
         f"{secret}; run: chmod 600 {secret}"
     )
     secret.chmod(0o640)
@@ -214,7 +214,7 @@ def test_a_configuration_that_everybody_can_change_is_warned_of(tmp_path: Path) 
         place.chmod(mode)
         (warning,) = load_config(path, environ={"SECRET": CANARY}).warnings
         assert str(warning) == (
-            f"config.yaml: every user of this machine can change {place}, and with it what mail-bridge does: which "
+            f"{path}: every user of this machine can change {place}, and with it what mail-bridge does: which "
             f"programs it starts, and where it sends sign-ins; run: chmod o-w {place}"
         )
         place.chmod(before)
@@ -299,7 +299,7 @@ def test_who_reads_is_asked_of_the_system(tmp_path: Path) -> None:
     assert not warned()
     assert not warned(path), "no secret stands in it"
     assert warned(secret) == [
-        "config.yaml:5:5: providers.gmail.client_secret: every user of this machine can read the secret in "
+        f"{path}:5:5: providers.gmail.client_secret: every user of this machine can read the secret in "
         f"{secret}; run: close {secret}"
     ]
     (where,) = warned(tmp_path)
@@ -328,9 +328,9 @@ def test_what_is_warned_of_comes_in_the_order_of_the_file(tmp_path: Path) -> Non
     path.chmod(0o644)
     found = [str(warning).split(": ")[:2] for warning in load_config(path).warnings]
     assert found == [
-        ["config.yaml:4:5", "providers.gmail.client_id"],
-        ["config.yaml:5:5", "providers.gmail.client_secret"],
-        ["config.yaml:9:1", "listeners"],
+        [f"{path}:4:5", "providers.gmail.client_id"],
+        [f"{path}:5:5", "providers.gmail.client_secret"],
+        [f"{path}:9:1", "listeners"],
     ]
 
 
