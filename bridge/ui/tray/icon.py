@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 
 from bridge.errors import BridgeError
 from bridge.ui.i18n import say
-from bridge.ui.tray.bubbles import Bubbles, session_bus
+from bridge.ui.tray.notifications import DesktopNotifications, session_bus
 from bridge.ui.tray.taskbar import RETRY_SECONDS, Taskbar
 from bridge.ui.tray.view import RULE, Action, Entry, Notification, Picture, Quit, View
 
@@ -56,7 +56,7 @@ class Icon:
         self._pystray = _import_pystray()
         self._choose: Callable[[Action], None] | None = None
         self._pictures = {picture: Drawing(picture) for picture in Picture}
-        self._bubbles = Bubbles(self._chosen) if sys.platform == "linux" else None
+        self._notifications = DesktopNotifications(self._chosen) if sys.platform == "linux" else None
         self._taskbar = Taskbar(_shell_notify_icon()) if sys.platform == "win32" else None
         self._icon: Any = None
         self._lock = threading.Lock()
@@ -82,8 +82,8 @@ class Icon:
 
     def notify(self, said: Notification, action: Action | None = None) -> None:
         """See Shell."""
-        if self._bubbles is not None:
-            self._bubbles.tell(said, action, str(PICTURES.joinpath(f"{Picture.SIGN_IN.value}-{PANEL_SIZE}.png")))
+        if self._notifications is not None:
+            self._notifications.tell(said, action, str(PICTURES.joinpath(f"{Picture.SIGN_IN.value}-{PANEL_SIZE}.png")))
             return
         title, text = clipped(said.title, TITLE_LIMIT), clipped(said.text, TEXT_LIMIT)
 
@@ -118,8 +118,8 @@ class Icon:
             _mac_application().run()
         else:
             _run_with_glib(self._icon, shown, rearm)
-            if self._bubbles is not None:
-                self._bubbles.take_back()
+            if self._notifications is not None:
+                self._notifications.take_back()
 
     def stop(self) -> None:
         """Let run() return; from any thread."""
@@ -267,7 +267,7 @@ def _run_with_glib(icon: Any, shown: Callable[[Any], None], rearm: Callable[[], 
 
 
 class _NoNotifier:
-    """Replaces pystray's notifier, which we do not use (see bubbles): to create one makes the bus start the
+    """Replaces pystray's notifier, which we do not use (see notifications): to create one makes the bus start the
     notification server, and if that fails, the icon would end before its loop has begun."""
 
     def hide(self) -> None:

@@ -19,7 +19,7 @@ CLICK: Final = "default"
 key GNOME and KDE would show a button, and Xfce two that look alike."""
 
 
-class Bubbles:
+class DesktopNotifications:
     """One notification at a time: a new one takes the place of the last, as on the other systems."""
 
     def __init__(self, choose: Callable[[Action], None]) -> None:
