@@ -44,7 +44,7 @@ class Metric:
 LOGINS = Metric(
     "mail_bridge_logins_total",
     "counter",
-    "Logins of mail programs by our answer: yes, no, or later, be it when somebody has signed in.",
+    "Logins of mail programs by our answer: yes, no, or later (temporary trouble, or nobody has signed in).",
     {"protocol": _PROTOCOLS, "answer": ("yes", "no", "later")},
 )
 BYTES = Metric(
