@@ -14,7 +14,7 @@ from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor.findings import VERBATIM, failed, ok, warning
 
-RIGHT = "{name}: accounts: {accounts}, providers: {providers}"
+RIGHT = "{name} is valid (accounts: {accounts}, providers: {providers})"
 
 
 def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, ...]:
