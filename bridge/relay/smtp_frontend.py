@@ -222,7 +222,7 @@ class SmtpFrontend:
     # --- hooks --------------------------------------------------------------------------------------------------
 
     def ehlo_lines(self) -> list[str]:
-        """What our EHLO offers: nothing that an upstream lacks, and AUTH only where it may be used (trap 43)."""
+        """What our EHLO offers: nothing that an upstream lacks, and AUTH only where it may be used."""
         offered = list(self._extensions())
         if self._context is not None and not self._is_tls:
             return [*offered, "STARTTLS"]
@@ -439,7 +439,7 @@ def _status_of(head: re.Match[bytes]) -> bytes:
 
 
 def _as_aiosmtpd_takes_it(verb: bytes, line: bytes) -> bytes:
-    """`auth login` as `AUTH LOGIN`, because aiosmtpd minds the mechanism's case (trap 35); and a name for a bare EHLO.
+    """`auth login` as `AUTH LOGIN`, because aiosmtpd minds the mechanism's case; and a name for a bare EHLO.
 
     Neither mechanisms nor base64 have non-ASCII characters: aiosmtpd would split an argument at a Unicode space, and
     fail on one that is nothing but that. So they are replaced.

@@ -325,8 +325,8 @@ def _code(problem: BridgeError) -> str:
 
 
 def _for_client(line: bytes) -> bytes:
-    """An untagged line of the upstream, without the capabilities that matter only before login (trap 6:
-    LOGINDISABLED)."""
+    """An untagged line of the upstream, without the capabilities that matter only before login, such as Exchange's
+    LOGINDISABLED."""
     if line.upper().startswith(b"* CAPABILITY "):
         kept = [word for word in line.decode("ascii", "replace").split() if not _is_about_login(word)]
         return (" ".join(kept) + "\r\n").encode("ascii", "replace")

@@ -53,7 +53,7 @@ class Pop3Client:
         """Take the next bytes from the upstream; see ClientMachine.
 
         Source: RFC 1939 section 4; RFC 2595 section 4; RFC 5034 section 4; RFC 7628 section 3. Always two steps:
-        Exchange drops the connection when the response comes with the command (trap 2).
+        Exchange drops the connection when the response comes with the command.
         """
         self._buffer.append(data)
         events: list[Event] = []
@@ -104,7 +104,7 @@ class Pop3Client:
         return [Send(f"AUTH {self._credentials.mechanism.sasl_name}\r\n".encode("ascii"))]
 
     def _ask_for_mailbox(self) -> list[Event]:
-        """Exchange accepts the token of a user without a mailbox, and says so only at the next command (trap 5)."""
+        """Exchange accepts the token of a user without a mailbox, and says so only at the next command."""
         self._wait = _Wait.MAILBOX
         return [Send(b"NOOP\r\n")]
 

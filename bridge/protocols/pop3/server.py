@@ -46,7 +46,7 @@ class Pop3Server:
         """A login was refused; the client has been told why."""
 
     def greet(self) -> list[Event]:
-        """No `<stamp>` in it: clients would try APOP, which cannot be bridged (trap 44)."""
+        """No `<stamp>` in it: clients would try APOP, which cannot be bridged."""
         return [_line("+OK mail-bridge ready")]
 
     def receive(self, data: bytes) -> list[Event]:

@@ -15,7 +15,7 @@ _SIZE = re.compile(r"[0-9]{1,20}")
 def offered_extensions(upstreams: Iterable[frozenset[str] | None]) -> tuple[str, ...]:
     """EHLO lines that hold for all of `upstreams`, sorted; none if one of them is not known yet (None).
 
-    A client need not ask again after AUTH, so what it is told before must be true of the server that it gets (trap 43).
+    A client need not ask again after AUTH, so what it is told before must be true of the server that it gets.
     """
     known = [_by_keyword(lines) if lines is not None else {} for lines in upstreams]
     if not known:
