@@ -20,6 +20,7 @@ from bridge.accounts.guesses import (
     LONGEST_AGAIN,
     LONGEST_DELAY,
     NAMES,
+    SAME_ONES,
     SHOWN,
     WAITING,
     Guesses,
@@ -329,6 +330,17 @@ async def test_a_network_of_ipv6_addresses_is_one_caller(clock: ManualClock, gue
     await spend(guesses, clock, Caller(host="192.0.2.1").key)
     assert not guesses.may_try(Caller(host="192.0.2.1").key, NAME, RIGHT)
     assert guesses.may_try(Caller(host="192.0.2.2").key, NAME, RIGHT), "a machine has one of these"
+
+
+async def test_only_the_latest_wrong_passwords_are_known_again(clock: ManualClock, guesses: Guesses) -> None:
+    """A caller has years to think of new ones, and each would stay in memory."""
+    for number in range(GUESSES):
+        await tried(guesses, clock, ALICE, NAME, wrong(number))
+    await tried(guesses, clock, ALICE, NAME, wrong(GUESSES - SAME_ONES))
+    clock.advance(GUESS_EVERY)
+    await tried(guesses, clock, ALICE, NAME, wrong(GUESSES - SAME_ONES - 1))
+    with pytest.raises(LimitReached, match="different wrong passwords"):
+        await tried(guesses, clock, ALICE, NAME, wrong(GUESSES - SAME_ONES - 2))
 
 
 async def test_programs_of_whom_nothing_is_known_are_one_caller_and_are_bounded_too(guesses: Guesses) -> None:
