@@ -70,9 +70,9 @@ class Verdict:
     """The result of checking a password."""
 
     is_right: bool
-    is_guessable: bool = False
+    is_guessable: bool
     """True if it is right and was chosen by a person, so that somebody might find it by trying."""
-    is_known: bool = True
+    is_known: bool
     """False while the account has no local password yet."""
 
 
