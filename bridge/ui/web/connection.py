@@ -172,8 +172,6 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See aiohttp; but in turns. aiohttp itself calls this with no data, to go on with what it has."""
-        if self._is_refused:
-            return
         if not data:
             self._take_apart(data)
             return
@@ -198,11 +196,15 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             self._turns.take(self._in_turn)
 
     def _in_turn(self) -> bool:
-        if self._messages:
+        if self._messages and not self._is_refused:
             self._is_put_off = True
             return False
         if not self._waiting:  # the visitor has gone, or was sent away
             return False
+        if self._is_refused:
+            self._waiting = b""
+            self._pace.let_go()
+            return True
         start, end = self._place, self._place + self._size_of_piece()
         piece, self._place = self._waiting[start:end], end
         if end >= len(self._waiting):
@@ -240,8 +242,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
                 self._messages[place] = _in_our_version(message), self._body
                 self._length = _length_told(message)
                 if self._has_line and isinstance(getattr(message, "exc", None), LineTooLong):
-                    self._is_refused, self._waiting = True, b""
-                    self._pace.let_go()
+                    self._is_refused = True
                     self._messages[place] = message, StreamReader(self, PIECE, loop=self._loop)
             self._head_size = len(data) - (data.rfind(HEAD_END) + len(HEAD_END)) - self._body.total_bytes
         if not self._body.is_eof():
