@@ -21,7 +21,7 @@ from bridge.protocols import proxy_header
 from bridge.protocols.imap import server as imap
 from bridge.protocols.pop3 import server as pop3
 from bridge.relay import balancers, frontend, limits, listener, session, smtp_frontend, splice, welcome
-from bridge.tokens import authorizations, refresh, renewal, room, service
+from bridge.tokens import authorizations, refresh, renewal, service, sign_in_limits
 from bridge.ui.cli.main import main
 from bridge.ui.i18n import LOCALE
 from bridge.ui.web import connection, doors, guards, mine, site
@@ -203,7 +203,7 @@ def test_the_figures_of_the_threat_model_are_the_programs() -> None:
         f"| {most} in all; from {most // 2} on, {share} for each OS user or other machine",
         f"| {limits.CONSOLE_CONNECTIONS:,} in all, at most a quarter of the descriptors; from half on, "
         f"{share} for each OS user |",
-        f"| {room.SHARE} for each OS user in {room.SHARE_SECONDS / 60:.0f} minutes |",
+        f"| {sign_in_limits.SHARE} for each OS user in {sign_in_limits.SHARE_SECONDS / 60:.0f} minutes |",
         f"| {frontend.LOGIN_SECONDS:.0f} s to a complete login, our own work not counted; before it "
         f"{welcome.HANDSHAKE_SECONDS:.0f} s for implicit TLS, {balancers.HEADER_SECONDS:.0f} s for a balancer's header",
         f"| refused logins on one connection | {session.LOGINS_PER_CONNECTION} |",

@@ -19,8 +19,8 @@ from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.config import checks, sentences
 from bridge.config.console import console_url
-from bridge.config.doubts import doubtful
 from bridge.config.exposure import MODES, Readers, changed_by_everybody, exposed_secrets
+from bridge.config.lint import doubtful
 from bridge.config.nodes import Keys, Place, Problem, Unreadable, at, in_order, read
 from bridge.config.references import ReadKeyring, References
 from bridge.config.schema import Config

@@ -38,7 +38,7 @@ from bridge.oauth.base import (
 )
 from bridge.observe.logs import detail, event, fault, report
 from bridge.tasks import task_group
-from bridge.tokens.room import Room
+from bridge.tokens.sign_in_limits import SignInLimits
 
 LIFE = 600.0
 """Seconds from begin to the browser's return: enough for a second factor, too short for yesterday's tab."""
@@ -123,7 +123,7 @@ class Authorizations:
         self._try_store = try_store
         self._pending: dict[str, Pending] = {}
         """By attempt, the oldest first."""
-        self._room = Room(clock)
+        self._limits = SignInLimits(clock)
         self._redeeming: dict[str, Pending] = {}
         """By attempt, while the code is on its way to the provider. If the code does not get there, the sign-in is
         under way again, unless the account's sign-ins have ended meanwhile."""
@@ -163,7 +163,7 @@ class Authorizations:
             known = next((one for one in reversed(self._pending.values()) if one.key == key), None)
             if known is not None and _is_same(known.account, account) and self._is_good(known):
                 return known
-            with self._room.for_one_more(asker, len(self._pending)):  # before the store is tried: that uses the disk
+            with self._limits.for_one_more(asker, len(self._pending)):  # before the store is tried: that uses the disk
                 await self._try_store(account.address)
                 return await self._begin(account, asker)
 
@@ -213,7 +213,7 @@ class Authorizations:
         expires_at, deadline = self._clock.now() + life, self._clock.monotonic() + life
         pending = Pending(account, request, life, expires_at, deadline, fingerprint, asker, asks_who)
         self._pending[pending.attempt] = pending
-        self._room.noted(asker)
+        self._limits.noted(asker)
         event("sign_in.begun", account=account.address, provider=account.provider)
         return pending
 
@@ -269,7 +269,7 @@ class Authorizations:
             self._mistaken.add(pending.key)
             raise
         self._mistaken.discard(pending.key)
-        self._room.gone_well(pending.asker)
+        self._limits.gone_well(pending.asker)
         for other in _for(pending.account.address, self._pending):
             self._forget(other)
         self._let_none_come_back(pending.account.address)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
-from bridge.tokens.room import SHARE
+from bridge.tokens.sign_in_limits import SHARE
 from tests.e2e.bridge import Bridge
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.logins import log_in

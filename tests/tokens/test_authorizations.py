@@ -28,7 +28,7 @@ from bridge.notices import AuthorizationEnded, Notice, NoticeBus
 from bridge.oauth.base import AuthorizationRequest, DevicePending, DeviceRequest, Provider
 from bridge.tokens import authorizations as module
 from bridge.tokens.authorizations import Authorizations, Pending
-from bridge.tokens.room import PENDING_LIMIT, SHARE
+from bridge.tokens.sign_in_limits import PENDING_LIMIT, SHARE
 from tests.tokens.fakes import ALICE, SALES, HandClock, ScriptedDevice, StrictProvider
 
 

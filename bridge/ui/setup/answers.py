@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.config import sentences
-from bridge.config.doubts import client_id_doubt, client_secret_doubt
 from bridge.config.importers.yaml_text import Scalar, Value
+from bridge.config.lint import client_id_doubt, client_secret_doubt
 from bridge.config.provider import Flow
 from bridge.config.providers import PROVIDER
 from bridge.config.schema import AccountConfig

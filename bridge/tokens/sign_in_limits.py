@@ -18,7 +18,7 @@ administrator is told of its end. No person presses the button so often in vain.
 SHARE_SECONDS = 600.0
 
 
-class Room:
+class SignInLimits:
     """A sign-in that is about to begin counts, too, because store and provider take their time, and others may be begun
     meanwhile."""
 
