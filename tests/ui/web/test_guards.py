@@ -73,8 +73,13 @@ async def test_a_session_is_for_browsers_of_the_user_who_has_opened_it(
         assert not await sees_all(browser.port, {})
 
 
-async def test_a_ticket_works_once_and_for_its_user(browser: Browser, users: Users) -> None:
-    async with browser.post("/api/console-ticket", json={}, headers={"Authorization": f"Bearer {TOKEN}"}) as response:
+@pytest.mark.parametrize(("asker", "named"), [(ME, {}), (ROOT, {"user": ME})], ids=["own", "named by root"])
+async def test_a_ticket_works_once_and_for_its_user(
+    browser: Browser, users: Users, asker: str, named: dict[str, str]
+) -> None:
+    users.user = asker
+    authorized = {"Authorization": f"Bearer {TOKEN}"}
+    async with browser.post("/api/console-ticket", json=named, headers=authorized) as response:
         ticket = (await response.json())["ticket"]
     for users.user, opens in ((COLLEAGUE, False), (NOT_TOLD, False), (ME, True), (ME, False)):
         async with browsing(browser.port) as another:
