@@ -187,5 +187,5 @@ def trust(ca_file: str | None) -> ssl.SSLContext:
     """See bridge.trust. Raises: ProviderUnavailable if the file cannot be used."""
     try:
         return client_context(ca_file)
-    except (OSError, ssl.SSLError) as problem:
+    except OSError as problem:
         raise ProviderUnavailable(diagnosis=unusable(ca_file, problem)) from problem
