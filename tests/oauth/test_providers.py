@@ -66,6 +66,15 @@ async def test_a_provider_that_was_replaced_is_closed_and_forgotten_once_nobody_
     assert closed == ["one", "two"]
 
 
+async def test_a_provider_that_is_configured_as_before_keeps_its_adapter() -> None:
+    """Its troubles and pauses are the adapter's; the sign-ins of a new one would begin anew, too."""
+    providers = Providers({"acme": configured("one"), "other": configured("one")}, ManualClock())
+    before = dict(providers.adapters)
+    providers.change(["acme"], {"acme": configured("two"), "other": configured("one")})
+    assert [name for name, adapter in providers.adapters.items() if adapter is before[name]] == ["other"]
+    await providers.close()
+
+
 async def test_a_provider_that_cannot_be_loaded_leaves_all_others_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise those that have changed too would be gone, while the configuration counts as refused."""
     providers = Providers({"acme": configured("one")}, ManualClock())
