@@ -20,7 +20,7 @@ from bridge.config.load import parse_config
 from bridge.control.contract import AccountState, Leftover
 from bridge.demo.world import demo_world
 from bridge.desk import server_checks
-from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused, StoreUnavailable
+from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused, SignInUnsaved, StoreUnavailable
 from bridge.hooks.dispatch import Hooks
 from bridge.host.sockets import bind
 from bridge.model import AccessToken, Account, Protocol
@@ -214,6 +214,16 @@ async def test_forget_asks_for_a_new_sign_in_and_keeps_the_password() -> None:
         assert (await it.app.control.forget(ALICE)).was_signed_in
         with pytest.raises(imaplib.IMAP4.error, match="must sign in"):
             await it.imap(ALICE, password, lambda session: session.noop())
+        assert not (await it.app.control.forget(ALICE)).was_signed_in
+
+
+async def test_a_sign_in_that_waits_to_be_saved_is_one_that_can_be_removed() -> None:
+    store = FailingStore()
+    async with demo_world() as world, bridging(world, store=store) as it:
+        store.is_full = True
+        with pytest.raises(SignInUnsaved):
+            await it.sign_in(ALICE)
+        assert (await it.app.control.forget(ALICE)).was_signed_in
         assert not (await it.app.control.forget(ALICE)).was_signed_in
 
 

@@ -152,7 +152,8 @@ class Desk:
         account = self._account(address)
         self._authorizations.cancel(account.address)
         is_stored = account.address in await self._vault.addresses()
-        was_signed_in = is_stored or (await self._tokens.standing(account)).is_signed_in  # or waits to be saved
+        standing = await self._tokens.standing(account)
+        was_signed_in = is_stored or standing.is_signed_in or not standing.is_readable  # the last: waits to be saved
         return SignOut(await self._tokens.forget(account), was_signed_in=was_signed_in)
 
     async def _left(self, address: str) -> str:
