@@ -217,6 +217,7 @@ async def reach_running(settings: Settings) -> AsyncIterator[RemoteControl | Non
 def not_running(settings: Settings) -> str:
     """What a command says that only a running bridge can answer: a service's does not answer everybody."""
     from bridge.config.language import configured_console_port
+    from bridge.control import rendezvous
     from bridge.host.sockets import answers
 
     port = configured_console_port(find_config(settings))
@@ -234,6 +235,13 @@ def not_running(settings: Settings) -> str:
         return i18n.say("the service is not running (start it with: {command})").format(
             command="sudo systemctl start mail-bridge"
         )
+    if is_somebody_there and any(rendezvous.find(place) for place in meeting_places(find_config(settings))):
+        return i18n.say(
+            "the mail-bridge that this user has started does not answer, but a program listens at {console}. If it was "
+            "stopped with Ctrl-Z, `fg` in its terminal lets it go on; if it hangs, end it and start it again. If the "
+            "program is the mail-bridge of another user, such as a service's, run this command as "
+            "docs/guides/en/terminal-server.md shows: on Linux with sudo"
+        ).format(console=f"localhost:{port}")
     if is_somebody_there:
         return i18n.say(
             "no mail-bridge of this user is running, but a program listens at {console}. If it is the mail-bridge of "

@@ -250,3 +250,20 @@ def test_a_service_that_listens_and_does_not_answer_is_not_called_stopped(tmp_pa
         assert said.startswith(f"the service does not answer, but a program listens at localhost:{port}: the log says")
         assert said.endswith("sudo systemctl restart mail-bridge")
     assert not_running(service) == "the service is not running (start it with: sudo systemctl start mail-bridge)"
+
+
+def test_a_bridge_of_ones_own_that_does_not_answer_is_not_called_another_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-Z in its terminal has stopped it, say: the kernel still accepts connections to its ports."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    config = tmp_path / "config.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        config.write_text(f"console: 127.0.0.1:{port}\n")
+        own = Settings(config, None)
+        assert not_running(own).startswith("no mail-bridge of this user is running, but a program listens at")
+        rendezvous.publish(known_by(config)[0].parent, f"http://127.0.0.1:{port}", TOKEN, os.getpid())
+        begin = "the mail-bridge that this user has started does not answer, but a program listens at localhost:"
+        assert not_running(own).startswith(f"{begin}{port}. If it was stopped with Ctrl-Z, `fg`")
+    assert not_running(own).startswith("mail-bridge is not running (start it with: ")
