@@ -390,6 +390,8 @@ async def test_the_sign_in_of_who_has_left_is_seen_and_can_be_ended() -> None:
         assert BOB not in {account.address for account in status.accounts}
         found = [finding.detail for finding in await it.app.examination(held_ports="held").basics()]
         assert any(f"still signed in: {BOB}" in detail for detail in found)
+        with pytest.raises(LoginRefused):
+            await control.forget("b@nowhere.example")  # nobody's, and not the one that is left
         done = await control.forget(BOB)
         assert done.was_left
         (unrevoked,) = done.unrevoked
