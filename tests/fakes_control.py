@@ -82,6 +82,8 @@ class FakeControl:
         """Set once a reader of the notices has stopped reading."""
         self.user_code = ""
         """If not empty, sign-ins go by device code, and completed_elsewhere() ends them."""
+        self.is_code_in_link = True
+        """False for a provider that gives no URL with the code in it, such as Microsoft."""
         self.attempt = ""
         """Names the next sign-in by device code; somebody else's sign-in has another name."""
         self.authorization_url = "https://login.provider.example/authorize"
@@ -209,7 +211,7 @@ class FakeControl:
         url = f"{self.authorization_url}?{urlencode({'client_id': 'a', 'state': state})}"
         if self.user_code:
             page = "https://login.provider.example/device"
-            direct = f"{page}?c={self.user_code}"
+            direct = f"{page}?c={self.user_code}" if self.is_code_in_link else ""
             return SignInStarted(address, page, expires_at, self.user_code, direct, attempt=self.attempt)
         return SignInStarted(address, url, expires_at)
 

@@ -245,6 +245,7 @@ async def test_a_session_that_is_not_fresh_shows_and_changes_no_secret(
     assert "please open it again" in text
     assert control.passwords[ALICE].reveal() == "CANARY-password"
     assert control.states[ALICE] is AccountState.READY
+    assert (await press(browser, "check"))[0] == 200, "it opens no mailbox to anybody"
     await browser.as_administrator()
     assert (await press(browser, action))[0] == 200
 

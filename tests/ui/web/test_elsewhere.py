@@ -32,11 +32,18 @@ async def begin_with_code(browser: Browser, control: FakeControl) -> tuple[str, 
         return response.url.path, await response.text()
 
 
-async def test_the_code_is_shown_with_where_to_type_it(browser: Browser, control: FakeControl) -> None:
+@pytest.mark.parametrize(
+    ("is_code_in_link", "link", "what"), [(True, "/device?c=ABCD", "compare this"), (False, '/device"', "enter this")]
+)
+async def test_the_code_is_shown_with_where_to_type_it(
+    browser: Browser, control: FakeControl, is_code_in_link: bool, link: str, what: str
+) -> None:
+    control.is_code_in_link = is_code_in_link
     path, text = await begin_with_code(browser, control)
     assert path.startswith("/waiting/")
     assert "ABCD-&lt;1234&gt;" in text
-    assert 'href="https://login.provider.example/device?c=ABCD' in text
+    assert text.count(f'href="https://login.provider.example{link}') == 2
+    assert what in text
     assert ">https://login.provider.example/device</a>" in text
     assert '<meta http-equiv="refresh"' in text
     assert "10 more" in text
