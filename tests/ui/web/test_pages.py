@@ -319,6 +319,8 @@ async def test_a_form_without_its_cookie_or_its_field_begins_nothing(browser: Br
         async with browser.post(f"/sign-in/{ALICE}", data=form) as response:
             assert response.status == 403
     own = {"form": await browser.form(f"/sign-in/{ALICE}")}
+    async with browser.post(f"/sign-in/{ALICE}", json=own) as response:  # no form at all
+        assert response.status == 403
     async with browsing(browser.port) as other, other.post(f"/sign-in/{ALICE}", data=own) as response:
         assert response.status == 403
     assert control.states[ALICE] is AccountState.SIGN_IN
