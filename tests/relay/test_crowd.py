@@ -14,7 +14,7 @@ import pytest
 from bridge.relay import accepting
 from bridge.relay import crowd as crowd_module
 from bridge.relay.accepting import clients_of
-from bridge.relay.crowd import Crowd
+from bridge.relay.crowd import LOOKS, Crowd
 from tests.relay.sockets import close_with_reset
 
 WAYS = ["watches", "does not watch"]
@@ -188,12 +188,11 @@ async def test_those_whom_nobody_has_begun_are_left_to_the_kernel(monkeypatch: p
 
 
 @pytest.mark.usefixtures("loop_that")
-async def test_a_crowd_of_which_nobody_leaves_is_not_looked_through_for_each_who_comes(
+async def test_a_full_crowd_is_not_looked_through_for_each_who_comes_and_hangs_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Behind 256 who wait, the looks cost several times what a login does."""
+    """Behind 64 who wait for a busy worker, the looks cost more than a login does."""
     monkeypatch.setattr(accepting, "WAITING", 16)
-    begun = asyncio.Queue[socket.socket]()
     has_gone, looked = crowd_module._has_gone, 0
 
     def counted(client: socket.socket) -> bool:
@@ -204,16 +203,18 @@ async def test_a_crowd_of_which_nobody_leaves_is_not_looked_through_for_each_who
     monkeypatch.setattr(crowd_module, "_has_gone", counted)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as sock, ExitStack() as stack:
         sock.setblocking(False)
-        for _ in range(60):
-            stack.enter_context(socket.create_connection(sock.getsockname()))
+        for number in range(60):
+            client = stack.enter_context(socket.create_connection(sock.getsockname()))
+            if number >= 15:
+                client.close()
 
         def take(client: socket.socket, address: Any) -> None:
-            begun.put_nowait(stack.enter_context(client))
+            stack.enter_context(client)
 
-        async with clients_of(sock, take, lambda _: None), asyncio.timeout(10):
-            for _ in range(60):
-                await begun.get()
-    assert looked <= 60 * 9
+        async with clients_of(sock, take, lambda _: None, pace=lambda _: None):
+            for _ in range(500):  # turns of the loop
+                await asyncio.sleep(0)
+            assert 16 <= looked <= 60 * LOOKS
 
 
 @pytest.mark.usefixtures("loop_that")
