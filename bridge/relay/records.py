@@ -114,19 +114,16 @@ class RecordTls:
         return 0
 
     def write(self, view: memoryview) -> int:
-        """Send as many whole records as the kernel takes; returns their octets. Raises: SSLWantWriteError if that is
-        none, and the same octets have to be offered again; SSLError, OSError."""
+        """Send as many whole records as the kernel takes; returns their octets. After a 0 the same octets have to be
+        offered again. Raises: SSLError, OSError."""
         taken = 0
-        try:
+        with contextlib.suppress(ssl.SSLWantWriteError):
             while taken < len(view):
                 if not self._owed:
                     self._owed = self.tls.write(view[taken : taken + RECORD_SIZE])
                 self._flush()
                 taken += self._owed
                 self._owed = 0
-        except ssl.SSLWantWriteError:
-            if not taken:
-                raise
         return taken
 
     def unwrap(self) -> None:
