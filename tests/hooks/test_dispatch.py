@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -32,6 +33,7 @@ from tests.bypassing import threads_that_look_up
 from tests.captured import captured
 from tests.clocks import ManualClock
 from tests.host.limits import out_of_descriptors
+from tests.servers.tunnel import tunnel
 from tests.silent import no_thread
 
 URL = "http://localhost:3017/sign-in/alice@example.com"
@@ -278,6 +280,22 @@ async def test_https_is_verified_by_the_ca_file(tmp_path: Path) -> None:
         config = webhook(receiver.url, ca_file=str(tmp_path / "ca.pem"))
         await post(EVENT, config, Secret(receiver.url), 10)
         assert len(receiver.received) == 1
+
+
+@pytest.mark.parametrize("is_configured", [True, False])
+async def test_the_configured_proxy_is_used_or_else_the_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_configured: bool
+) -> None:
+    authority, url = trustme.CA(), "https://hooks.example/hook"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("hooks.example").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    async with receiving(context) as receiver:
+        with tunnel(urlsplit(receiver.url).port or 0) as proxy:
+            monkeypatch.setenv("https_proxy", "http://127.0.0.1:9" if is_configured else proxy.url)
+            more = {"proxy": proxy.url} if is_configured else {}
+            await post(EVENT, webhook(url, ca_file=str(tmp_path / "ca.pem"), **more), Secret(url), 10)
+    assert (proxy.hosts, len(receiver.received)) == (["hooks.example:443"], 1)
 
 
 async def test_many_at_once_are_queued_a_few_run_and_what_is_too_much_is_counted(log: io.StringIO) -> None:
