@@ -105,17 +105,23 @@ async def test_want_of_a_thread_is_no_certificate_that_does_not_answer(
     ports.close()
 
 
+@pytest.mark.parametrize("others", ["given", "made"])
 async def test_a_certificate_is_taken_up_while_another_ports_does_not_answer(
-    system: System, tmp_path: Path, drive: Path, monkeypatch: pytest.MonkeyPatch
+    system: System, tmp_path: Path, drive: Path, monkeypatch: pytest.MonkeyPatch, others: str
 ) -> None:
     """However long that lasts, because the certificate in use may expire meanwhile."""
     monkeypatch.setattr("bridge.relay.ports.ANSWER_SECONDS", 1.0)  # enough for the other, on a busy machine too
     told, here = list[str](), issue(tmp_path / "here.pem")
-    ports = Workshop(tmp_path).ports(system, lambda: told.append("renewed"))
-    ports.open([with_given_certificate(1143, drive), with_given_certificate(1144, here)])
+    workshop = Workshop(tmp_path)
+    workshop.goes_on.set()
+    ports = workshop.ports(system, lambda: told.append("renewed"))
+    other = with_made_certificate(1143) if others == "made" else with_given_certificate(1143, drive)
+    ports.open([other, with_given_certificate(1144, here)])
     fall_silent(drive)
+    workshop.goes_on.clear()
     with ExitStack() as undo:
         undo.callback(release, drive)
+        undo.callback(workshop.goes_on.set)
         for times in (1, 2):
             issue(here)
             async with asyncio.timeout(20):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bridge.advice.base import Turn
+from bridge.advice.diagnosis import Diagnosis
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
 from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.dialer import Dialer
@@ -94,6 +96,16 @@ async def test_a_certificate_that_nobody_vouches_for_is_the_administrators_turn(
     assert check.diagnosis is not None
     assert (check.diagnosis.key, check.diagnosis.advice.turn) == ("mail.tls", Turn.APP_ADMIN)
     assert f"localhost:{server.port}" in str(check.diagnosis.words)
+
+
+async def test_a_server_that_takes_longer_than_a_person_waits_is_slow(
+    trust: Trust, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.relay.server_check.SECONDS", 0.6)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        account = Account(ADDRESS, "own", ADDRESS, {Protocol.IMAP: trust.endpoint(silent.getsockname()[1], IMPLICIT)})
+        (check,) = await check_servers({Protocol.IMAP: upstream(Protocol.IMAP, Dialer())}, account, TOKEN)
+    assert check == ServerCheck(Protocol.IMAP, Diagnosis.of("mail.slow", seconds="1"), is_temporary=True)
 
 
 async def test_a_ca_file_that_is_gone_is_the_administrators_turn_in_any_language(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def test_a_change_is_not_overlooked_behind_many_others() -> None:
         logins.forget(f"{number}@example.com")
     logins.add(LOGIN, "", ALICE, token, asked_in=asked_in)
     assert logins.find(LOGIN, "") is None
+    assert len(logins._changed) <= REMEMBERED
 
 
 def test_it_does_not_grow_for_ever() -> None:

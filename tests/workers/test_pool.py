@@ -366,6 +366,14 @@ async def test_behind_a_balancer_the_bridge_reads_the_header_and_takes_its_word_
             assert said == b""
 
 
+async def test_a_balancer_that_resets_its_connection_before_the_header_is_no_bug(log: io.StringIO) -> None:
+    """As it does to see whether the port is open."""
+    async with serving(balancers=Balancers(["127.0.0.1"])) as bench:
+        close_with_reset(socket.create_connection(bench.where))
+        await until(lambda: "session." in log.getvalue())
+    assert "session.gone" in log.getvalue()
+
+
 async def test_whose_a_client_is_may_take_its_time_and_no_more_clients_than_there_are_places_are_asked_about() -> None:
     """A caller whose share is used up is refused by a worker, and does not hold a place meanwhile."""
     asked, answer = asyncio.Semaphore(0), asyncio.Event()
@@ -430,6 +438,27 @@ async def test_once_a_login_hung_on_whose_it_is_each_client_comes_with_that() ->
             assert await login(first) == (CAROL.key, ""), "the same for all"
             clock.advance(CALLER_SECONDS + 1)
             assert await login(second) == ("", "")
+
+
+async def test_whose_a_client_is_is_asked_again_until_a_user_is_known() -> None:
+    nobody = Caller(unknown="the system did not answer")
+    answers, found = [nobody, BOB], list[Caller]()
+
+    async def caller_of(_: Ends | None) -> Caller:
+        return answers.pop(0)
+
+    async def who(_: Login, caller: AskCaller) -> Account:
+        found.append(await caller())
+        raise BridgeError("enough")
+
+    async with serving(services=Services(who, never, Turns(), ConnectionCap(), caller_of)) as bench:
+        with socket.create_connection(bench.where):
+            worker = bench.started[0]
+            conn = await worker.handed()
+            for number in (1, 2, 3):
+                worker.say("ask", number, "login", conn, pack(LOGIN))
+                await worker.told("problem")
+    assert found == [nobody, BOB, BOB]
 
 
 async def test_who_has_gone_before_the_system_answers_is_not_whoever_has_his_port_since() -> None:
