@@ -117,8 +117,11 @@ def _make() -> None:
         # and may be where not every user of mail-bridge gets in (pyenv, in root's home).
         links = sys.base_prefix == "/usr"
         venv.create(ENVIRONMENT, with_pip=True, clear=True, symlinks=links, system_site_packages=_sees_system())
-    except (OSError, subprocess.CalledProcessError) as problem:
+    except OSError as problem:
         sys.exit(say("no virtual environment could be made: {problem}", problem=problem))
+    except subprocess.CalledProcessError as failed:  # has the exit code; the reason is the last line of what was said
+        reason = failed.output.decode(errors="replace").rstrip().rpartition("\n")[2]
+        sys.exit(say("no virtual environment could be made: {problem}", problem=reason or failed))
 
 
 def _is_of_the_store() -> bool:

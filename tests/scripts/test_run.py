@@ -197,6 +197,15 @@ def test_an_update_of_the_systems_python_reaches_the_environment(copy: Path, tmp
     assert not (copy / ".venv" / "bin" / "python").resolve(strict=True).is_relative_to(copy)
 
 
+def test_an_environment_for_which_there_is_no_room_is_told_with_the_reason(copy: Path, tmp_path: Path) -> None:
+    """pip does not fit in; the interpreter, a link, does."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import resource, sys; sys.base_prefix = '/usr'\nresource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+    )
+    code, said = start(copy, PYTHONPATH=str(tmp_path))
+    assert (code, "could be made: OSError: [Errno 27] File too large" in said.splitlines()[-1]) == (1, True), said
+
+
 @pytest.mark.parametrize("what", ["pip", "interpreter"])
 def test_what_was_left_half_made_or_by_an_older_python_is_made_anew(copy: Path, what: str) -> None:
     """On Debian without python3-venv the environment is left without pip; so it is after an upgrade of the system's
