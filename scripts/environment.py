@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from contextlib import suppress
 from pathlib import Path, PureWindowsPath
 
 import debian
@@ -56,6 +57,8 @@ def prepare(*extras: str) -> Path:
     if not (is_here and _can_install()):
         _make()
     tell("installing mail-bridge and what it needs …")
+    with suppress(OSError):  # none yet, or an environment that only an administrator may write, as pip then says
+        stamp.unlink()  # whoever goes back to the version before this one needs that one's packages again
     # The project last, without its requirements and with the locked setuptools, so that nothing is fetched without a
     # hash.
     _pip(*AS_LOCKED, str(lock_file(extras)))

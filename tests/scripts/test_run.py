@@ -125,6 +125,17 @@ def test_what_pip_is_told_for_other_installations_sends_nothing_elsewhere(
     assert [place.relative_to(tmp_path).parts[0] for place in tmp_path.rglob("example.py")] == [".venv"], said
 
 
+def test_after_an_update_that_failed_the_version_before_it_gets_its_packages_back(copy: Path) -> None:
+    """The disk was full, or the network gone, when pip had replaced some of them."""
+    locked = copy / "scripts" / "locks" / "run.txt"
+    before = locked.read_text("utf-8")
+    run(copy, LACKS_CONFIGURATION)
+    locked.write_text("# the next version's\n")
+    assert run(copy, CANNOT_INSTALL)[0] == 1
+    locked.write_text(before, "utf-8")
+    assert "installing mail-bridge" in run(copy, LACKS_CONFIGURATION)[1]
+
+
 @pytest.mark.parametrize("is_linked", [False, True])
 def test_an_environment_that_was_moved_is_made_anew_and_one_behind_a_link_is_not(
     tmp_path: Path, copy: Path, is_linked: bool
