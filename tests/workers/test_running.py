@@ -10,6 +10,7 @@ import pytest
 
 from bridge.host.workers import UnixPassage
 from bridge.workers import running
+from bridge.workers.clients import Client
 from bridge.workers.link import Link, Passage
 from bridge.workers.running import LOOK_SECONDS, SILENCES, RunningWorker
 from tests.clocks import ManualClock
@@ -72,6 +73,27 @@ async def test_an_idle_worker_that_hangs_is_killed_once_clients_wait_for_its_ans
             clock.advance(LOOK_SECONDS)
         await until(lambda: watching.done() or clock.sleepers > 0)
         assert process.is_killed
+    worker.link.close()
+    process.close()
+
+
+async def test_a_worker_that_has_clients_and_answers_when_asked_is_left_in_peace() -> None:
+    process, clock = Stubborn(), ManualClock()
+    process.theirs.setblocking(False)
+    async with asyncio.TaskGroup() as group:
+        worker = RunningWorker(1, process, group)
+        worker.link = Link(process.passage, lambda message, handed: worker.answered(), worker.lose)
+        worker.ready(1024)
+        worker.clients["imap-1"] = Client("imap-1", 1, "127.0.0.1:40001", process.theirs, b"")
+        watching = group.create_task(worker.watch(clock))
+        for _ in range(2 * SILENCES):
+            await clock.until_asleep()
+            clock.advance(LOOK_SECONDS)
+            assert await asyncio.get_running_loop().sock_recv(process.theirs, 100) == b'["here?"]\n'
+            process.theirs.sendall(b'["here"]\n')
+            await until(lambda: not worker.silences)
+        assert not process.is_killed
+        watching.cancel()
     worker.link.close()
     process.close()
 
