@@ -194,6 +194,19 @@ async def test_with_the_last_session_a_closed_port_is_over(
     assert listener.sessions == 0
 
 
+@pytest.mark.parametrize("how", [Listener.stop, Listener.retire])
+async def test_a_closed_port_that_serves_nobody_is_over(
+    how: Callable[[Listener], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "DRAIN_SECONDS", 3600)
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    listener = Listener(Protocol.IMAP, [sock], Service(echo, ConnectionCap()))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(listener.run())
+        how(listener)
+
+
 async def test_a_client_that_leaves_before_it_is_served_disturbs_nobody() -> None:
     async with listening(echo) as (_, address):
         for _ in range(50):
