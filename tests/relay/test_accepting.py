@@ -233,6 +233,26 @@ class Scarce(socket.socket):
         return accepted
 
 
+@pytest.mark.usefixtures("loop_that")
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on descriptors")
+async def test_a_port_that_closes_while_it_waits_for_a_descriptor_is_not_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accepting, "PAUSE_SECONDS", 0.0)
+    bugs: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context))
+    troubles: asyncio.Queue[OSError] = asyncio.Queue()
+    with Scarce(fileno=socket.create_server(("127.0.0.1", 0)).detach()) as sock:
+        sock.setblocking(False)
+        sock.left = 0
+        async with clients_of(sock, lambda *_: None, troubles.put_nowait):
+            with socket.create_connection(sock.getsockname()):
+                await troubles.get()
+    for _ in range(10):  # turns of the loop
+        await asyncio.sleep(0)
+    assert not bugs
+
+
 class Gathering:
     """A port whose clients are gathered for a second; the test says what time it is, and how far its workers are."""
 
