@@ -244,9 +244,9 @@ def not_running(settings: Settings) -> str:
         ).format(console=f"localhost:{port}")
     if is_somebody_there:
         return i18n.say(
-            "no mail-bridge of this user is running, but a program listens at {console}. If it is the mail-bridge of "
-            "another user, such as a service's, run this command as docs/guides/en/terminal-server.md shows: on Linux "
-            "with sudo"
+            "no mail-bridge of this user answers, but a program listens at {console}. If it is your own mail-bridge, "
+            "updated since it was started, stop it and start it again. If it is the mail-bridge of another user, such "
+            "as a service's, run this command as docs/guides/en/terminal-server.md shows: on Linux with sudo"
         ).format(console=f"localhost:{port}")
     return i18n.say("mail-bridge is not running (start it with: {command})").format(command=f"{settings.program} run")
 
