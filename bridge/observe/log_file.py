@@ -46,7 +46,7 @@ def log_file(path: Path, *, renames: bool = True) -> TextIO:
     stream = _streams.get(str(path))
     if stream is None or stream.closed:
         raw = io.BufferedWriter(_Appended(path, renames=renames))
-        stream = _streams[str(path)] = io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True)
+        stream = _streams[str(path)] = _Dropped(raw, "utf-8", "backslashreplace", line_buffering=True)
     return stream
 
 
@@ -88,6 +88,15 @@ def is_strangers_link(path: Path) -> bool:
 def reason_of(problem: OSError, path: Path) -> Said:
     """Why this file cannot be opened, for the end of a sentence."""
     return said("it is a link that another user has made") if is_strangers_link(path) else system_reason(problem)
+
+
+class _Dropped(io.TextIOWrapper):
+    """A stream that whoever has it last just drops. If its disk is full then, nobody is left to be told, and Python
+    since 3.13 would write a traceback to standard error."""
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close()
 
 
 class _Appended(io.RawIOBase):

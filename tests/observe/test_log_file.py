@@ -253,6 +253,26 @@ def test_a_file_on_a_full_disk_is_left_with_the_last_who_has_it(tmp_path: Path) 
         gc.enable()
 
 
+FULL_AT_THE_END = """
+from pathlib import Path
+from bridge.observe import logs
+from bridge.observe.log_file import log_file
+logs.configure("info", "text", log_file(Path("/dev/full")))
+logs.event("session.open", conn="imap-1")
+logs.configure()
+"""
+
+
+def test_a_file_on_a_full_disk_ends_without_a_traceback() -> None:
+    """In development mode each Python does what those since 3.13 always do: show what a finaliser raises."""
+    if sys.platform == "win32" or not Path("/dev/full").exists():
+        pytest.skip("needs something that is full")
+    command = [sys.executable, "-X", "dev", "-c", FULL_AT_THE_END]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows renames and removes no file that is open")
 def test_the_thread_of_a_file_that_could_not_be_opened_again_ends_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
