@@ -397,7 +397,7 @@ def test_a_password_is_set_from_standard_input_and_an_easy_one_refused(admin: Br
 
 
 def test_an_address_that_changes_takes_the_crms_user_name_and_password_along(admin: Bridge) -> None:
-    """As docs/guides/en/first-steps.md describes it."""
+    """As docs/guides/en/maintenance.md describes it."""
     before, new = admin.password(ALICE), "alice@new.example"
     admin.config["accounts"][0] = {"address": new, "provider": "gmail", "aliases": [ALICE]}
     admin.run("accounts", "password", new, "--set-from-stdin", stdin=f"{before}\n")
