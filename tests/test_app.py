@@ -161,7 +161,8 @@ async def test_everybody_of_a_domain_has_an_account_from_the_first_sign_in_on() 
 
 
 async def test_whoever_a_whole_domain_waits_for_is_seen_from_the_first_refused_login_on() -> None:
-    """Nothing is stored about them yet, but they are the ones who must act: README refers to the status for that."""
+    """Nothing is stored about them yet, but they are the ones who must act: docs/reference.md refers to the status for
+    that."""
 
     def whole_domain(text: str) -> str:
         lines = [line for line in text.splitlines() if "bob@" not in line]

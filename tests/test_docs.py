@@ -138,8 +138,8 @@ def every_command(group: click.Group, *before: str) -> Iterator[tuple[str, click
             yield " ".join((*before, name)), found
 
 
-def test_readme_has_each_command_with_its_options() -> None:
-    lines, missing = text(ROOT / "README.md").splitlines(), []
+def test_the_reference_has_each_command_with_its_options() -> None:
+    lines, missing = text(ROOT / "docs" / "reference.md").splitlines(), []
     for name, command in every_command(main):
         rows = "".join(line for line in lines if re.match(rf"\| `mail-bridge {name}\b", line))
         own = {each for each in _options(command) - _options(main) - {"--json"} if each.startswith("--")}

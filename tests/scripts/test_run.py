@@ -155,7 +155,7 @@ def test_an_environment_that_was_moved_is_made_anew_and_one_behind_a_link_is_not
         before.symlink_to(home)
     said = start(home, PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1")[1]
     assert ("making a virtual environment" in said) is not is_linked, said
-    # README asks for it on Debian, because the icon's menu needs GTK, which only the system's packages have.
+    # docs/reference.md asks for it on Debian, because the icon's menu needs GTK, which only the system's packages have.
     assert "include-system-site-packages = true" in (home / ".venv" / "pyvenv.cfg").read_text("utf-8")
 
 
