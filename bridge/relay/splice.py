@@ -146,7 +146,7 @@ class _Direction:
         would ever tell: then the session must fail, too."""
         try:
             self.sink.watch_writable(self.writable)
-        except PeerGone as problem:
+        except (MemoryError, PeerGone) as problem:
             self._failed(problem)
 
     def writable(self) -> None:

@@ -452,12 +452,17 @@ async def test_a_slow_reader_stops_its_writer(scene: Scene) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the bytes are kept by tasks, whose errors end them")
 @pytest.mark.parametrize(
-    ("problem", "before"),
-    [(MemoryError(), 0), (OSError(errno.ENOMEM, "epoll_ctl"), 0), (OSError(errno.ENOMEM, "epoll_ctl"), 20_000_000)],
-    ids=["no memory", "not watched", "not watched at the start"],
+    ("problem", "is_kept", "before"),
+    [
+        (MemoryError(), False, 0),
+        (MemoryError(), True, 0),
+        (OSError(errno.ENOMEM, "epoll_ctl"), True, 0),
+        (OSError(errno.ENOMEM, "epoll_ctl"), True, 20_000_000),
+    ],
+    ids=["no memory", "no memory to watch", "not watched", "not watched at the start"],
 )
 async def test_a_session_for_whose_bytes_there_is_no_memory_ends(
-    contexts: Contexts, monkeypatch: pytest.MonkeyPatch, problem: Exception, before: int
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch, problem: Exception, is_kept: bool, before: int
 ) -> None:
     """What was read and cannot be kept is lost; if the session went on, later data would be taken for what follows."""
     scene = await Scene(KINDS[0]).with_tls(contexts)
@@ -467,7 +472,7 @@ async def test_a_session_for_whose_bytes_there_is_no_memory_ends(
         monkeypatch.undo()  # only once: a moment later there is memory again
         raise problem
 
-    if isinstance(problem, MemoryError):
+    if not is_kept:
         monkeypatch.setattr(splice_module, "bytes", no_memory, raising=False)
     else:
         loop, number = asyncio.get_running_loop(), scene.upstream_side._descriptor  # type: ignore[attr-defined]
