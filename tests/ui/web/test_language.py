@@ -60,6 +60,13 @@ async def test_what_the_mail_servers_said_tells_in_french_who_must_act(browser: 
     assert "<em>Veuillez transmettre ce message à l’administrateur de la messagerie de votre organisation.</em>" in text
 
 
+async def test_a_command_in_what_a_mail_server_said_is_shown_as_code(browser: Browser, control: FakeControl) -> None:
+    gone = Diagnosis.of("mail.unreachable", "<gone>")
+    control.checks[ALICE] = (ProtocolCheck("imap", False, Turn.NOBODY, gone.told(), gone),)
+    text = await result(browser, control, headers={})
+    assert "the reason with <code>mail-bridge check --online</code>. (&lt;gone&gt;)" in text
+
+
 @pytest.mark.parametrize(
     ("problem", "title", "words"),
     [
