@@ -247,7 +247,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             self._head_size = len(data) - (data.rfind(HEAD_END) + len(HEAD_END)) - self._body.total_bytes
         if not self._body.is_eof():
             self._head_size = 0
-        elif self._head_size > HEAD_LIMIT and not self._is_refused:
+        elif self._head_size > HEAD_LIMIT + PIECE and not self._is_refused:  # not by a single header: see above
             trouble("console.request_unreadable", status=431, problem="TooLong")
             self.force_close()
 
