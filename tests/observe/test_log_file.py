@@ -491,7 +491,7 @@ def test_a_line_is_written_once_though_ctrl_c_ends_the_wait_for_it(
 
 
 @pytest.mark.usefixtures("standard_error_again")
-def test_a_line_of_a_finaliser_in_the_middle_of_another_is_counted(
+def test_lines_of_finalisers_in_the_middle_of_another_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """asyncio tells from finalisers of exceptions that nobody has fetched; the collector runs whenever it likes."""
@@ -500,7 +500,7 @@ def test_a_line_of_a_finaliser_in_the_middle_of_another_is_counted(
         def __del__(self) -> None:
             logs.event("forgotten")
 
-    found = [Forgotten()]
+    found = [Forgotten(), Forgotten()]
 
     def waits(call: Call, seconds: float) -> bool:
         found.clear()
@@ -514,7 +514,9 @@ def test_a_line_of_a_finaliser_in_the_middle_of_another_is_counted(
     logs.event("two")
     logs.configure()
     stream.close()
-    assert [json.loads(line)["event"] for line in written(path)] == ["one", "log.lines_lost", "two"]
+    lines = [json.loads(line) for line in written(path)]
+    assert [line["event"] for line in lines] == ["one", "log.lines_lost", "two"]
+    assert lines[1]["lines"] == 2
 
 
 def _appended(stream: TextIO) -> module._Appended:

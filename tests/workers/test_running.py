@@ -16,7 +16,7 @@ from bridge.workers.running import LOOK_SECONDS, SILENCES, RunningWorker
 from tests.clocks import ManualClock
 from tests.turns import until
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
+linked = pytest.mark.skipif(sys.platform == "win32", reason="a link needs add_reader(), which Windows' loop lacks")
 
 
 class Stubborn:
@@ -54,6 +54,7 @@ async def test_a_worker_that_does_not_end_by_itself_is_killed(monkeypatch: pytes
     process.close()
 
 
+@linked
 async def test_an_idle_worker_that_hangs_is_killed_once_clients_wait_for_its_answer() -> None:
     """Those of a crowd wait in the bridge, so that the worker may have none of its own; see Pool.pace()."""
     process, clock = Stubborn(), ManualClock()
@@ -77,6 +78,7 @@ async def test_an_idle_worker_that_hangs_is_killed_once_clients_wait_for_its_ans
     process.close()
 
 
+@linked
 async def test_a_worker_that_has_clients_and_answers_when_asked_is_left_in_peace() -> None:
     process, clock = Stubborn(), ManualClock()
     process.theirs.setblocking(False)
