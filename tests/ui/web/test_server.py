@@ -19,6 +19,7 @@ from asyncio import selector_events
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from bridge.control.contract import AccountState
 from bridge.model import Ends
@@ -26,12 +27,13 @@ from bridge.relay.limits import ConnectionCap, console_cap
 from bridge.secret import Secret
 from bridge.ui.cli.reaching import Served
 from bridge.ui.web import rendering
-from bridge.ui.web.connection import Connection
+from bridge.ui.web.connection import ROOM, Connection
 from bridge.ui.web.turns import Turns
 from tests.consoles import Console
 from tests.fakes_control import FakeControl, state_of
 from tests.host.limits import out_of_descriptors
 from tests.tokens.fakes import HandClock
+from tests.turns import until
 from tests.ui.web.conftest import TOKEN, Browser, browsing, serving
 
 ALICE = "alice@example.com"
@@ -461,27 +463,40 @@ async def test_who_sends_header_after_header_is_sent_away(
 @pytest.mark.parametrize("kibibytes", [33, 720])  # the latter: 180 cookies of 4 KiB, as many as Chromium keeps
 @pytest.mark.parametrize("first", [1_000_000, 1000, 33_000], ids=["whole", "soon cut", "cut where it is too long"])
 async def test_who_has_too_many_cookies_reads_what_to_do(
-    control: FakeControl, clock: HandClock, kibibytes: int, first: int
+    control: FakeControl, clock: HandClock, monkeypatch: pytest.MonkeyPatch, kibibytes: int, first: int
 ) -> None:
-    """A browser sends those that any program at any port of localhost has set, and then reads the answer."""
+    """A browser sends those that any program at any port of localhost has set, and then reads the answer: what was left
+    unread would reset the connection."""
+    taken, parsed = list[int](), list[int]()
+    take, parse = Connection.buffer_updated, web.RequestHandler.data_received
+
+    def noted(connection: Connection, nbytes: int) -> None:
+        taken.append(nbytes)
+        take(connection, nbytes)
+
+    def noted_as_parsed(connection: web.RequestHandler, data: bytes) -> None:
+        parsed.append(len(data))
+        parse(connection, data)
+
+    monkeypatch.setattr(Connection, "buffer_updated", noted)
+    monkeypatch.setattr(web.RequestHandler, "data_received", noted_as_parsed)
     async with serving(control, clock, language="fr") as browser:
         reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
-        writer.transport.set_write_buffer_limits(0)
         said = b"GET /?code=c HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUser-Agent: %s\r\n" % (browser.port, b"a" * 500)
         said += b"Cookie: " + b"one=two; " * (kibibytes * 1024 // 9) + b"\r\n\r\n"
-        for piece in (said[:first], said[first:]):
-            writer.write(piece)
-            await writer.drain()
-            async with browser.get("/style.css"):  # by then the piece has been taken apart
-                pass
+        writer.write(said[:first])
+        await until(lambda: bool(parsed))
+        writer.write(said[first:])
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = re.search(r"Content-Length: (\d+)", head)
         assert length is not None
         page = (await reader.readexactly(int(length[1]))).decode()
+        await until(lambda: sum(taken) == len(said))
         writer.close()
     assert " 400 " in head.splitlines()[0]
     assert "Content-Security-Policy" in head
     assert "Supprimez dans ce navigateur les cookies de localhost" in page
+    assert sum(parsed) <= ROOM, "the rest is discarded as it comes"
 
 
 @pytest.mark.parametrize("is_kept", [False, True], ids=["forgotten", "kept"])
