@@ -48,8 +48,8 @@ minute is too short for a second factor."""
 SLOWER = 5.0
 """Seconds by which `slow_down` makes all further pauses between two polls longer (RFC 8628 section 3.5)."""
 SLOWEST = 60.0
-"""Seconds between two polls while the provider cannot be reached: doubled from poll to poll up to this. Also the most
-that a provider may ask for at the beginning: no code lives for 5000 seconds, if it means milliseconds."""
+"""Seconds between two polls while the provider cannot be reached: doubled from poll to poll up to this. Also where a
+provider asks for a longer pause than its code lives: for 5000, if it means milliseconds."""
 
 Key = tuple[str, str]
 """Address and asker."""
@@ -345,7 +345,7 @@ class Authorizations:
 
     async def _poll(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> TokenSet | None:
         """Poll as in RFC 8628 section 3.5; None once the sign-in has ended here. Raises: what else ends it."""
-        interval = pause = min(request.interval, SLOWEST)
+        interval = pause = request.interval if request.interval < request.lifetime else SLOWEST
         while True:
             await self._clock.pause(pause)
             self._drop_expired()

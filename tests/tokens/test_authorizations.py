@@ -572,13 +572,14 @@ async def test_polls_keep_the_interval_and_slow_down_makes_it_longer_for_good() 
     assert it.notices == []  # it is keep() that reports Authorized
 
 
-async def test_an_interval_that_the_code_does_not_outlive_is_cut() -> None:
+@pytest.mark.parametrize(("interval", "polls"), [(5000.0, [60, 120]), (90.0, [90, 180])])
+async def test_an_interval_that_the_code_does_not_outlive_is_cut(interval: float, polls: list[float]) -> None:
     """Milliseconds, for instance: the person enters the code, and nobody would ask for the tokens."""
     it = World(WAIT, None)
-    it.device.interval = 5000.0
+    it.device.interval = interval
     start = it.clock.monotonic()
     await device_ends(it)
-    assert [at - start for at in it.device.polls] == [60, 120]
+    assert [at - start for at in it.device.polls] == polls
     assert len(it.kept) == 1
 
 
