@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
+import re
 import socket
 import ssl
 import sys
@@ -110,7 +112,9 @@ async def test_a_session_for_which_there_is_no_memory_ends_and_is_no_bug(log: io
         reader, writer = await asyncio.open_connection(*address)
         assert await reader.read() == b""
         writer.close()
-    assert "left for mail-bridge: Cannot allocate memory" in log.getvalue()
+    (line,) = (line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "session.ended")
+    assert "left for mail-bridge: Cannot allocate memory" in line["reason"]
+    assert re.fullmatch(r"bridge\.\S+:\d+, .*tests\.relay\.test_listener:\d+", line["places"])
     assert "session.bug" not in log.getvalue()
     assert "Traceback" not in log.getvalue()
 

@@ -259,6 +259,9 @@ async def test_want_of_a_descriptor_is_no_fault_of_ours(
         text = await response.text()
     assert "Please try again later." in text
     assert "not have enough resources left for mail-bridge" in text
+    line = json.loads(log.getvalue().splitlines()[-1])
+    assert line["event"] == "console.request_failed"
+    assert re.fullmatch(r"bridge\.ui\.web\.site:\d+, .*tests\.fakes_control:\d+", line["places"])
     assert "Traceback" not in log.getvalue()
     assert "CANARY" not in log.getvalue()
 
