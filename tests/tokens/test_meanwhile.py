@@ -355,14 +355,10 @@ async def test_the_trouble_of_the_grant_before_is_not_that_of_a_new_sign_in() ->
     async with world() as it:
         await it.sign_in()
         it.clock.advance(4000)
-        it.provider.gate.clear()
-        async with asyncio.TaskGroup() as group:
-            late = group.create_task(it.service.access_token(ALICE))
-            await it.provider.entered.wait()
+        async with it.refreshing() as late:
             newest = it.provider.issue()
             await it.service.keep(ALICE, newest)
             it.provider.problem = ProviderUnavailable("no answer for a minute")
-            it.provider.gate.set()
         assert late.result() == newest.access
         standing = await it.service.standing(ALICE)
         assert (standing.is_signed_in, standing.detail) == (True, "")

@@ -229,15 +229,10 @@ async def test_a_grant_that_ended_late_does_not_end_a_new_sign_in() -> None:
         await it.sign_in()
         it.clock.advance(4000)
         for service in (it.service, other.service):  # in this process, and in another one on the same store
-            it.provider.entered.clear()
-            it.provider.gate.clear()
-            async with asyncio.TaskGroup() as group:
-                late = group.create_task(it.service.access_token(ALICE))
-                await it.provider.entered.wait()
+            async with it.refreshing() as late:
                 newest = it.provider.issue()
                 await service.keep(ALICE, newest)
                 it.provider.end()
-                it.provider.gate.set()
             assert late.result() == newest.access
             assert await it.service.access_token(ALICE) == newest.access
             assert it.heard(RefreshFailed) == 0, "nobody has to do anything"
@@ -308,16 +303,12 @@ async def test_who_looks_at_the_account_meanwhile_makes_no_answer_late() -> None
     async with world() as it, world(it.store, it.clock) as other:
         await it.sign_in()
         it.clock.advance(4000)
-        it.provider.gate.clear()
-        async with asyncio.TaskGroup() as group:
-            answered = group.create_task(it.service.access_token(ALICE))
-            await it.provider.entered.wait()
+        async with it.refreshing() as answered:
             stored = await it.vault.load(ALICE.address)
             assert stored.entry is not None
             ended = replace(stored.entry, ended="this grant was used before")
             await other.vault.save(ALICE.address, ended, expected=stored.version)
             assert not (await it.service.standing(ALICE)).is_signed_in
-            it.provider.gate.set()
         assert answered.result().value.reveal() == "CANARY-access-2"
         assert (await it.service.standing(ALICE)).is_signed_in
 
@@ -546,15 +537,11 @@ async def test_a_late_refresh_does_not_overwrite_a_new_sign_in(is_elsewhere: boo
     async with world() as it, world(it.store, it.clock) as other:
         await it.sign_in()
         it.clock.advance(4000)
-        it.provider.gate.clear()
-        async with asyncio.TaskGroup() as group:
-            late = group.create_task(it.service.access_token(ALICE))
-            await it.provider.entered.wait()
+        async with it.refreshing() as late:
             newest = replace(it.provider.issue(), grant=Secret("CANARY-newest"))
             await (other if is_elsewhere else it).service.keep(ALICE, newest)
             it.clock.advance(1 if is_elsewhere else 0)
             it.provider._good = "CANARY-grant-1"
-            it.provider.gate.set()
         assert late.result() == newest.access
         stored = await it.vault.load(ALICE.address)
         assert stored.entry is not None

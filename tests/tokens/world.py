@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +32,17 @@ class World:
         tokens = self.provider.issue()
         await self.service.keep(account, tokens)
         return tokens.access
+
+    @asynccontextmanager
+    async def refreshing(self) -> AsyncIterator[asyncio.Task[AccessToken]]:
+        """A refresh for ALICE that has reached the provider, which answers at the end of the body."""
+        self.provider.entered.clear()
+        self.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            refresh = group.create_task(self.service.access_token(ALICE))
+            await self.provider.entered.wait()
+            yield refresh
+            self.provider.gate.set()
 
     async def refresh_onto_a_full_disk(self) -> None:
         await self.sign_in()
