@@ -31,6 +31,7 @@ from bridge.config.in_force import not_in_force, refusal
 from bridge.config.load import LoadedConfig
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
+from bridge.desk.census import Census
 from bridge.desk.desk import About, Desk
 from bridge.desk.late import loading
 from bridge.desk.server_answers import ServerAnswers
@@ -216,6 +217,7 @@ class App:
             newcomers,
         )
         """What a UI may ask for."""
+        self._census = Census(self.control.accounts, clock)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -336,9 +338,9 @@ class App:
         """Call `callback` for each notice from now on; it must not block."""
         self._bus.on_notice(callback)
 
-    def metrics(self) -> str:
-        """The counters in the text format of Prometheus; sends no request to anybody."""
-        return exposition(self._services.counters, self._ports.sessions)
+    async def metrics(self) -> str:
+        """The counters in the text format of Prometheus; asks the store once a minute at most, and nobody else."""
+        return exposition(self._services.counters, self._ports.sessions, await self._census.counts())
 
     def _count(self, notice: Notice) -> None:
         match notice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,6 +32,10 @@ async def nobody_knows(ends: Ends | None) -> str:
     return ""
 
 
+async def no_numbers() -> str:
+    return ""
+
+
 class NoUser:
     """Attendants of a system that does not tell whose a connection is."""
 
@@ -53,7 +57,7 @@ class Console(server.Console):
         language: Callable[[], str] = lambda: "auto",
         visitors: Visitors | None = None,
         attendants: Attendants | None = None,
-        metrics: Callable[[], str] = lambda: "",
+        metrics: Callable[[], Awaitable[str]] = no_numbers,
         **more: Any,
     ) -> None:
         super().__init__(

@@ -88,17 +88,21 @@ class Desk:
         except BridgeError as problem:
             leftovers = ()  # each account's own line tells of the store's trouble
             away = problem if isinstance(problem, StoreUnavailable) else None
-        known = await self.known() if away is None else about.directory().accounts
         return Status(
             version=__version__,
             config_file=about.config_file(),
             is_demo=about.is_demo,
-            accounts=await self._standings.of_all(known, away),
+            accounts=await self.accounts(away),
             listeners=tuple(map(_status_of, about.listeners())),
             patterns=about.directory().patterns,
             warnings=await about.warnings(),
             leftovers=leftovers,
         )
+
+    async def accounts(self, away: StoreUnavailable | None = None) -> tuple[AccountStatus, ...]:
+        """As in Status. `away`: see Standings.of_all()."""
+        known = await self.known() if away is None else self._about.directory().accounts
+        return await self._standings.of_all(known, away)
 
     async def entrance(self) -> Entrance:
         """See InProcess."""

@@ -65,6 +65,12 @@ SESSIONS = Metric(
     "Connections of mail programs that are being served.",
     {"protocol": _PROTOCOLS},
 )
+ACCOUNTS = Metric(
+    "mail_bridge_accounts",
+    "gauge",
+    "Accounts by state, as in `mail-bridge status --json`, at most a minute old; missing if the store is too slow.",
+    {"state": ("ready", "sign-in", "pending", "trouble")},
+)
 INFO = Metric("mail_bridge_info", "gauge", "Always 1.", {"version": (__version__,)})
 
 _COUNTED = (LOGINS, BYTES, REFRESHES)
@@ -99,15 +105,17 @@ class Counters:
         return self._counts[sample]
 
 
-def exposition(counters: Counters, sessions: Mapping[str, int]) -> str:
-    """All metrics, in the text format. `sessions`: the current ones, by protocol; 0 where one is missing."""
+def exposition(counters: Counters, sessions: Mapping[str, int], accounts: Mapping[str, int] | None) -> str:
+    """All metrics, in the text format.
+
+    Args: sessions, the current ones, by protocol; accounts, how many, by state, None if that is not known. What is
+    missing in either is 0.
+    """
+    gauges = {INFO.name: {__version__: 1}, SESSIONS.name: sessions, ACCOUNTS.name: accounts or {}}
     lines: list[str] = []
-    for metric in (INFO, SESSIONS, *_COUNTED):
+    for metric in (INFO, SESSIONS, *((ACCOUNTS,) if accounts is not None else ()), *_COUNTED):
         lines += f"# HELP {metric.name} {metric.meaning}", f"# TYPE {metric.name} {metric.kind}"
-        if metric is INFO:
-            lines.append(f"{metric.sample(__version__)} 1")
-        elif metric is SESSIONS:
-            lines += (f"{metric.sample(protocol)} {sessions.get(protocol, 0)}" for protocol in _PROTOCOLS)
-        else:
-            lines += (f"{sample} {counters[sample]}" for sample in metric.samples().values())
+        gauge = gauges.get(metric.name)
+        for (_, *values), sample in metric.samples().items():
+            lines.append(f"{sample} {counters[sample] if gauge is None else gauge.get(values[0], 0)}")
     return "\n".join(lines) + "\n"

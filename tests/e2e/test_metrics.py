@@ -5,6 +5,7 @@ from __future__ import annotations
 import imaplib
 import poplib
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,17 @@ pytestmark = pytest.mark.servers
 
 
 def numbers(bridge: Bridge) -> dict[str, int]:
-    """All metrics that are not 0."""
+    """All metrics that are not 0, except the accounts, which are not counted each time."""
+    found = {name: value for name, value in all_numbers(bridge).items() if value}
+    return {name: value for name, value in found.items() if not name.startswith("accounts")}
+
+
+def all_numbers(bridge: Bridge) -> dict[str, int]:
     status, page = bridge.get("/metrics")
     assert status == 200
     samples = re.findall(r"(?m)^mail_bridge_(\S+) (\d+)$", page)
     assert len(samples) == sum(not line.startswith("#") for line in page.splitlines())
-    return {name: int(value) for name, value in samples if int(value)}
+    return {name: int(value) for name, value in samples}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -69,6 +75,17 @@ def test_logins_bytes_sessions_and_refreshes_are_counted_over_all_processes(
             assert told == logged > 0
 
 
+def test_the_accounts_are_counted_by_the_states_that_the_status_shows(world: World, tmp_path: Path) -> None:
+    with running(world.bridge(tmp_path)) as bridge:
+        bridge.sign_in(world.provider, ALICE)
+        states = Counter(account["state"] for account in bridge.json("status")["accounts"])
+        assert states["ready"] == 1
+        assert states["sign-in"] >= 1
+        found = all_numbers(bridge)
+        for state in ("ready", "sign-in", "pending", "trouble"):
+            assert found[f'accounts{{state="{state}"}}'] == states[state]
+
+
 def test_a_refresh_is_counted_by_what_has_come_of_it(world: World, tmp_path: Path) -> None:
     with running(world.bridge(tmp_path)) as bridge:
         with ever_expired(world):
@@ -95,6 +112,7 @@ def test_while_the_store_is_away_the_numbers_are_told(world: World, tmp_path: Pa
             assert "NO [UNAVAILABLE]" in said
             assert "must sign in" not in said
             assert numbers(bridge)['logins_total{protocol="imap",answer="later"}'] == 1
+            assert all_numbers(bridge)['accounts{state="trouble"}'] == len(bridge.config["accounts"])
 
 
 def grown(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:

@@ -6,12 +6,13 @@ import re
 
 import pytest
 
+from bridge.control.contract import AccountState
 from bridge.model import Protocol
-from bridge.observe.metrics import BYTES, INFO, LOGINS, REFRESHES, SESSIONS, Counters, exposition
+from bridge.observe.metrics import ACCOUNTS, BYTES, INFO, LOGINS, REFRESHES, SESSIONS, Counters, exposition
 
 NAME = r"[a-z_]+"
 LINE = re.compile(
-    rf"# HELP {NAME} \S.*\.|# TYPE {NAME} (counter|gauge)|{NAME}(\{{({NAME}=\"[\w.]+\",?)+\}})? \d+", re.ASCII
+    rf"# HELP {NAME} \S.*\.|# TYPE {NAME} (counter|gauge)|{NAME}(\{{({NAME}=\"([\w.]+|sign-in)\",?)+\}})? \d+", re.ASCII
 )
 
 
@@ -25,25 +26,31 @@ def test_the_page_is_what_monitoring_reads() -> None:
     counters = Counters()
     counters.add(LOGINS, "imap", "yes")
     counters.add(BYTES, "smtp", "server", by=2**40)
-    page = exposition(counters, {"pop3": 3})
+    page = exposition(counters, {"pop3": 3}, {"sign-in": 2})
     assert page.endswith("\n")
     assert all(LINE.fullmatch(line) for line in page.splitlines())
     found = values(page)
     assert found['mail_bridge_logins_total{protocol="imap",answer="yes"}'] == 1
     assert found['mail_bridge_relayed_bytes_total{protocol="smtp",to="server"}'] == 2**40
     assert found['mail_bridge_sessions{protocol="pop3"}'] == 3
-    assert sum(found.values()) == 1 + 2**40 + 3 + 1, "all others are 0, and there: a rate begins with the first"
-    assert len(found) == 9 + 6 + 3 + 3 + 1
+    assert found['mail_bridge_accounts{state="sign-in"}'] == 2
+    assert sum(found.values()) == 1 + 2**40 + 3 + 2 + 1, "all others are 0, and there: a rate begins with the first"
+    assert len(found) == 9 + 6 + 3 + 3 + 4 + 1
 
 
 def test_each_name_is_introduced_once_in_front_of_its_samples() -> None:
-    lines = exposition(Counters(), {}).splitlines()
-    for metric in (LOGINS, BYTES, REFRESHES, SESSIONS, INFO):
+    lines = exposition(Counters(), {}, {}).splitlines()
+    for metric in (LOGINS, BYTES, REFRESHES, SESSIONS, ACCOUNTS, INFO):
         first = lines.index(f"# HELP {metric.name} {metric.meaning}")
         assert lines[first + 1] == f"# TYPE {metric.name} {metric.kind}"
         behind = lines[first + 2 : first + 2 + len(metric.samples())]
         assert [line.rpartition(" ")[0] for line in behind] == list(metric.samples().values())
         assert metric.name.endswith("_total") == (metric.kind == "counter")
+
+
+def test_accounts_are_counted_by_the_words_of_the_status_or_not_at_all() -> None:
+    assert ACCOUNTS.labels == {"state": tuple(state.value for state in AccountState)}
+    assert ACCOUNTS.name not in exposition(Counters(), {}, None)
 
 
 def test_what_one_process_has_taken_another_adds() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -16,8 +16,8 @@ PATH = "/metrics"
 class MetricsPage:
     """The page with the metrics; any answer also shows that the bridge is alive."""
 
-    def __init__(self, read: Callable[[], str], hosts: frozenset[str]) -> None:
-        """`read` gives the page's text; it does not ask the store, so it may be called again and again."""
+    def __init__(self, read: Callable[[], Awaitable[str]], hosts: frozenset[str]) -> None:
+        """`read` gives the page's text; it may be called again and again, because it rarely asks the store."""
         self._read = read
         self._hosts = hosts
 
@@ -28,4 +28,4 @@ class MetricsPage:
     async def _show(self, request: web.Request) -> web.StreamResponse:
         if guards.is_foreign(request, self._hosts):
             return not_found()
-        return web.Response(body=self._read().encode(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=(await self._read()).encode(), headers={"Content-Type": CONTENT_TYPE})

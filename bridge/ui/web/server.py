@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -47,7 +47,7 @@ class Console(Site):
         language: Callable[[], str],
         visitors: Visitors,
         attendants: Attendants,
-        metrics: Callable[[], str],
+        metrics: Callable[[], Awaitable[str]],
         administrators: guards.Administrators | None = None,
         clock: Clock | None = None,
         keep_alive: float = KEEP_ALIVE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 
@@ -17,7 +17,7 @@ from bridge.host.loop import new_event_loop
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.cli.reaching import Served
-from tests.consoles import Console
+from tests.consoles import Console, no_numbers
 from tests.fakes_control import FakeControl
 from tests.forms import form_of
 from tests.tokens.fakes import HandClock
@@ -103,7 +103,7 @@ async def serving(
     visitors: Visitors | None = None,
     attendants: Attendants | None = None,
     hosts: frozenset[str] = frozenset(),
-    metrics: Callable[[], str] = lambda: "",
+    metrics: Callable[[], Awaitable[str]] = no_numbers,
 ) -> AsyncIterator[Browser]:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]

@@ -11,12 +11,16 @@ from tests.ui.web.conftest import serving
 
 async def test_anybody_on_this_machine_reads_it_as_it_is_now(control: FakeControl) -> None:
     sessions = {"imap": 0}
-    async with serving(control, metrics=lambda: exposition(Counters(), sessions)) as browser:
+
+    async def page() -> str:
+        return exposition(Counters(), sessions, None)
+
+    async with serving(control, metrics=page) as browser:
         for sessions["imap"] in (0, 7):
             async with browser.get("/metrics") as response:
                 assert response.status == 200
                 assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-                assert await response.text() == exposition(Counters(), sessions)
+                assert await response.text() == exposition(Counters(), sessions, None)
                 assert "Set-Cookie" not in response.headers
 
 
@@ -24,8 +28,11 @@ async def test_anybody_on_this_machine_reads_it_as_it_is_now(control: FakeContro
     "headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"}]
 )
 async def test_it_is_nothing_for_pages_of_other_sites(control: FakeControl, headers: dict[str, str]) -> None:
+    async def page() -> str:
+        return "CANARY"
+
     async with (
-        serving(control, metrics=lambda: "CANARY") as browser,
+        serving(control, metrics=page) as browser,
         browser.get("/metrics", headers=headers) as response,
     ):
         assert response.status == 404
