@@ -9,8 +9,9 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from bridge.advice.said import Said, said
+from bridge.config.provider import EndpointOverride
 from bridge.config.schema import Config
-from bridge.config.values import BadValue, either
+from bridge.config.values import BadValue, either, is_host
 
 LONGEST_SHOWN = 80
 """Characters of a value in an error."""
@@ -41,6 +42,8 @@ def sentence(error: ErrorDetails, written: str | None, *, has_references: bool) 
         return said("must be at least {least}", least=context["ge"])
     if kind == "less_than_equal":
         return said("must be at most {most}", most=context["le"])
+    if context.get("class_name") == EndpointOverride.__name__ and written and "." in written and is_host(written):
+        return said("must be a section, such as `{{host: {host}}}`", host=written)
     return _PLAIN.get(kind, _UNUSABLE)
 
 
