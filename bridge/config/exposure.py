@@ -94,25 +94,33 @@ def changed_by_everybody(file: Path, readers: Readers) -> Iterator[Said]:
 
 
 def exposed_secrets(source: Source, path: Path | None, directory: Path, readers: Readers) -> Iterator[Problem]:
-    """Each exposed secret with its place."""
-    open_file = path if path is not None and readers.everybody_reads(path) else None
-    for keys in source.places:
-        for sentence in _exposed(source, keys, directory, open_file, readers):
+    """Each exposed secret with its place; those in the configuration file itself together, since one command closes
+    it."""
+    texts = [(keys, written) for keys in source.places if (written := source.written(keys)) is not None]
+    here = [keys for keys, written in texts if _is_secret(keys, written) and not source.has_references(keys)]
+    if here and path is not None and readers.everybody_reads(path):
+        yield Problem(source.place(here[0]), ", ".join(map(path_of, here)), _here(len(here), readers.closing(path)))
+    for keys, written in texts:
+        for sentence in _in_files(source, keys, written, directory, readers):
             yield Problem(source.place(keys), path_of(keys), sentence)
 
 
-def _exposed(source: Source, keys: Keys, directory: Path, open_file: Path | None, readers: Readers) -> Iterator[Said]:
-    """`open_file`: the configuration file, if everybody can read it."""
-    written = source.written(keys)
-    if written is None:
-        return
+def _here(count: int, command: str) -> Said:
+    if count == 1:
+        return said(
+            "every user of this machine can read this secret; run: {command} (or write ${{ENV}}, ${{file:path}} or "
+            "${{keyring:name}} in its place)",
+            command=command,
+        )
+    return said(
+        "every user of this machine can read these secrets; run: {command} (or write ${{ENV}}, ${{file:path}} or "
+        "${{keyring:name}} in their place)",
+        command=command,
+    )
+
+
+def _in_files(source: Source, keys: Keys, written: str, directory: Path, readers: Readers) -> Iterator[Said]:
     if _is_secret(keys, written):
-        if open_file is not None and not source.has_references(keys):
-            yield said(
-                "every user of this machine can read this secret; run: {command} (or write ${{ENV}}, ${{file:path}} or "
-                "${{keyring:name}} in its place)",
-                command=readers.closing(open_file),
-            )
         for reference in _FILE_REFERENCE.findall(written):
             yield from _of_file(directory, reference.strip(), readers)
     elif source.has_references(keys):

@@ -181,8 +181,16 @@ def test_a_secret_in_a_file_for_everybody_is_warned_of(tmp_path: Path) -> None:
         f"{path}:5:5: providers.gmail.client_secret: every user of this machine can read this secret; run: "
         f"chmod 600 {path} (or write ${{ENV}}, ${{file:path}} or ${{keyring:name}} in its place)"
     )
+    entry = "\n  {}: {{kind: google, client_id: 1234.apps.googleusercontent.com, client_secret: '{}'}}"
+    more = entry.format("work", "${SECRET}") + entry.format("play", CANARY)
+    path.write_text(edited(("client_secret: text", f"client_secret: {CANARY}{more}")))
+    (warning,) = load_config(path, environ={"SECRET": CANARY}).warnings
+    assert str(warning) == (
+        f"{path}:5:5: providers.gmail.client_secret, providers.play.client_secret: every user of this machine can read "
+        f"these secrets; run: chmod 600 {path} (or write ${{ENV}}, ${{file:path}} or ${{keyring:name}} in their place)"
+    )
     path.chmod(0o640)
-    assert not load_config(path).warnings
+    assert not load_config(path, environ={"SECRET": CANARY}).warnings
     path.write_text(edited(("text", "${SECRET}")))
     path.chmod(0o644)
     assert not load_config(path, environ={"SECRET": CANARY}).warnings
