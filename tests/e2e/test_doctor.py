@@ -245,6 +245,23 @@ def test_everything_that_is_wrong_on_the_way_is_named_in_one_go(tmp_path: Path) 
     assert found["opened"]["outcome"] == "warning"  # this machine trusts it, and so does the bridge
 
 
+def test_connections_that_fail_for_one_cause_are_one_line_for_people_and_all_there_for_programs(tmp_path: Path) -> None:
+    providers = {name: provider(443, None, host=f"{name}.nowhere.invalid") for name in ("one", "two")}
+    for port, section in enumerate(providers.values(), 9):
+        section["imap"] = {"host": "127.0.0.1", "port": port}
+    accounts = [{"address": ALICE, "provider": "one"}, {"address": BOB, "provider": "two"}]
+    bridge = Bridge(tmp_path, configuration(tmp_path, providers, accounts))
+    said = bridge.run("check", "--online", code=1)
+    names, refused = (line for line in said.splitlines() if line.startswith("FAILED  connection "))
+    assert names.startswith("FAILED  connection one.nowhere.invalid:443 (one): the name one.nowhere.invalid cannot be")
+    assert "; the same for two.nowhere.invalid:443 (two)" in names
+    assert refused.startswith("FAILED  connection 127.0.0.1:9 (one, imap): cannot be connected to (")
+    assert "; the same for 127.0.0.1:10 (two, imap)" in refused
+    rows: Rows = bridge.json_of("check", "--online", code=1)
+    assert sum(row["check"] == "connection" for row in rows) == 4
+    assert "the name two.nowhere.invalid cannot be" in of(rows, "connection", "(two)")["detail"]
+
+
 def test_a_clock_that_is_wrong_is_told_by_how_much(tmp_path: Path) -> None:
     authority = trustme.CA()
     ca_file = tmp_path / "ca.pem"

@@ -69,8 +69,11 @@ def check(settings: Settings, online: bool, as_json: bool, report_file: Path | N
     if as_json:
         click.echo(json.dumps([_row(finding) for finding in findings], indent=2))
     else:
+        alike: dict[object, list[Finding]] = {}
         for finding in findings:
-            click.echo(_line(finding))
+            alike.setdefault(_cause(finding), []).append(finding)
+        for first, *others in alike.values():
+            click.echo(_line(first, ", ".join(other.subject for other in others)))
     if report_file is not None:
         _write_report(report_file, settings, loaded, findings, is_full=full)
     return code
@@ -111,12 +114,21 @@ async def _found(settings: Settings, loaded: LoadedConfig, online: bool) -> tupl
             return (*first, *await (examination.everything() if online else examination.basics()))
 
 
-def _line(finding: Finding) -> str:
-    """Outcome, what was looked at, the sentence, whose turn it is: in the person's language."""
+def _cause(finding: Finding) -> object:
+    """What findings have in common that are one line: if there is no network, that is all connections."""
+    if finding.check != "connection" or finding.outcome is not Outcome.FAILED:
+        return object()
+    return finding.sentence, tuple(pair for pair in finding.arguments if pair[0] not in {"host", "port"})
+
+
+def _line(finding: Finding, others: str) -> str:
+    """Outcome, what was looked at, the sentence, whose turn it is: in the person's language. `others`: for which this
+    is the same."""
     subject = f" {finding.subject}" if finding.subject else ""
     turn = f"  [{WHOSE_TURN[finding.turn].told(say)}]" if finding.turn in WHOSE_TURN else ""
     width = max(len(_word(outcome)) for outcome in Outcome)
-    return f"{_word(finding.outcome):<{width}} {check_name(finding.check)}{subject}{say(': ')}{finding.told(say)}{turn}"
+    told = finding.told(say) + (say("; the same for {others}").format(others=others) if others else "")
+    return f"{_word(finding.outcome):<{width}} {check_name(finding.check)}{subject}{say(': ')}{told}{turn}"
 
 
 def _word(outcome: Outcome) -> str:
