@@ -56,27 +56,31 @@ class Aside:
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Call | None] | None = None
+        self._thread: LooseThread | None = None
 
     def begin(self, work: Callable[[], int]) -> Call:
         """Have this done after what was begun before. Where the system has no thread, it is done now."""
         call = Call(work)
         if self._calls is None:
             calls: SimpleQueue[Call | None] = SimpleQueue()
+            thread = LooseThread(_carry_out, (calls,), "aside")
             try:
-                LooseThread(_carry_out, (calls,), "aside").start()
+                thread.start()
             except RuntimeError:
                 call.carry_out()
                 return call
-            self._calls = calls
+            self._calls, self._thread = calls, thread
         self._calls.put(call)
         return call
 
     def is_over(self, call: Call, seconds: float) -> bool:
-        """Wait for the end of a call that no other one holds up, for so long at most. If it has not even begun by then,
-        it is done now, and the next one has another thread: this one has died, or had no memory to begin with
-        (gh-140746). Returns: whether it is over."""
+        """Wait for the end of a call, for so long at most. If its thread has died, or had no memory to begin with
+        (gh-140746), it is done now, and the next one has another thread. A thread that is merely late, as on a busy
+        machine, keeps it: it may hang. Returns: whether it is over."""
         if call.is_over(seconds):
             return True
+        if self._thread is not None and self._thread.is_alive():
+            return False
         is_done = call.carry_out()
         if is_done:
             self.end()

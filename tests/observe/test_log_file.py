@@ -470,6 +470,22 @@ def test_a_thread_that_has_died_is_replaced(tmp_path: Path, monkeypatch: pytest.
         assert set(threading.enumerate()) - before
 
 
+def test_what_a_thread_is_slow_to_begin_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine it may come late. The caller is the event loop, in which the file might hang."""
+    path, is_its_turn = tmp_path / "log", threading.Event()
+    with log_file(path) as stream:
+        stream.write("one\n")
+        monkeypatch.setattr(_appended(stream), "_patience", 0.0)
+        _appended(stream)._thread.begin(lambda: is_its_turn.wait(30))
+        with pytest.raises(TimeoutError):
+            stream.write("two\n")
+        assert written(path) == ["one"]
+        is_its_turn.set()
+        assert _appended(stream)._thread.begin(lambda: 0).is_over(30)
+        stream.flush()
+    assert written(path) == ["one", "two"]
+
+
 def _bug() -> int:
     raise LookupError("of ours")
 
