@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bridge import shortage
 from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock, SystemClock
 from bridge.config.addresses import ListenAddress
@@ -31,6 +32,7 @@ from bridge.relay.listener import Listener
 from bridge.relay.session import AskCaller, Services
 from bridge.relay.welcome import CallerOf, nobody_knows
 from bridge.secret import Secret
+from bridge.workers import pool as module
 from bridge.workers.clients import Client
 from bridge.workers.link import HANDED, Passage
 from bridge.workers.logins import CALLER_SECONDS
@@ -568,6 +570,22 @@ async def test_a_worker_that_dies_gives_back_its_mailboxes_turns_and_another_is_
         first.theirs.close()
         await second.told("answer")
         await until(lambda: len(bench.started) == 3)
+
+
+@pytest.mark.parametrize("is_updated", [True, False])
+async def test_a_worker_that_dies_is_an_updates_only_after_one_and_before_it_is_ready(
+    monkeypatch: pytest.MonkeyPatch, log: io.StringIO, is_updated: bool
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.0)
+    if is_updated:
+        monkeypatch.setattr(shortage, "_STARTED_FROM", None)
+    async with serving() as bench:
+        bench.started[0].theirs.close()
+        await until(lambda: len(bench.started) == 3)
+        assert "worker.not_started" not in log.getvalue(), "it was ready"
+        bench.started[2].theirs.close()
+        await until(lambda: len(bench.started) == 4)
+    assert ("worker.not_started" in log.getvalue()) is is_updated
 
 
 @pytest.mark.parametrize("is_there", [True, False])
