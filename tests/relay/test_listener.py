@@ -25,7 +25,7 @@ from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
 from bridge.relay.completion import CompletionChannel
 from bridge.relay.limits import ConnectionCap
-from bridge.relay.listener import Listener, address_of, socket_name
+from bridge.relay.listener import Listener, socket_name
 from bridge.relay.readiness import ReadinessChannel
 from bridge.relay.welcome import CallerOf, Service, nobody_knows
 from tests.relay.later import Later
@@ -246,10 +246,11 @@ def test_a_socket_is_named_as_a_person_writes_it() -> None:
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="here localhost has one address")
 def test_both_addresses_of_localhost_are_named_as_in_the_configuration_and_the_guides() -> None:
+    service = Service(echo, ConnectionCap(), None, nobody_knows, None)
     for names, address in ((["localhost"], "localhost"), (["127.0.0.1"], "127.0.0.1"), (["::1"], "[::1]")):
         with ExitStack() as held:
             sockets = [held.enter_context(sock) for name in names for sock in bind(name, 0, what="imap")]
-            assert address_of(sockets) == f"{address}:{sockets[0].getsockname()[1]}"
+            assert Listener(Protocol.IMAP, sockets, service).address == f"{address}:{sockets[0].getsockname()[1]}"
 
 
 async def test_who_never_ends_the_handshake_takes_his_share_of_places_and_no_more(
