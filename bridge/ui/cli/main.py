@@ -27,7 +27,7 @@ from bridge.shortage import is_short
 from bridge.threads import NoThread
 from bridge.ui.cli.session import FAILED, UNUSABLE, code_of, drop_output, log_level_option, speak_before_parsing
 from bridge.ui.cli.speaking import Group
-from bridge.ui.cli.starting import CannotStart, CannotStartNow
+from bridge.ui.cli.starting import CannotStart, CannotStartNow, NoIconAlone
 from bridge.ui.i18n import say, tell_problem
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -273,6 +273,9 @@ def _code_of(arguments: list[str]) -> int:
     except ConfigError as problem:
         _tell(tell_problem(problem))
         return code_of(problem)
+    except NoIconAlone as problem:
+        _tell(f"mail-bridge: {tell_problem(problem)}")
+        return UNUSABLE
     except CannotStart as problem:
         _tell(say("mail-bridge cannot start: {reason}").format(reason=tell_problem(problem)))
         return FAILED if isinstance(problem, CannotStartNow) else UNUSABLE

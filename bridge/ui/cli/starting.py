@@ -13,6 +13,10 @@ class CannotStart(BridgeError):
     """Something the bridge needs at start is missing, and somebody must act first: the key, the store, a right."""
 
 
+class NoIconAlone(CannotStart):
+    """There can be no icon for a bridge that is another program, and does not need it."""
+
+
 class CannotStartNow(CannotStart):
     """It may be there a while later, such as a port that another program has: a service manager shall try again."""
 

@@ -30,7 +30,7 @@ from bridge.ui.cli.configured import Settings, find_config, own_config
 from bridge.ui.cli.reaching import Served, known_by, places_to_ask
 from bridge.ui.cli.session import DONE, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
-from bridge.ui.cli.starting import CannotStart
+from bridge.ui.cli.starting import CannotStart, NoIconAlone
 from bridge.ui.i18n import say
 from bridge.ui.tray.tray import Bridge, Connect, Desktop, Tray
 from bridge.ui.tray.view import Quit
@@ -165,7 +165,7 @@ class Companion:
         try:
             self._icon = Icon()
         except NoTray as problem:
-            raise CannotStart(problem.words) from problem
+            raise (NoIconAlone if is_alone else CannotStart)(problem.words) from problem
         desktop = Desktop(autostart(arguments), clipboard.copy, browser.show)
         self._tray = Tray(self._icon, desktop, is_alone=is_alone)
         self.outlives_terminal = outlives_terminal()

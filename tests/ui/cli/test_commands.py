@@ -734,6 +734,14 @@ def test_a_certificate_that_cannot_be_kept_wants_somebody_to_act_first(admin: Br
     assert "Traceback" not in said
 
 
+def test_where_there_can_be_no_icon_only_a_bridge_that_is_to_have_one_does_not_start(admin: Bridge) -> None:
+    (admin.directory / "pystray.py").write_text("raise ImportError('no display')\n")
+    path = os.pathsep.join([str(admin.directory), admin.environ["PYTHONPATH"]])
+    admin.environment |= {"PYTHONPATH": path, "PYSTRAY_BACKEND": "dummy"}
+    assert re.match("mail-bridge: (there is no desktop here|the icon needs) ", admin.run("tray", code=2))
+    assert "mail-bridge cannot start: " in admin.run("run", "--tray", code=2)
+
+
 def test_a_warning_comes_with_the_commands_that_are_about_the_file(admin: Bridge) -> None:
     if os.name != "posix":
         pytest.skip("file modes are POSIX's")
