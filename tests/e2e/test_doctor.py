@@ -51,6 +51,7 @@ def test_beside_a_running_bridge_everything_is_tried_and_nobody_is_asked(bridge:
     assert world.provider.count("refresh_token") == asked + 2
     assert world.provider.count("authorization_code") == codes  # with a renewed token, no made-up code is tried
     assert bridge.log.count("sign_in.needed") == noted
+    assert "  [the person whose mailbox it is must act]" in bridge.run("check", "--online", code=1)
 
 
 def test_of_a_whole_domain_everybody_who_has_signed_in_is_tried_and_nobody_yet_is_said(

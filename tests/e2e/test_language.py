@@ -232,9 +232,10 @@ def test_check_speaks_french_and_its_json_stays_english(bridge: Bridge) -> None:
     assert "non essayé stockage\u00a0: pas encore créé" in said
     assert said.count("non essayé") == len([one for one in found if one["outcome"] == "skipped"])
     assert "occupé par" in said
-    assert "à l’administrateur de mail-bridge d’agir" in said
+    assert "administrateur de mail-bridge" not in said, "that is who reads it"
     (held,) = [one for one in found if one["outcome"] == "failed"]
     assert held["detail"].startswith("in use by")
+    assert held["turn"] == "app-admin"
 
 
 def test_the_log_stays_english(bridge: Bridge, authorization_server: AuthorizationServer) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from bridge.advice.base import Turn
 from bridge.advice.said import said
 from bridge.config.load import LoadedConfig, json_schema
 from bridge.control.contract import Finding, Outcome
@@ -122,10 +123,13 @@ def _cause(finding: Finding) -> object:
 
 
 def _line(finding: Finding, others: str) -> str:
-    """Outcome, what was looked at, the sentence, whose turn it is: in the person's language. `others`: for which this
-    is the same."""
+    """Outcome, what was looked at, the sentence, whose turn it is if not the reader's: in the person's language.
+
+    Args: others, what else this is the same for.
+    """
     subject = f" {finding.subject}" if finding.subject else ""
-    turn = f"  [{WHOSE_TURN[finding.turn].told(say)}]" if finding.turn in WHOSE_TURN else ""
+    is_told = finding.turn in WHOSE_TURN.keys() - {Turn.APP_ADMIN}  # the last is who reads this
+    turn = f"  [{WHOSE_TURN[finding.turn].told(say)}]" if is_told else ""
     width = max(len(_word(outcome)) for outcome in Outcome)
     told = finding.told(say) + (say("; the same for {others}").format(others=others) if others else "")
     return f"{_word(finding.outcome):<{width}} {check_name(finding.check)}{subject}{say(': ')}{told}{turn}"
