@@ -102,8 +102,8 @@ class SqliteStore:
         self._may_begin_anew = True
         """False once it has been open: if the file is missing then, its drive may merely be unmounted."""
         self._may_be_held = True
-        """False once we have waited for whoever has the file open, which Windows tells as a lack of rights. If rights
-        are lacking, not every login shall wait."""
+        """We may wait for whoever has the file open, which Windows tells as a lack of rights. False after an attempt
+        that failed: if rights are lacking, not every login shall wait."""
         self._worker = Worker(self._place)
 
     async def get(self, key: str) -> Record | None:
@@ -187,7 +187,7 @@ class SqliteStore:
         except BaseException:
             self._disconnect()
             raise
-        self._may_begin_anew = False
+        self._may_begin_anew, self._may_be_held = False, True
 
     def _set_up(self) -> None:
         """Set journal and durability, and create the tables. FULL: a commit survives even a power cut."""
