@@ -151,7 +151,7 @@ class _Appended(io.RawIOBase):
             if sys.is_finalizing():  # no thread goes on, and the system closes the file
                 return
             if self._descriptor >= 0 or self._late is not None:
-                self._thread.begin(self._leave).is_over(self._patience)
+                self._thread.is_over(self._thread.begin(self._leave), self._patience)
             self._thread.end()
 
     # --- in the thread ------------------------------------------------------------------------------------------
