@@ -28,6 +28,7 @@ from bridge.relay.limits import ConnectionCap
 from bridge.relay.listener import Listener, socket_name
 from bridge.relay.readiness import ReadinessChannel
 from bridge.relay.welcome import CallerOf, Service, nobody_knows
+from tests.addresses import needs_ipv6
 from tests.relay.later import Later
 from tests.relay.sockets import KINDS
 from tests.servers.ca import Authority
@@ -244,13 +245,13 @@ def test_a_socket_is_named_as_a_person_writes_it() -> None:
             assert socket_name(sock) == f"[::1]:{sock.getsockname()[1]}"
 
 
-@pytest.mark.skipif(not socket.has_ipv6, reason="here localhost has one address")
+@needs_ipv6
 def test_both_addresses_of_localhost_are_named_as_in_the_configuration_and_the_guides() -> None:
     service = Service(echo, ConnectionCap(), None, nobody_knows, None)
-    for names, address in ((["localhost"], "localhost"), (["127.0.0.1"], "127.0.0.1"), (["::1"], "[::1]")):
+    for host, name in (("localhost", "localhost"), ("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")):
         with ExitStack() as held:
-            sockets = [held.enter_context(sock) for name in names for sock in bind(name, 0, what="imap")]
-            assert Listener(Protocol.IMAP, sockets, service).address == f"{address}:{sockets[0].getsockname()[1]}"
+            sockets = [held.enter_context(sock) for sock in bind(host, 0, what="imap")]
+            assert Listener(Protocol.IMAP, sockets, service).address == f"{name}:{sockets[0].getsockname()[1]}"
 
 
 async def test_who_never_ends_the_handshake_takes_his_share_of_places_and_no_more(
