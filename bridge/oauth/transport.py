@@ -202,11 +202,13 @@ class Transport(HTTPAdapter):
         """Send and read the whole answer. Raises: as send()."""
         session = requests.Session()  # a new one for each request, because sessions are not thread-safe
         self.equip(session)
-        _until.set(time.monotonic() + self._patience(method)[1])
+        before = _until.set(time.monotonic() + self._patience(method)[1])
         try:
             return session.request(method, url, **arguments)
         except requests.TooManyRedirects:
             raise _redirected(urlsplit(url).hostname or "the provider") from None
+        finally:
+            _until.reset(before)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Connections with our trust."""

@@ -9,6 +9,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -320,6 +321,19 @@ async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyP
         await https.run(partial(https.post, "https://login.example.com/token"))
     assert "CANARY" not in str(caught.value)
     https.close()
+
+
+def test_what_a_library_sends_later_has_its_own_time(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what is left of an earlier request in the same context: it may carry a refresh token."""
+    with serving(http(b"{}"), *tls) as raw:
+        https = Https("test", ca_file=raw.ca_file)
+        https.get(raw.url)
+        now = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: now() + 3600)
+        with requests.Session() as session:
+            https.equip(session)
+            assert session.post(raw.url).status_code == 200
+        https.close()
 
 
 async def test_a_post_follows_no_redirect(tls: Tls) -> None:
