@@ -72,7 +72,7 @@ def test_a_part_of_the_new_version_that_does_not_fit_the_old_one_is_no_bug(
         assert "bridge.ui.web.server:" in bridge.log.split("places=")[1].split("'")[1]  # where it is, beside it
         assert "Traceback" not in bridge.log
         del bridge.environment["PYTHONPATH"]  # commands are of one version
-        assert "your own mail-bridge, updated since it was started" in bridge.run("status", code=1)
+        assert "or was updated since it was started, end it and start it again" in bridge.run("status", code=1)
 
 
 def test_a_status_without_the_part_that_looks_at_certificates_has_the_other_warnings(

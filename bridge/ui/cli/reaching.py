@@ -238,15 +238,15 @@ def not_running(settings: Settings) -> str:
     if is_somebody_there and any(rendezvous.find(place) for place in meeting_places(find_config(settings))):
         return i18n.say(
             "the mail-bridge that this user has started does not answer, but a program listens at {console}. If it was "
-            "stopped with Ctrl-Z, `fg` in its terminal lets it go on; if it hangs, end it and start it again. If the "
-            "program is the mail-bridge of another user, such as a service's, run this command as "
-            "docs/guides/en/terminal-server.md shows: on Linux with sudo"
+            "stopped with Ctrl-Z, `fg` in its terminal lets it go on; if it hangs, or was updated since it was "
+            "started, end it and start it again. If the program is the mail-bridge of another user, such as a "
+            "service's, run this command as docs/guides/en/terminal-server.md shows: on Linux with sudo"
         ).format(console=f"localhost:{port}")
     if is_somebody_there:
         return i18n.say(
-            "no mail-bridge of this user answers, but a program listens at {console}. If it is your own mail-bridge, "
-            "updated since it was started, stop it and start it again. If it is the mail-bridge of another user, such "
-            "as a service's, run this command as docs/guides/en/terminal-server.md shows: on Linux with sudo"
+            "no mail-bridge of this user is running, but a program listens at {console}. If it is the mail-bridge of "
+            "another user, such as a service's, run this command as docs/guides/en/terminal-server.md shows: on Linux "
+            "with sudo"
         ).format(console=f"localhost:{port}")
     return i18n.say("mail-bridge is not running (start it with: {command})").format(command=f"{settings.program} run")
 
