@@ -165,24 +165,32 @@ async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not(monkeypatc
     assert len(ended) == 1
 
 
-@pytest.mark.parametrize("how", [Listener.stop, Listener.retire])
-async def test_with_the_last_session_a_closed_port_is_over(
-    how: Callable[[Listener], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """stop() need not use up its time then; after retire() nothing else would end the port."""
+@asynccontextmanager
+async def patient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[tuple[Listener, tuple[str, int], asyncio.Task[None]]]:
+    """A port that gives its sessions an hour once it is closed; it must be over before that."""
     monkeypatch.setattr(listener_module, "DRAIN_SECONDS", 3600)
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
     listener = Listener(Protocol.IMAP, [sock], Service(echo, ConnectionCap()))
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        running = group.create_task(listener.run())
-        _, writer = await asyncio.open_connection(*sock.getsockname())
+        yield listener, sock.getsockname(), group.create_task(listener.run())
+
+
+@pytest.mark.parametrize("how", [Listener.stop, Listener.retire])
+async def test_with_the_last_session_a_closed_port_is_over(
+    how: Callable[[Listener], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """stop() need not use up its time then; after retire() nothing else would end the port."""
+    async with patient(monkeypatch) as (listener, address, running):
+        _, writer = await asyncio.open_connection(*address)
         while not listener.sessions:
             await asyncio.sleep(0)
         writer.close()
         while listener.sessions:  # wait until it has none any more
             await asyncio.sleep(0)
-        streams = [await asyncio.open_connection(*sock.getsockname()) for _ in range(3)]
+        streams = [await asyncio.open_connection(*address) for _ in range(3)]
         for reader, writer in streams:
             writer.write(b"x\n")
             await reader.readline()
@@ -203,12 +211,7 @@ async def test_with_the_last_session_a_closed_port_is_over(
 async def test_a_closed_port_that_serves_nobody_is_over(
     how: Callable[[Listener], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_module, "DRAIN_SECONDS", 3600)
-    sock = socket.create_server(("127.0.0.1", 0))
-    sock.setblocking(False)
-    listener = Listener(Protocol.IMAP, [sock], Service(echo, ConnectionCap()))
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        group.create_task(listener.run())
+    async with patient(monkeypatch) as (listener, _, _):
         how(listener)
 
 
