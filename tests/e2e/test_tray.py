@@ -455,15 +455,17 @@ async def test_a_desktop_without_a_place_for_icons_still_shows_notifications(des
         ({"PYTHONPATH": str(Path(__file__).parents[2])}, "the icon needs GTK and its Python binding"),
     ],
 )
-@pytest.mark.parametrize("command", [["tray"], ["run", "--demo", "--tray"]])
+@pytest.mark.parametrize(
+    ("command", "begin"), [(["tray"], "mail-bridge: "), (["run", "--demo", "--tray"], "mail-bridge cannot start: ")]
+)
 async def test_without_a_desktop_one_sentence_says_what_is_missing(
-    desktop: Session, tmp_path: Path, command: list[str], lacks: dict[str, str], sentence: str
+    desktop: Session, tmp_path: Path, command: list[str], begin: str, lacks: dict[str, str], sentence: str
 ) -> None:
     (tmp_path / "config.yaml").touch()
     with program(desktop, "--config", str(tmp_path / "config.yaml"), *command, **lacks) as tried:
         code, said = await ended(tried)
     assert code == 2
-    assert said.startswith(f"mail-bridge cannot start: {sentence}")
+    assert said.startswith(begin + sentence)
     assert said.count("\n") == 1
 
 
