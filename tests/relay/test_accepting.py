@@ -30,7 +30,9 @@ def loop_that(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @asynccontextmanager
-async def accepted() -> AsyncIterator[tuple[tuple[str, int], asyncio.Queue[socket.socket], asyncio.Queue[OSError]]]:
+async def accepted(
+    kind: type[socket.socket] = socket.socket,
+) -> AsyncIterator[tuple[tuple[str, int], asyncio.Queue[socket.socket], asyncio.Queue[OSError]]]:
     clients: asyncio.Queue[socket.socket] = asyncio.Queue()
     troubles: asyncio.Queue[OSError] = asyncio.Queue()
 
@@ -38,7 +40,7 @@ async def accepted() -> AsyncIterator[tuple[tuple[str, int], asyncio.Queue[socke
         assert client.getpeername() == address
         clients.put_nowait(client)
 
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+    with kind(fileno=socket.create_server(("127.0.0.1", 0)).detach()) as sock:
         sock.setblocking(False)
         async with clients_of(sock, take, troubles.put_nowait):
             yield sock.getsockname(), clients, troubles
@@ -233,6 +235,10 @@ class Scarce(socket.socket):
         return accepted
 
 
+class NoneLeft(Scarce):
+    left = 0
+
+
 @pytest.mark.usefixtures("loop_that")
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on descriptors")
 async def test_a_port_that_closes_while_it_waits_for_a_descriptor_is_not_looked_at_again(
@@ -241,13 +247,9 @@ async def test_a_port_that_closes_while_it_waits_for_a_descriptor_is_not_looked_
     monkeypatch.setattr(accepting, "PAUSE_SECONDS", 0.0)
     bugs: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context))
-    troubles: asyncio.Queue[OSError] = asyncio.Queue()
-    with Scarce(fileno=socket.create_server(("127.0.0.1", 0)).detach()) as sock:
-        sock.setblocking(False)
-        sock.left = 0
-        async with clients_of(sock, lambda *_: None, troubles.put_nowait):
-            with socket.create_connection(sock.getsockname()):
-                await troubles.get()
+    async with accepted(NoneLeft) as (where, _, troubles):
+        with socket.create_connection(where):
+            await troubles.get()
     for _ in range(10):  # turns of the loop
         await asyncio.sleep(0)
     assert not bugs

@@ -196,8 +196,7 @@ class ImapClient:
 
     def _told_later(self, status: bytes, text: bytes) -> list[Event]:
         """Exchange accepts the token of a user without a mailbox, and says so only at the first command that needs to
-        be logged in. CAPABILITY and NOOP do not: Exchange answers them with OK. NAMESPACE does, and opens no
-        folder.
+        be logged in. CAPABILITY and NOOP do not: Exchange answers them with OK. NAMESPACE does, and opens no folder.
         """
         is_ok, words = status == b"OK", _text(text)
         if self._wait is _Wait.LATER_CAPABILITY:
