@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -291,10 +291,12 @@ async def test_the_configured_proxy_is_used_or_else_the_environments(
     authority.issue_cert("hooks.example").configure_cert(context)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     async with receiving(context) as receiver:
-        with tunnel(urlsplit(receiver.url).port or 0) as proxy:
+        with ExitStack() as held:
+            proxy = held.enter_context(tunnel(urlsplit(receiver.url).port or 0))
             monkeypatch.setenv("https_proxy", "http://127.0.0.1:9" if is_configured else proxy.url)
             more = {"proxy": proxy.url} if is_configured else {}
             await post(EVENT, webhook(url, ca_file=str(tmp_path / "ca.pem"), **more), Secret(url), 10)
+            await asyncio.to_thread(held.close)  # waits for the receiver to hang up, which needs this loop
     assert (proxy.hosts, len(receiver.received)) == (["hooks.example:443"], 1)
 
 
