@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.accounts.asking import Asks
-from bridge.accounts.concerned import Concerned
+from bridge.accounts.authenticator import Authenticator
 from bridge.accounts.directory import Directory
-from bridge.accounts.door import Door
+from bridge.accounts.discovered import DiscoveredAccounts
+from bridge.accounts.failed_logins import FailedLogins
 from bridge.accounts.first_use import FirstUse
-from bridge.accounts.guesses import Guesses
-from bridge.accounts.newcomers import Newcomers
 from bridge.accounts.passwords import LocalPasswords
-from bridge.accounts.wishes import Wishes
+from bridge.accounts.pending_logins import PendingLogins
+from bridge.accounts.sign_in_prompts import SignInPrompts
+from bridge.accounts.waiting_programs import WaitingPrograms
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, Translate
 from bridge.clock import Clock, SystemClock
@@ -31,12 +31,12 @@ from bridge.config.in_force import not_in_force, refusal
 from bridge.config.load import LoadedConfig
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
-from bridge.desk.census import Census
-from bridge.desk.desk import About, Desk
-from bridge.desk.late import loading
-from bridge.desk.server_answers import ServerAnswers
-from bridge.desk.server_checks import ServerChecks
-from bridge.desk.standings import Standings
+from bridge.controller.account_counts import AccountCounts
+from bridge.controller.account_status import AccountStatuses
+from bridge.controller.controller import About, Controller
+from bridge.controller.late_imports import loading
+from bridge.controller.server_answers import ServerAnswers
+from bridge.controller.server_checks import ServerChecks
 from bridge.doctor.machine import Machine
 from bridge.errors import BridgeError, ConfigError, TooLittleLeft
 from bridge.hooks.delivery import RunProgram
@@ -65,7 +65,7 @@ from bridge.tokens.renewal import Renewal
 from bridge.tokens.service import TokenService
 from bridge.tokens.vault import Vault
 from bridge.workers.process import StartWorker
-from bridge.workers.wire import Manner
+from bridge.workers.wire import WorkerSettings
 
 if TYPE_CHECKING:
     from bridge.doctor.examination import Examination
@@ -139,19 +139,21 @@ class App:
             adapters, redirect_uris, clock, self._bus, server_checks.keep, self._find, vault.try_out
         )
 
-        asks, passwords = Asks(clock), LocalPasswords(surroundings.store, clock, self._password_changed)
+        logins, passwords = PendingLogins(clock), LocalPasswords(surroundings.store, clock, self._password_changed)
         self._passwords = passwords
-        self._standings = Standings(self._tokens, self._authorizations, passwords, asks, answers, self.sign_in_url)
-        self.concerned = Concerned(self._find, self._standings.is_pending, callers, clock)
+        self._statuses = AccountStatuses(
+            self._tokens, self._authorizations, passwords, logins, answers, self.sign_in_url
+        )
+        self.prompts = SignInPrompts(self._find, self._statuses.is_pending, callers, clock)
         """For the console, as `visitors`."""
-        self.visitors = Wishes(
-            self._find, passwords, asks, clock, callers, surroundings.program_of, self.concerned.note
+        self.visitors = WaitingPrograms(
+            self._find, passwords, logins, clock, callers, surroundings.program_of, self.prompts.note
         )
 
-        first_use = FirstUse(asks, self._bus, self.sign_in_url)
-        door = Door(self._find, passwords, Guesses(clock), asks, first_use, clock)
+        first_use = FirstUse(logins, self._bus, self.sign_in_url)
+        authenticator = Authenticator(self._find, passwords, FailedLogins(clock), logins, first_use, clock)
         self._services = Services(
-            door.admit,
+            authenticator.admit,
             self._tokens.access_token,
             Turns(),
             ConnectionCap(),
@@ -160,7 +162,9 @@ class App:
             caller_at_once=surroundings.caller_at_once,
             tried=answers.note_login,
         )
-        self._pool = _pool(loaded.config.workers, surroundings.start_worker, self._services, self._manner, clock)
+        self._pool = _pool(
+            loaded.config.workers, surroundings.start_worker, self._services, self._worker_settings, clock
+        )
         on_renewed = self._pool.renew_certificates if self._pool is not None else lambda: None
         gather, pace = (self._pool.gather, self._pool.pace) if self._pool is not None else (0.0, None)
         on_closed = self._pool.closed if self._pool is not None else lambda welcome: None
@@ -186,9 +190,9 @@ class App:
             clock,
             lambda: surroundings.translation(self.language),
         )
-        newcomers = Newcomers(self._find, clock)
-        self._bus.on_notice(newcomers.take)
-        self._bus.on_notice(lambda notice: self.concerned.heard(getattr(notice, "address", "")))
+        discovered = DiscoveredAccounts(self._find, clock)
+        self._bus.on_notice(discovered.take)
+        self._bus.on_notice(lambda notice: self.prompts.heard(getattr(notice, "address", "")))
         self._bus.on_notice(self._hooks.take)
         self._bus.on_notice(self._count)
         if self._pool is not None:
@@ -205,7 +209,7 @@ class App:
             self._warnings,
             self._diagnose,
         )
-        self.control = Desk(
+        self.control = Controller(
             about,
             self._bus,
             vault,
@@ -213,11 +217,11 @@ class App:
             self._authorizations,
             passwords,
             server_checks,
-            self._standings,
-            newcomers,
+            self._statuses,
+            discovered,
         )
         """What a UI may ask for."""
-        self._census = Census(self.control.accounts, clock)
+        self._census = AccountCounts(self.control.accounts, clock)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -379,10 +383,10 @@ class App:
 
     # --- how mail clients are served ----------------------------------------------------------------------------
 
-    def _manner(self) -> Manner:
+    def _worker_settings(self) -> WorkerSettings:
         level, style = current()
         file = self._config.log.file or path_of(current_stream())  # the latter if there is no standard error
-        return Manner(level, style, file, self._endpoints())
+        return WorkerSettings(level, style, file, self._endpoints())
 
     def _endpoints(self) -> Mapping[Protocol, tuple[Endpoint, ...]]:
         """Computed once for each configuration: each mail client's greeting needs them, and for a thousand accounts it
@@ -421,7 +425,7 @@ class App:
     def examination(self, *, held_ports: str = "", taken: frozenset[tuple[str, int]] | None = None) -> Examination:
         """What the doctor can examine; `held_ports` and `taken` as in Examination."""
         with loading():  # late: 3 MiB and 50 ms that a healthy bridge never needs
-            from bridge.doctor.accounts import Clinic
+            from bridge.doctor.accounts import AccountActions
             from bridge.doctor.examination import Examination
 
         renewed = partial(self._tokens.renew, share=1.0)  # no token has its whole life left, so the provider is asked
@@ -434,7 +438,7 @@ class App:
             self._surroundings.authority_file,
             self._surroundings.store.check,
             self.control.known,
-            Clinic(self._standings.of, renewed, self.control.check, self._clock.now, is_served=bool(held_ports)),
+            AccountActions(self._statuses.of, renewed, self.control.check, self._clock.now, is_served=bool(held_ports)),
             self.control.leftovers,
             taken,
             self._surroundings.is_demo,
@@ -466,11 +470,15 @@ class App:
 
 
 def _pool(
-    count: int, start_worker: StartWorker | None, services: Services, manner: Callable[[], Manner], clock: Clock
+    count: int,
+    start_worker: StartWorker | None,
+    services: Services,
+    settings: Callable[[], WorkerSettings],
+    clock: Clock,
 ) -> Pool | None:
     """The workers; None if this process serves the mail clients itself."""
     if count == 1 or start_worker is None:
         return None
     from bridge.workers.pool import Pool  # late: not needed by a bridge of one process
 
-    return Pool(count, start_worker, services, manner, clock)
+    return Pool(count, start_worker, services, settings, clock)

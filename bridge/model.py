@@ -141,7 +141,7 @@ def _network_of(host: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class WaitingProgram:
     """A program that wants a mailbox for which somebody must sign in, as the sign-in page shows it."""
 
     name: str
@@ -159,7 +159,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Concern:
+class SignInPrompt:
     """An account for which a person's own programs have asked, and somebody must sign in."""
 
     address: str

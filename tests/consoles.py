@@ -10,15 +10,15 @@ from typing import Any
 
 from bridge.advice.said import Said, as_said
 from bridge.control.contract import Attendants, InProcess, Visitors
-from bridge.model import Concern, Ends, Wish
+from bridge.model import Ends, SignInPrompt, WaitingProgram
 from bridge.ui.web import server
-from bridge.ui.web.doors import Doors
+from bridge.ui.web.console_sockets import ConsoleSockets
 
 
 class Nobody:
     """Visitors: there are none."""
 
-    async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
+    async def waiting_programs(self, address: str, browser: Ends | None) -> tuple[WaitingProgram, ...]:
         return ()
 
     async def keep(self, address: str, name: str) -> None:
@@ -45,7 +45,7 @@ class NoUser:
     def change_of(self, user_id: str) -> asyncio.Event:
         return asyncio.Event()
 
-    async def concerns(self, user_id: str) -> tuple[Concern, ...]:
+    async def prompts(self, user_id: str) -> tuple[SignInPrompt, ...]:
         return ()
 
 
@@ -70,6 +70,6 @@ class Console(server.Console):
         )
 
     @asynccontextmanager
-    async def serving(self, doors: Doors | Sequence[socket.socket]) -> AsyncIterator[None]:
-        async with super().serving(doors if isinstance(doors, Doors) else Doors(doors)):
+    async def serving(self, sockets: ConsoleSockets | Sequence[socket.socket]) -> AsyncIterator[None]:
+        async with super().serving(sockets if isinstance(sockets, ConsoleSockets) else ConsoleSockets(sockets)):
             yield

@@ -13,7 +13,6 @@ from bridge.clock import Clock, SystemClock
 from bridge.control.contract import (
     AccountState,
     AccountStatus,
-    Entrance,
     Finding,
     Leftover,
     ListenerStatus,
@@ -21,6 +20,7 @@ from bridge.control.contract import (
     ProtocolCheck,
     SignInStarted,
     SignOut,
+    StartPage,
     Status,
 )
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused
@@ -99,9 +99,9 @@ class FakeControl:
         file = "/etc/mail-bridge/config.yaml"
         return Status("9.8.7", file, False, accounts, self.listeners, patterns, self.warnings, self.leftovers)
 
-    async def entrance(self) -> Entrance:
+    async def start_page(self) -> StartPage:
         status = await self.status()
-        return Entrance(status.is_demo, status.listeners)
+        return StartPage(status.is_demo, status.listeners)
 
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         self._fail()

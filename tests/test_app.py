@@ -18,8 +18,8 @@ import pytest
 from bridge.app import App
 from bridge.config.load import parse_config
 from bridge.control.contract import AccountState, Leftover
+from bridge.controller import server_checks
 from bridge.demo.world import demo_world
-from bridge.desk import server_checks
 from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused, SignInUnsaved, StoreUnavailable
 from bridge.hooks.dispatch import Hooks
 from bridge.host.sockets import bind

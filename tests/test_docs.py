@@ -12,7 +12,7 @@ import click
 import pytest
 from babel.messages.pofile import read_po
 
-from bridge.accounts import asking, concerned, door, guesses, passwords
+from bridge.accounts import authenticator, failed_logins, passwords, pending_logins, sign_in_prompts
 from bridge.hooks import dispatch
 from bridge.host import local_tls
 from bridge.oauth import limits as limits_of_providers
@@ -24,7 +24,7 @@ from bridge.relay import balancers, frontend, limits, listener, session, smtp_fr
 from bridge.tokens import authorizations, refresh, renewal, service, sign_in_limits
 from bridge.ui.cli.main import main
 from bridge.ui.i18n import LOCALE
-from bridge.ui.web import connection, doors, guards, mine, site
+from bridge.ui.web import connection, console_sockets, guards, mine, site
 from bridge.workers import link, logins, pool
 from tests.servers.packages import needs
 
@@ -175,13 +175,14 @@ def test_the_figures_in_sentences_of_the_threat_model_are_the_programs() -> None
     in_words: dict[float, str] = {2: "two", 5: "five", 8: "eight"}
     for sentence in (
         f"second bridge on the same store follows within {in_words[passwords.RECHECK_AFTER]} seconds",
-        f'Every "no" takes a multiple of {door.BEAT * 1000:.0f} ms',
-        f"- At least {door.FIRST_USE_SHORTEST} characters",
-        f"it lives for {asking.LIFE / 60:.0f} minutes, {in_words[asking.PASSWORDS]} passwords for each OS user and "
-        f"{in_words[asking.CALLERS]} users for each address",
-        f"{concerned.ADDRESSES} addresses for each of {concerned.USERS:,} users, for a day",
+        f'Every "no" takes a multiple of {authenticator.BEAT * 1000:.0f} ms',
+        f"- At least {authenticator.FIRST_USE_SHORTEST} characters",
+        f"it lives for {pending_logins.LIFE / 60:.0f} minutes, {in_words[pending_logins.PASSWORDS]} passwords for each "
+        "OS user and "
+        f"{in_words[pending_logins.CALLERS]} users for each address",
+        f"{sign_in_prompts.ADDRESSES} addresses for each of {sign_in_prompts.USERS:,} users, for a day",
         f"{mine.SHARE} questions of one user wait for news, {mine.WAITING} in all",
-        f"| {doors.VISITORS}, of {doors.FIRST_WORDS // 1024} KiB |",
+        f"| {console_sockets.VISITORS}, of {console_sockets.FIRST_WORDS // 1024} KiB |",
         f" {connection.HEAD_LIMIT // 1024} KiB for its line and headers together, "
         f"{site.BODY_LIMIT // 1024} KiB for its body",
         f"need the link opened within {guards.FRESH_SECONDS / 60:.0f} minutes",
@@ -190,7 +191,7 @@ def test_the_figures_in_sentences_of_the_threat_model_are_the_programs() -> None
         assert sentence in page
     assert "works once, for a minute." in page
     assert guards.TICKET_SECONDS == 60
-    assert concerned.KEPT == 24 * 3600
+    assert sign_in_prompts.KEPT == 24 * 3600
 
 
 def test_the_figures_of_the_threat_model_are_the_programs() -> None:
@@ -291,14 +292,19 @@ def test_what_is_said_of_the_benchmarks_figures_is_what_its_table_has() -> None:
 def test_what_the_threat_model_says_of_guesses_and_certificates_is_what_the_program_does() -> None:
     page = " ".join(text(ROOT / "docs" / "security.md").split())
     in_words: dict[float, str] = {0.5: "half a second", 3: "three", 5: "five", 8: "eight", 10: "ten"}
-    first, last, overlap = guesses.FIRST_DELAY, guesses.LONGEST_DELAY, (local_tls.LIFE - local_tls.TURN).days
+    first, last, overlap = (
+        failed_logins.FIRST_DELAY,
+        failed_logins.LONGEST_DELAY,
+        (local_tls.LIFE - local_tls.TURN).days,
+    )
     for sentence in (
-        f"not for the first {in_words[guesses.AT_ONCE]}, then {in_words[first]}, doubled up to {last:.0f} s; one is "
-        f"forgotten every {guesses.FORGET_EVERY:.0f} s. At most {in_words[guesses.WAITING]} answers wait",
-        f'is no guess, and its "no" waits {guesses.LONGEST_AGAIN:.0f} s at most',
-        f"only {guesses.GUESSES} *different* passwords for a name, then one more every "
-        f"{in_words[guesses.GUESS_EVERY / 60]} minutes ({24 * 3600 / guesses.GUESS_EVERY:.0f} a day)",
-        f"Memory is bounded: {guesses.CALLERS} callers, {guesses.NAMES} names each",
+        f"not for the first {in_words[failed_logins.AT_ONCE]}, then {in_words[first]}, doubled up to {last:.0f} s; "
+        "one is "
+        f"forgotten every {failed_logins.FORGET_EVERY:.0f} s. At most {in_words[failed_logins.WAITING]} answers wait",
+        f'is no guess, and its "no" waits {failed_logins.LONGEST_AGAIN:.0f} s at most',
+        f"only {failed_logins.GUESSES} *different* passwords for a name, then one more every "
+        f"{in_words[failed_logins.GUESS_EVERY / 60]} minutes ({24 * 3600 / failed_logins.GUESS_EVERY:.0f} a day)",
+        f"Memory is bounded: {failed_logins.CALLERS} callers, {failed_logins.NAMES} names each",
         f"signs {in_words[local_tls.TURNS]} certificates of {local_tls.LIFE.days} days that follow each other (one key"
         f", each begins {overlap} days before the one before it ends)",
         f"RSA of {local_tls.KEY_BITS} bits",

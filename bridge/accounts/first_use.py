@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bridge.accounts.asking import Asks
+from bridge.accounts.pending_logins import PendingLogins
 from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import AuthorizationRequired
 from bridge.model import Account
@@ -14,14 +14,14 @@ from bridge.notices import AuthorizationNeeded, NoticeBus
 class FirstUse:
     """The person signs in, and says whether that program is theirs."""
 
-    def __init__(self, asks: Asks, bus: NoticeBus, sign_in_url: Callable[[str], str]) -> None:
-        self._asks = asks
+    def __init__(self, logins: PendingLogins, bus: NoticeBus, sign_in_url: Callable[[str], str]) -> None:
+        self._logins = logins
         self._bus = bus
         self._sign_in_url = sign_in_url
 
     def __call__(self, account: Account) -> AuthorizationRequired:
         """Tell the person, unless that was done recently. Returns: the error for the mail program."""
         url, wanted = self._sign_in_url(account.address), Diagnosis.of("sign_in.password")
-        if self._asks.is_news(account.address):
+        if self._logins.is_news(account.address):
             self._bus.publish(AuthorizationNeeded(account.address, url, wanted.told(), wanted))
         return AuthorizationRequired(account.address, url, wanted.told(), diagnosis=wanted)

@@ -28,7 +28,7 @@ from bridge.config.schema import Config, Listeners, NotifyConfig
 from bridge.config.sentences import closest, unknown_provider
 from bridge.config.source import Source
 from bridge.config.values import is_loopback, same_name
-from bridge.existing import is_file
+from bridge.files.existing import is_file
 from bridge.model import Protocol
 from bridge.shortage import may_pass
 

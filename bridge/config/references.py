@@ -12,7 +12,7 @@ from pathlib import Path
 from bridge.advice.said import Said, as_said, said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, KeyringMissing
-from bridge.existing import is_directory, is_file
+from bridge.files.existing import is_directory, is_file
 from bridge.shortage import may_pass
 
 LONGEST_FILE = 64 * 1024

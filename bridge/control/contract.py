@@ -11,7 +11,7 @@ from typing import Protocol
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, Translate, filled
-from bridge.model import Concern, Ends, Wish
+from bridge.model import Ends, SignInPrompt, WaitingProgram
 from bridge.notices import Notice
 from bridge.secret import Secret
 
@@ -118,7 +118,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Entrance:
+class StartPage:
     """What the start page shows to anybody."""
 
     is_demo: bool
@@ -184,20 +184,20 @@ class Visitors(Protocol):
     """What the console asks about the person who uses it. Only in the bridge's own process: it has the mail programs'
     connections."""
 
-    async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
+    async def waiting_programs(self, address: str, browser: Ends | None) -> tuple[WaitingProgram, ...]:
         """The mail programs that want this mailbox and that this browser's user may know of, the latest first.
 
         Raises: StoreUnavailable, StoreCorrupt.
         """
 
     async def keep(self, address: str, name: str) -> None:
-        """Make the password of this wish the account's local password.
+        """Make the password of this program the account's local password.
 
         Only for somebody who has just signed in. Raises: LoginRefused, StoreUnavailable, StoreCorrupt.
         """
 
     async def why_none(self, address: str) -> Said:
-        """Why none of the earlier wishes is left to choose from. Raises: StoreUnavailable, StoreCorrupt."""
+        """Why none of the earlier programs is left to choose from. Raises: StoreUnavailable, StoreCorrupt."""
 
 
 class Attendants(Protocol):
@@ -207,10 +207,10 @@ class Attendants(Protocol):
         """The system's id of the user whose program is at the other end of this connection; empty if not known."""
 
     def change_of(self, user_id: str) -> asyncio.Event:
-        """An event that is set as soon as concerns() may answer differently; get it before you call concerns(), and get
+        """An event that is set as soon as prompts() may answer differently; get it before you call prompts(), and get
         a new one once it was set."""
 
-    async def concerns(self, user_id: str) -> tuple[Concern, ...]:
+    async def prompts(self, user_id: str) -> tuple[SignInPrompt, ...]:
         """The accounts that this user's own programs have asked for and that need a sign-in; no others."""
 
 
@@ -286,7 +286,7 @@ class Control(Protocol):
 
 
 class InProcess(Control, Protocol):
-    """Control of a bridge in the console's own process; entrance() is not offered to other processes."""
+    """Control of a bridge in the console's own process; start_page() is not offered to other processes."""
 
-    async def entrance(self) -> Entrance:
+    async def start_page(self) -> StartPage:
         """What the start page shows. No account is looked up for it, because anybody may ask, again and again."""

@@ -17,7 +17,7 @@ from bridge.control import rendezvous, wire
 from bridge.control.contract import AccountState, AccountStatus, Status
 from bridge.control.remote import CONNECT_SECONDS, HELLO_SECONDS, loopback_session, not_running, whole
 from bridge.errors import BridgeError
-from bridge.model import Concern
+from bridge.model import SignInPrompt
 from bridge.notices import AuthorizationNeeded, Notice
 
 PATH: Final = "/mine"
@@ -32,17 +32,17 @@ ANSWER_LIMIT: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Concerns:
+class Prompts:
     """The answer to `/mine`."""
 
-    accounts: tuple[Concern, ...]
+    accounts: tuple[SignInPrompt, ...]
     tag: str
     """Changes when there is news: `?seen=TAG` waits for that."""
 
 
-def tag_of(concerns: tuple[Concern, ...]) -> str:
+def tag_of(prompts: tuple[SignInPrompt, ...]) -> str:
     """A digest of what a person would see of them."""
-    seen = "\n".join(f"{concern.address} {concern.is_pending}" for concern in concerns)
+    seen = "\n".join(f"{prompt.address} {prompt.is_pending}" for prompt in prompts)
     return hashlib.sha256(seen.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -77,12 +77,12 @@ class OwnView:
                 tag = found.tag
                 yield AuthorizationNeeded("", "", "")
 
-    def _status_of(self, concern: Concern) -> AccountStatus:
-        state = AccountState.PENDING if concern.is_pending else AccountState.SIGN_IN
-        page = sign_in_url(urlsplit(self._url).port or DEFAULT_PORT, concern.address)
-        return AccountStatus(concern.address, "", "", state, sign_in_url=page)
+    def _status_of(self, prompt: SignInPrompt) -> AccountStatus:
+        state = AccountState.PENDING if prompt.is_pending else AccountState.SIGN_IN
+        page = sign_in_url(urlsplit(self._url).port or DEFAULT_PORT, prompt.address)
+        return AccountStatus(prompt.address, "", "", state, sign_in_url=page)
 
-    async def _ask(self, seen: str) -> Concerns:
+    async def _ask(self, seen: str) -> Prompts:
         if self._is_over():
             raise not_running(self._url)
         timeout = aiohttp.ClientTimeout(total=HELLO_SECONDS + (PATIENCE if seen else 0), sock_connect=CONNECT_SECONDS)
@@ -96,7 +96,7 @@ class OwnView:
             ) as response:
                 if response.status != 200:
                     raise not_running(self._url)
-                return wire.decode(Concerns, wire.loads(await whole(response, ANSWER_LIMIT)))
+                return wire.decode(Prompts, wire.loads(await whole(response, ANSWER_LIMIT)))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise not_running(self._url) from error
 

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason, too_little
-from bridge.drafts import staged
 from bridge.errors import BridgeError, TooLittleLeft
-from bridge.making import make_private
-from bridge.replacing import replace
+from bridge.files.directories import make_private
+from bridge.files.drafts import staged
+from bridge.files.replacing import replace
 from bridge.secret import Secret
 from bridge.shortage import is_short
 

@@ -52,7 +52,7 @@ STORE_CLOSED = "not tried: the store does not open"
 
 
 @dataclass(frozen=True, slots=True)
-class Clinic:
+class AccountActions:
     """What can be done with an account; each may raise a BridgeError."""
 
     status: Callable[[Account], Awaitable[AccountStatus]]
@@ -90,17 +90,17 @@ def _domain(address: str) -> str:
     return same_name(address.rpartition("@")[2])
 
 
-async def is_signed_in(account: Account, clinic: Clinic) -> bool:
+async def is_signed_in(account: Account, actions: AccountActions) -> bool:
     """True if a grant is stored: then its renewal shows whether the provider accepts our client."""
     try:
-        return (await clinic.status(account)).state in {AccountState.READY, AccountState.TROUBLE}
+        return (await actions.status(account)).state in {AccountState.READY, AccountState.TROUBLE}
     except BridgeError:
         return False
 
 
 async def account_findings(
     accounts: Sequence[Account],
-    clinic: Clinic,
+    actions: AccountActions,
     *,
     unattended: frozenset[str] = frozenset(),
     seconds: float = SECONDS,
@@ -116,7 +116,7 @@ async def account_findings(
 
     async def visit(account: Account) -> None:
         async with places:
-            found[account.address] = await _within_limit(account, clinic, account.provider in unattended, seconds)
+            found[account.address] = await _within_limit(account, actions, account.provider in unattended, seconds)
 
     try:
         async with asyncio.timeout(all_seconds), asyncio.TaskGroup() as group:
@@ -132,32 +132,34 @@ async def account_findings(
     return tuple(findings)
 
 
-async def _within_limit(account: Account, clinic: Clinic, is_unattended: bool, seconds: float) -> tuple[Finding, ...]:
+async def _within_limit(
+    account: Account, actions: AccountActions, is_unattended: bool, seconds: float
+) -> tuple[Finding, ...]:
     try:
         async with asyncio.timeout(seconds):
-            return await _visited(account, clinic, is_unattended)
+            return await _visited(account, actions, is_unattended)
     except TimeoutError:
         return (failed("token", account.address, SLOW, turn=Turn.NOBODY, seconds=round(seconds)),)
 
 
-async def _visited(account: Account, clinic: Clinic, is_unattended: bool) -> tuple[Finding, ...]:
+async def _visited(account: Account, actions: AccountActions, is_unattended: bool) -> tuple[Finding, ...]:
     address = account.address
     try:
-        before = await clinic.status(account)
+        before = await actions.status(account)
         if not is_unattended and before.state is AccountState.PENDING:
             return (skipped("token", address, PENDING),)
         if not is_unattended and before.state is AccountState.SIGN_IN:
             # No token is requested: that would ask the person to sign in, and a check asks nobody.
             reason = diagnosis_text(before.diagnosis, before.detail) if before.detail else ""
-            return (_sign_in(clinic, address, before.sign_in_url, reason),)
-        asked_at = clinic.now()
-        token = await clinic.renew(account)
-        status = await clinic.try_servers(account)
+            return (_sign_in(actions, address, before.sign_in_url, reason),)
+        asked_at = actions.now()
+        token = await actions.renew(account)
+        status = await actions.try_servers(account)
     except AuthorizationRequired as problem:
-        return (_sign_in(clinic, address, problem.url, diagnosis_text(problem.diagnosis, problem.reason)),)
+        return (_sign_in(actions, address, problem.url, diagnosis_text(problem.diagnosis, problem.reason)),)
     except BridgeError as problem:
         return (failed("token", address, VERBATIM, turn=_turn(problem), problem=problem_text(problem)),)
-    return _token(status, token, asked_at, clinic.now()), *_servers(status)
+    return _token(status, token, asked_at, actions.now()), *_servers(status)
 
 
 def _turn(problem: BridgeError) -> Turn:
@@ -167,11 +169,11 @@ def _turn(problem: BridgeError) -> Turn:
     return Turn.NOBODY if problem.temporary else Turn.APP_ADMIN
 
 
-def _sign_in(clinic: Clinic, address: str, url: str, reason: str | Said) -> Finding:
+def _sign_in(actions: AccountActions, address: str, url: str, reason: str | Said) -> Finding:
     if reason:
-        sentence = SIGN_IN if clinic.is_served else START_AND_SIGN_IN
+        sentence = SIGN_IN if actions.is_served else START_AND_SIGN_IN
         return failed("token", address, sentence, turn=Turn.USER, url=url, reason=reason)
-    sentence = SIGN_IN_FIRST if clinic.is_served else START_AND_SIGN_IN_FIRST
+    sentence = SIGN_IN_FIRST if actions.is_served else START_AND_SIGN_IN_FIRST
     return failed("token", address, sentence, turn=Turn.USER, url=url)
 
 

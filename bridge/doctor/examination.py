@@ -11,7 +11,7 @@ from pathlib import Path
 from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding, Leftover, Outcome
 from bridge.doctor import accounts
-from bridge.doctor.accounts import MOST, Clinic, account_findings, is_signed_in, left_findings, unused_findings
+from bridge.doctor.accounts import MOST, AccountActions, account_findings, is_signed_in, left_findings, unused_findings
 from bridge.doctor.authorization import authorization_findings
 from bridge.doctor.configuration import configuration_findings
 from bridge.doctor.discovery import discovery_findings
@@ -52,7 +52,7 @@ class Examination:
     """Opens store and key. Raises: BridgeError."""
     accounts: Callable[[], Awaitable[Sequence[Account]]]
     """Accounts with an entry of their own, and those that have come in by a `*@domain` pattern."""
-    clinic: Clinic
+    actions: AccountActions
     leftovers: Callable[[], Awaitable[Sequence[Leftover]]]
     """As in Status. Raises: BridgeError."""
     taken: frozenset[tuple[str, int]] | None = None
@@ -110,7 +110,7 @@ class Examination:
         unused = unused_findings(self.loaded.config.accounts, known)
         async with asyncio.TaskGroup() as group:
             registrations = group.create_task(self._registrations(known))
-            of_accounts = group.create_task(account_findings(known, self.clinic, unattended=unattended))
+            of_accounts = group.create_task(account_findings(known, self.actions, unattended=unattended))
         return first, (*registrations.result(), *of_accounts.result(), *unused)
 
     async def _registrations(self, known: Sequence[Account] = ()) -> Findings:
@@ -118,7 +118,7 @@ class Examination:
         provider's log."""
 
         async def look() -> Findings:
-            proven = {account.provider for account in known[:MOST] if await is_signed_in(account, self.clinic)}
+            proven = {account.provider for account in known[:MOST] if await is_signed_in(account, self.actions)}
             config = self.loaded.config
             found = await registration_findings(config, proven=proven)
             # A provider that has just been found not to know the client would only be reported twice.

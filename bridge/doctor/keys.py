@@ -12,7 +12,7 @@ from bridge.control.contract import Finding
 from bridge.doctor.findings import VERBATIM, failed, ok, skipped
 from bridge.doctor.places import check_place
 from bridge.errors import BridgeError, StoreUnavailable
-from bridge.existing import exists
+from bridge.files.existing import exists
 from bridge.stores.keys import check_key_home
 
 KEPT = "{home}: an entry was written, read back and removed"

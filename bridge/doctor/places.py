@@ -10,8 +10,8 @@ from bridge.advice.system import system_reason
 from bridge.config.schema import LogConfig
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed
-from bridge.drafts import check_directory
-from bridge.existing import above, exists, is_directory
+from bridge.files.drafts import check_directory
+from bridge.files.existing import above, exists, is_directory
 from bridge.observe.log_file import is_strangers_link, opened, reason_of
 
 LOG = "log.file: {file} cannot be written: {reason}"

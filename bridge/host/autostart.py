@@ -13,8 +13,8 @@ from typing import Protocol
 
 from bridge.advice.said import said
 from bridge.errors import BridgeError
+from bridge.files.directories import make_private
 from bridge.host.files import write_private
-from bridge.making import make_private
 
 NAME = "mail-bridge"
 LABEL = "org.mail-bridge.tray"

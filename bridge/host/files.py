@@ -6,8 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from bridge.drafts import staged
-from bridge.replacing import replace
+from bridge.files.drafts import staged
+from bridge.files.replacing import replace
 
 
 def write_private(path: Path, text: str) -> None:

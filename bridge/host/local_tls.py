@@ -24,11 +24,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
-from bridge.drafts import staged
 from bridge.errors import BridgeError
+from bridge.files.drafts import staged
+from bridge.files.replacing import replace
 from bridge.host.paths import AUTHORITY_NAME, ensure_private
 from bridge.observe.logs import event
-from bridge.replacing import replace
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 """Names for which every certificate is valid."""

@@ -13,7 +13,7 @@ import platformdirs
 
 from bridge.advice.said import said
 from bridge.errors import BridgeError
-from bridge.making import make_private
+from bridge.files.directories import make_private
 
 APP_NAME = "mail-bridge"
 CONFIG_NAME = "config.yaml"

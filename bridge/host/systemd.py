@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bridge.advice.said import said
-from bridge.drafts import staged
-from bridge.existing import exists
+from bridge.files.drafts import staged
+from bridge.files.existing import exists
+from bridge.files.replacing import replace
 from bridge.host.paths import service_data_dir
 from bridge.host.program_rights import check_open_to, check_roots_alone
 from bridge.host.service_user import SYSTEMD
@@ -27,7 +28,6 @@ from bridge.host.system_service import (
     looking,
     needs_administrator,
 )
-from bridge.replacing import replace
 from bridge.shortage import may_pass
 
 UNIT_FILE = Path("/etc/systemd/system") / f"{NAME}.service"

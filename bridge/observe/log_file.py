@@ -16,9 +16,9 @@ from weakref import WeakValueDictionary
 
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
-from bridge.making import make_private
+from bridge.files.directories import make_private
+from bridge.files.replacing import once_nobody_holds_it
 from bridge.observe.aside import Aside, Call
-from bridge.replacing import once_nobody_holds_it
 
 LARGEST = 10 * 1024 * 1024
 """Octets; then `.1` is appended to the file's name, and a new one is begun. Some weeks of an office."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
+from bridge.relay.accept_queue import AcceptQueue, Take, Whose, nobody_knows
 from bridge.relay.connected import has_add_reader
-from bridge.relay.crowd import Crowd, Take, Whose, nobody_knows
 from bridge.relay.watching import watching_of
 from bridge.tasks import task_group
 
@@ -29,10 +29,10 @@ PAUSE_SECONDS = 0.5
 AT_ONCE = 32
 """How many clients are accepted in one turn of the loop."""
 LOOK_EVERY = 8
-"""After this many clients without a crowd we look whether others wait."""
+"""After this many clients, if none waits in the queue, we look whether others wait."""
 GROUP = 16
-"""How many clients are begun together in another process, see `gather`. If more have come in that time, they are a
-crowd."""
+"""How many clients are begun together in another process, see `gather`. If more have come in that time, they
+wait in the queue."""
 WAITING = 64
 """How many clients of one listening socket may wait for their turn; more stay in the kernel's queue. Each holds a
 descriptor: with 256 at each of six sockets, a process with 1,024 had none left to connect to a mail server."""
@@ -60,7 +60,7 @@ async def clients_of(
 
     `whose`: where many come at once, those whom it tells apart take turns. `gather`: seconds that a client may wait for
     the next ones if it comes that soon after another; for a process that has nothing else to do, and would be woken for
-    each. `pace`: how fast a crowd's sessions begin; without it, one in each turn of the loop.
+    each. `pace`: how fast the sessions of a queue begin; without it, one in each turn of the loop.
     """
     loop = asyncio.get_running_loop()
     pace = pace or loop.call_soon
@@ -85,9 +85,9 @@ async def clients_of(
 @dataclass(eq=False)
 class _Accepting(ABC):
     """Normally one client is accepted at a time. Only after every LOOK_EVERY clients, because finding nobody else costs
-    a twentieth of a login, the kernel's queue is emptied into the crowd; as long as there is a crowd, this goes on.
+    a twentieth of a login, the kernel's queue is emptied into ours; as long as somebody waits there, this goes on.
 
-    The sessions of a crowd begin at its pace, so that the sessions under way have their turns in between.
+    The sessions of those who wait begin at that pace, so that the sessions under way have their turns in between.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -105,31 +105,31 @@ class _Accepting(ABC):
     _is_moving: bool = field(default=False, init=False)
 
     at_once: ClassVar[int] = 1
-    """How many sessions of a crowd begin before `pace` is asked."""
+    """How many sessions of a queue begin before `pace` is asked."""
 
     def __post_init__(self) -> None:
-        self._crowd = Crowd(self.let_in, self.whose)
+        self._queue = AcceptQueue(self.let_in, self.whose)
 
     def end(self) -> None:
         """Begin the sessions of all who still wait: they are accepted, so no other listener of this port gets them."""
-        while len(self._crowd):
-            self._crowd.let_in(WAITING)
+        while len(self._queue):
+            self._queue.let_in(WAITING)
 
     @property
-    def _is_crowd(self) -> bool:
-        return self._has_seen_many or len(self._crowd) > 0
+    def _is_crowded(self) -> bool:
+        return self._has_seen_many or len(self._queue) > 0
 
     @property
     def _is_full(self) -> bool:
-        return len(self._crowd) >= WAITING
+        return len(self._queue) >= WAITING
 
     def _is_due(self) -> bool:
-        """True if it is time to look who else waits. Called once for each client, or crowd."""
-        self._unseen = 0 if self._is_crowd else (self._unseen + 1) % LOOK_EVERY
+        """True if it is time to look who else waits. Called once for each client, or for a full queue."""
+        self._unseen = 0 if self._is_crowded else (self._unseen + 1) % LOOK_EVERY
         return not self._unseen
 
     def _look(self, count: int = 0) -> None:
-        """Take those who wait into the crowd. `count`: how many this look has found already."""
+        """Take those who wait into the queue. `count`: how many this look has found already."""
         self._is_looking = True
         while count < AT_ONCE and not self._is_full and self._accept():
             count += 1
@@ -157,27 +157,27 @@ class _Accepting(ABC):
     def _add(self, client: socket.socket, address: Any) -> None:
         client.setblocking(False)
         if self._is_looking:
-            self._crowd.add(client, address)
+            self._queue.add(client, address)
         else:
             self.let_in(client, address)
 
     def _go_on(self) -> None:
         """Have _move() called: never in the selector's callback, which must not close descriptors (see Take)."""
-        if len(self._crowd) and not self._is_moving:
+        if len(self._queue) and not self._is_moving:
             self._is_moving = True
             self.pace(self._move)
 
     def _move(self) -> None:
         self._is_moving = False
-        if len(self._crowd) > self.at_once:
+        if len(self._queue) > self.at_once:
             self._go_on()  # first, so that another process has the next ones at hand when it has begun these
         for _ in range(self.at_once):
-            self._crowd.let_in(AT_ONCE)
+            self._queue.let_in(AT_ONCE)
         self._resume()
 
     def _make_room(self) -> None:
         if self._is_full:
-            self._crowd.drop_gone()
+            self._queue.drop_gone()
             self._resume()
 
     @abstractmethod
@@ -186,11 +186,11 @@ class _Accepting(ABC):
 
     @abstractmethod
     def _rest(self) -> None:
-        """The crowd is full: accept nobody until _resume()."""
+        """The queue is full: accept nobody until _resume()."""
 
     @abstractmethod
     def _resume(self) -> None:
-        """Accept again, if the crowd has room."""
+        """Accept again, if the queue has room."""
 
 
 @dataclass(eq=False)
@@ -267,7 +267,7 @@ class _Gathering(_InTurns):
 
     def _ready(self) -> None:
         """The first client of a group does not wait, nor do clients that come one by one."""
-        if self._is_crowd:
+        if self._is_crowded:
             self._look()
             return
         now = self.loop.time()

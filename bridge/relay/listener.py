@@ -12,8 +12,8 @@ from typing import Any
 
 from bridge.model import Protocol, TlsMode
 from bridge.observe.logs import event, trouble
+from bridge.relay.accept_queue import Whose, nobody_knows
 from bridge.relay.accepting import Pace, clients_of
-from bridge.relay.crowd import Whose, nobody_knows
 from bridge.relay.welcome import Served, Welcome
 
 DRAIN_SECONDS = 5.0

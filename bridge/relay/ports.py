@@ -18,8 +18,8 @@ from bridge.config.diff import ConfiguredListener
 from bridge.errors import BridgeError, ConfigError
 from bridge.model import Protocol
 from bridge.observe.logs import report
+from bridge.relay.accept_queue import Whose, nobody_knows
 from bridge.relay.accepting import Pace
-from bridge.relay.crowd import Whose, nobody_knows
 from bridge.relay.listener import Listener
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Welcome

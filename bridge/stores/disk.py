@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from bridge.drafts import draft_of
+from bridge.files.drafts import draft_of
 from bridge.shortage import is_short
 
 if sys.platform != "win32":

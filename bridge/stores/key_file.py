@@ -13,9 +13,9 @@ from pathlib import Path
 
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
-from bridge.drafts import check_directory, draft_of
 from bridge.errors import KeyFileUnusable, StoreCorrupt, StoreUnavailable
-from bridge.replacing import rename
+from bridge.files.drafts import check_directory, draft_of
+from bridge.files.replacing import rename
 from bridge.secret import Secret
 from bridge.shortage import may_pass
 from bridge.stores.sealed import KEY_BYTES

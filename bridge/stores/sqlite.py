@@ -22,9 +22,9 @@ from typing import Any
 
 from bridge.advice.said import as_said, said
 from bridge.errors import BridgeError, StoreCorrupt, StoreFileUnusable, StoreUnavailable, VersionConflict
-from bridge.making import make_private
+from bridge.files.directories import make_private
+from bridge.files.replacing import once_nobody_holds_it
 from bridge.observe.logs import detail
-from bridge.replacing import once_nobody_holds_it
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
 from bridge.stores.sqlite_errors import BESIDE, SqliteErrors, code_of
 from bridge.stores.worker import Worker

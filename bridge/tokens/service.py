@@ -63,7 +63,7 @@ class _Flight:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class GrantStatus:
     """How an account is doing, from memory and the vault; the provider is not asked."""
 
     is_signed_in: bool
@@ -79,8 +79,8 @@ class Standing:
     """Why the store cannot be read for any account; None if it can."""
 
     @classmethod
-    def untold(cls, problem: BridgeError) -> Standing:
-        """The standing of an account whose record cannot be read."""
+    def untold(cls, problem: BridgeError) -> GrantStatus:
+        """The status of an account whose record cannot be read."""
         away = problem if isinstance(problem, StoreUnavailable) else None
         return cls(False, str(problem), None, "", problem.diagnosis, is_readable=False, away=away)
 
@@ -271,14 +271,14 @@ class TokenService:
             return stored
         raise _changing(address)
 
-    async def standing(self, account: Account) -> Standing:
-        """The account's standing, to be shown. Raises: nothing; the store's trouble is part of the answer."""
+    async def grant_status(self, account: Account) -> GrantStatus:
+        """The status of its grant, to be shown. Raises: nothing; the store's trouble is part of the answer."""
         memory = self._known(account.address)
         try:
             stored = await self._vault.load(account.address)
             state = self._refresher.state(account, stored)
         except BridgeError as problem:
-            return Standing.untold(problem)
+            return GrantStatus.untold(problem)
         is_later = memory.stored is None or stored.version > memory.stored.version
         # A newer grant may be known to this process alone, or on its way in an answer to what was stored before.
         if is_later and memory.newer_than(stored) is None and account.address not in self._flights:
@@ -286,18 +286,18 @@ class TokenService:
         if isinstance(state, Absent | Revoked):
             if memory.unsaved is not None and (why := memory.store_problem) is not None:
                 # The person has signed in, and need not do so again: only the store has not taken it.
-                return Standing(False, str(why), None, "", why.diagnosis, is_readable=False)
+                return GrantStatus(False, str(why), None, "", why.diagnosis, is_readable=False)
             move = next_move(state, Wanted())
-            return Standing(False, move.reason, None, "", move.diagnosis)
+            return GrantStatus(False, move.reason, None, "", move.diagnosis)
         trouble = memory.trouble(self._refresher.provider(account))
         failure, diagnosis = (str(trouble), trouble.diagnosis) if trouble is not None else ("", None)
         if isinstance(trouble, GrantInDoubt):
-            return Standing(False, failure, None, "", diagnosis)
+            return GrantStatus(False, failure, None, "", diagnosis)
         if stored.entry is None:  # an unattended provider, and no mail program has wanted a token yet
-            return Standing(True, failure, None, account.subject, diagnosis)
+            return GrantStatus(True, failure, None, account.subject, diagnosis)
         subject = stored.entry.tokens.subject
         who = subject.address if subject is not None else stored.entry.signed_in_as
-        return Standing(True, failure, stored.entry.tokens.access.expires_at, who, diagnosis)
+        return GrantStatus(True, failure, stored.entry.tokens.access.expires_at, who, diagnosis)
 
     # --- one flight for each account ----------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ from bridge.workers.link import Link
 from bridge.workers.logins import CALLER_SECONDS
 from bridge.workers.process import Process, StartWorker
 from bridge.workers.running import RunningWorker
-from bridge.workers.wire import Manner, Port, pack, unpack
+from bridge.workers.wire import Port, WorkerSettings, pack, unpack
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a worker that has died is started again; doubled each time."""
@@ -61,14 +61,14 @@ class Pool:
     part of a login's time."""
 
     def __init__(
-        self, count: int, start: StartWorker, services: Services, manner: Callable[[], Manner], clock: Clock
+        self, count: int, start: StartWorker, services: Services, settings: Callable[[], WorkerSettings], clock: Clock
     ) -> None:
-        """`services`: as for a session in this process. `manner` is called whenever its result may have changed."""
+        """`services`: as for a session in this process. `settings` is called whenever its result may have changed."""
         self._clock = clock
         self._count = count
         self._start = start
         self._services = services
-        self._manner = manner
+        self._settings = settings
         self._workers: list[RunningWorker] = []
         self._ports: dict[Welcome, Port] = {}
         """The ports in use, by the Welcome that serves their mail clients."""
@@ -107,9 +107,9 @@ class Pool:
             worker.link.send("renewed")
 
     def tell(self) -> None:
-        """Tell the workers the new `manner`."""
+        """Tell the workers the new `settings`."""
         for worker in self._workers:
-            worker.link.send("manner", pack(self._manner()))
+            worker.link.send("settings", pack(self._settings()))
 
     def _tell_of_the_stop(self) -> None:
         for worker in self._workers:
@@ -138,7 +138,7 @@ class Pool:
             self._workers.append(worker)
             for port in self._ports.values():
                 worker.link.send("port", pack(port))
-            worker.link.send("manner", pack(self._manner()))
+            worker.link.send("settings", pack(self._settings()))
             if self._services.stopping.has_begun:
                 worker.link.send("stopping")
             watching = group.create_task(worker.watch(self._clock))

@@ -37,7 +37,7 @@ class Port:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Manner:
+class WorkerSettings:
     """What all workers have to know of the configuration."""
 
     log_level: str

@@ -32,7 +32,7 @@ from bridge.workers.certificates import PortCertificate
 from bridge.workers.clients import Places
 from bridge.workers.link import Link, Passage
 from bridge.workers.logins import RecentLogins
-from bridge.workers.wire import Manner, Misunderstood, Port, pack, unpack
+from bridge.workers.wire import Misunderstood, Port, WorkerSettings, pack, unpack
 
 
 async def work(passage: Passage, descriptors: int) -> None:
@@ -94,13 +94,13 @@ class _Worker:
         when the login began, by the loop's clock."""
         self._group = group
         self._loop = asyncio.get_running_loop()
-        self._reception = Reception(lambda protocol: self._manner.endpoints.get(protocol, ()))
+        self._reception = Reception(lambda protocol: self._settings.endpoints.get(protocol, ()))
         self._ports: dict[int, Port] = {}
         self._certificates: dict[int, PortCertificate] = {}
         self._looks: set[asyncio.Task[None]] = set()
         """Looks at certificate files that are under way."""
         self._sessions: dict[str, asyncio.Task[None]] = {}
-        self._manner = Manner("info", "text", "", {})
+        self._settings = WorkerSettings("info", "text", "", {})
         self._numbers = itertools.count(1)
         self._questions: dict[int, _Question] = {}
         self._stopping = Stopping()
@@ -150,18 +150,18 @@ class _Worker:
                     look = self._group.create_task(certificate.look())
                     self._looks.add(look)
                     look.add_done_callback(self._looks.discard)
-            case ["manner", manner]:
-                self._behave(unpack(Manner, manner))
+            case ["settings", settings]:
+                self._behave(unpack(WorkerSettings, settings))
             case _:
                 raise Misunderstood
 
-    def _behave(self, manner: Manner) -> None:
-        self._manner = manner
+    def _behave(self, settings: WorkerSettings) -> None:
+        self._settings = settings
         self.logins.forget()
         stream = None
         with suppress(OSError):  # the bridge has just opened the same file; if we cannot, standard error has to do
-            stream = log_file(Path(manner.log_file), renames=False) if manner.log_file else None
-        logs.configure(cast(logs.Level, manner.log_level), cast(logs.Style, manner.log_format), stream)
+            stream = log_file(Path(settings.log_file), renames=False) if settings.log_file else None
+        logs.configure(cast(logs.Level, settings.log_level), cast(logs.Style, settings.log_format), stream)
 
     def _begin(self, client: _Client, peer: str, handed: socket.socket | None) -> None:
         conn = client.conn

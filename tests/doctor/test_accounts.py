@@ -14,7 +14,7 @@ from bridge.config.schema import AccountConfig
 from bridge.control.contract import AccountState, AccountStatus, Finding, Leftover, Outcome, ProtocolCheck
 from bridge.doctor import accounts as texts
 from bridge.doctor import findings
-from bridge.doctor.accounts import AT_ONCE, MOST, Clinic, account_findings, left_findings, unused_findings
+from bridge.doctor.accounts import AT_ONCE, MOST, AccountActions, account_findings, left_findings, unused_findings
 from bridge.errors import AuthorizationRequired, BridgeError, ProviderUnavailable, StoreCorrupt
 from bridge.model import AccessToken, Account
 from bridge.secret import Secret
@@ -86,8 +86,8 @@ class Office:
             raise self.problem
         return AccessToken(Secret("CANARY"), NOW + 1800, self.obtained_at)
 
-    def clinic(self) -> Clinic:
-        return Clinic(self.status, self.renew, self.status, lambda: NOW)
+    def actions(self) -> AccountActions:
+        return AccountActions(self.status, self.renew, self.status, lambda: NOW)
 
 
 def account(address: str = ALICE) -> Account:
@@ -96,7 +96,7 @@ def account(address: str = ALICE) -> Account:
 
 async def found(office: Office, unattended: bool = False) -> tuple[Finding, ...]:
     names = frozenset({"it"} if unattended else ())
-    return await account_findings([account()], office.clinic(), unattended=names)
+    return await account_findings([account()], office.actions(), unattended=names)
 
 
 async def test_a_renewed_token_and_an_open_mailbox_are_ok() -> None:
@@ -121,11 +121,11 @@ async def test_while_no_bridge_runs_it_is_to_be_started_before_its_page_is_opene
     must_sign_in = Office({ALICE: AccountState.SIGN_IN}, diagnosis=why)
     has_ended = Office(problem=AuthorizationRequired(ALICE, page, "revoked", diagnosis=why))
     for office in (must_sign_in, has_ended):
-        (token,) = await account_findings([account()], replace(office.clinic(), is_served=False))
+        (token,) = await account_findings([account()], replace(office.actions(), is_served=False))
         assert token.detail.startswith(f"somebody must sign in: start mail-bridge, then open {page}")
         assert f"démarrez mail-bridge, puis ouvrez {page}" in token.told(FRENCH)
         assert (token.outcome, token.turn) == (Outcome.FAILED, Turn.USER)
-        (token,) = await account_findings([account()], office.clinic())
+        (token,) = await account_findings([account()], office.actions())
         assert token.detail.startswith(f"somebody must sign in: {page}")
 
 
@@ -181,7 +181,7 @@ async def test_a_mail_server_that_refuses_is_told_with_its_sentence() -> None:
 
 async def test_of_many_accounts_the_first_are_tried_a_few_at_a_time_and_the_rest_is_counted() -> None:
     office = Office()
-    findings = await account_findings([account(f"p{n}@example.com") for n in range(MOST + 7)], office.clinic())
+    findings = await account_findings([account(f"p{n}@example.com") for n in range(MOST + 7)], office.actions())
     assert len(office.asked) == MOST
     assert office.busiest <= AT_ONCE
     assert (findings[-1].outcome, dict(findings[-1].arguments)["count"]) == (Outcome.SKIPPED, "7")
@@ -200,5 +200,5 @@ def limits(account_seconds: float, all_seconds: float) -> dict[str, float]:
 )
 async def test_an_account_that_hangs_is_given_up(pace: dict[str, float], sentence: str, outcome: Outcome) -> None:
     office = Office(hanging=asyncio.Event())
-    (token,) = await account_findings([account()], office.clinic(), **pace)  # type: ignore[arg-type]
+    (token,) = await account_findings([account()], office.actions(), **pace)  # type: ignore[arg-type]
     assert (token.sentence, token.outcome) == (sentence, outcome)

@@ -10,7 +10,7 @@ import pytest
 from bridge.config.schema import LogConfig
 from bridge.control.contract import Outcome
 from bridge.doctor.places import WORD, log_findings, word_findings
-from tests.test_existing import LOST
+from tests.files.test_existing import LOST
 
 
 @pytest.mark.parametrize("file", ["directory", "file/log"])

@@ -99,8 +99,8 @@ def test_a_colleague_cannot_keep_my_icon_quiet(fresh: Bridge, colleague: OsUser)
 
     def is_pending() -> bool:
         _, answer, _ = ask(None, fresh, "/mine", X_Mail_Bridge="tray")
-        (concern,) = json.loads(answer)["accounts"]
-        return bool(concern["is_pending"])
+        (prompt,) = json.loads(answer)["accounts"]
+        return bool(prompt["is_pending"])
 
     assert "must sign in" in log_in(None, fresh, "imap", ALICE, fresh.password(ALICE))
     begun(colleague, fresh, ALICE)

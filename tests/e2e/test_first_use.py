@@ -82,10 +82,10 @@ def test_a_colleague_who_comes_first_gets_nothing(bridge: Bridge, world: World, 
     # Now her own program tries; the same page shows both, and she chooses hers.
     assert log_in(None, bridge, "pop3", CAROL, OWN).startswith(must_sign_in(bridge, "pop3", CAROL))
     page = visitor.reload()
-    choices = dict(re.findall(r'name="wish" value="([\w-]+)" required> ([^<]*)', page))
+    choices = dict(re.findall(r'name="program" value="([\w-]+)" required> ([^<]*)', page))
     (mine,) = [name for name, who in choices.items() if "user root" in who]
     assert len(choices) == 2
-    kept = visitor.send({"wish": mine})
+    kept = visitor.send({"program": mine})
     assert "password opens this mailbox from now on" in kept
     assert "Which mail program is yours?" not in kept
     for protocol in PROTOCOLS:
@@ -99,14 +99,14 @@ def test_nobody_else_answers_the_question(bridge: Bridge, world: World, colleagu
     """Only the browser that has brought the sign-in knows the page's name and its form."""
     log_in(colleague, bridge, "imap", ALICE, TRAP)
     visitor, page = signed_in(bridge, world, ALICE)
-    name = re.search(r'name="wish" value="([\w-]+)"', page)
+    name = re.search(r'name="program" value="([\w-]+)"', page)
     assert name is not None
     path = urlsplit(visitor.at).path
     port = bridge.console_port
     for where in (path, "/done/another", f"/sign-in/{ALICE}"):
         answer = colleague.run(
-            "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-d", f"wish={name[1]}&form=0", "-H", "Origin: null",
-            f"http://localhost:{port}{where}",
+            "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}",
+            "-d", f"program={name[1]}&form=0", "-H", "Origin: null", f"http://localhost:{port}{where}",
         )  # fmt: skip
         assert answer.stdout in {"403", "404"}, (where, answer.stdout)
     assert not is_accepted(log_in(colleague, bridge, "imap", ALICE, TRAP))

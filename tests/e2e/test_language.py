@@ -57,17 +57,17 @@ def test_a_person_is_told_in_french_what_has_happened(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell stands for the browser")
-@pytest.mark.parametrize("wish", [{}, {"LANGUAGE": "de:en"}], ids=["none", "its own"])
-def test_the_browser_speaks_what_the_system_speaks(bridge: Bridge, wish: dict[str, str]) -> None:
+@pytest.mark.parametrize("program", [{}, {"LANGUAGE": "de:en"}], ids=["none", "its own"])
+def test_the_browser_speaks_what_the_system_speaks(bridge: Bridge, program: dict[str, str]) -> None:
     """Chromium and GTK prefer LANGUAGE to everything else, so the bridge, which knows only two languages, must not set
     it for the browser."""
     seen, browser = bridge.directory / "seen", bridge.directory / "browser"
     browser.write_text(f"#!/bin/sh\necho \"${{LANGUAGE-none}}\" > '{seen}'\n")
     browser.chmod(0o755)
-    bridge.environment = {"LC_ALL": "", "PYTHONUTF8": "1", "LANG": "de_DE.UTF-8", "BROWSER": f"{browser} %s", **wish}
+    bridge.environment = {"LC_ALL": "", "PYTHONUTF8": "1", "LANG": "de_DE.UTF-8", "BROWSER": f"{browser} %s", **program}
     with running(bridge):
         bridge.run("console")
-    assert seen.read_text() == f"{wish.get('LANGUAGE', 'none')}\n"
+    assert seen.read_text() == f"{program.get('LANGUAGE', 'none')}\n"
 
 
 @pytest.mark.parametrize(("variable", "value"), [("LC_ALL", "fr_FR.UTF-8"), ("LC_MESSAGES", "fr_CA.UTF-8")])

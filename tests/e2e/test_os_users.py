@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, suppress
 
 import pytest
 
-from bridge.accounts.guesses import GUESSES
+from bridge.accounts.failed_logins import GUESSES
 from bridge.relay.limits import CONSOLE_CONNECTIONS, SHARE, UNAUTHENTICATED_CONNECTIONS
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import PROTOCOLS

@@ -50,7 +50,7 @@ def test_a_start_and_the_first_logins_import_no_heavy_package_and_a_visitor_does
         for login in logins:
             log_in(login)
         found = imported(bridge)
-        assert {"bridge.app", "pydantic", "cryptography", "bridge.ui.web.doors"} <= found
+        assert {"bridge.app", "pydantic", "cryptography", "bridge.ui.web.console_sockets"} <= found
         assert found & {*LATE, *OTHERS} == set()
         status, page = bridge.get("/")
         assert (status, "</html>" in page) == (200, True)

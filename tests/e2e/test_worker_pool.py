@@ -31,7 +31,7 @@ from bridge.secret import Secret
 from bridge.workers.pool import Pool
 from bridge.workers.process import Process
 from bridge.workers.running import LOOK_SECONDS, SILENCES
-from bridge.workers.wire import Manner
+from bridge.workers.wire import WorkerSettings
 from tests.clocks import ManualClock
 from tests.e2e.conftest import ALICE, World
 from tests.e2e.logins import to_the_end
@@ -83,7 +83,7 @@ class Desk:
 
 
 class Curious(Desk):
-    """Asks who is at the other end, as soon as the test lets it."""
+    """PendingLogins who is at the other end, as soon as the test lets it."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world, connections=None)
@@ -126,7 +126,7 @@ async def serving(desk: Desk, turns: Turns) -> AsyncIterator[tuple[str, int]]:
         return process
 
     services = Services(desk.who, desk.token_for, turns, desk.cap, desk.caller_of, stopping=desk.stopping)
-    pool = Pool(2, start, services, lambda: Manner("info", "text", "", {}), desk.clock)
+    pool = Pool(2, start, services, lambda: WorkerSettings("info", "text", "", {}), desk.clock)
     desk.pool = pool
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)

@@ -144,12 +144,12 @@ def test_the_page_knows_whose_program_it_was_and_keeps_its_password(
         for user, password in ((colleague, "CANARY-of-the-colleague"), (None, "CANARY-of-the-crm")):
             assert log_in(user, bridge, "imap", ALICE, password).startswith(must_sign_in(bridge, "imap", ALICE))
         visitor, page = signed_in(bridge, world, ALICE)
-        choices = dict(re.findall(r'name="wish" value="([\w-]+)" required> ([^<]*)', page))
+        choices = dict(re.findall(r'name="program" value="([\w-]+)" required> ([^<]*)', page))
         (mine,) = [name for name, who in choices.items() if "user root" in who]
         (theirs,) = [who for name, who in choices.items() if name != mine]
         assert f"user {colleague.name}" in theirs
         assert re.search(r"\w+, run by the user root", choices[mine]), "the program's name, too"
-        assert "opens this mailbox from now on" in visitor.send({"wish": mine})
+        assert "opens this mailbox from now on" in visitor.send({"program": mine})
         for _ in range(2):
             assert is_accepted(log_in(None, bridge, "imap", ALICE, "CANARY-of-the-crm"))
             assert not is_accepted(log_in(colleague, bridge, "imap", ALICE, "CANARY-of-the-colleague"))

@@ -24,8 +24,8 @@ from typing import Any
 import pytest
 
 from bridge.errors import StoreCorrupt, StoreFileUnusable, StoreUnavailable
+from bridge.files.replacing import PAUSES
 from bridge.host.disks import copies_on_write
-from bridge.replacing import PAUSES
 from bridge.stores import sqlite
 from bridge.stores.base import NEW, SCHEMA_VERSION, Record
 from bridge.stores.sqlite import SqliteStore

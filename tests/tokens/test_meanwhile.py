@@ -343,10 +343,10 @@ async def test_trouble_is_over_once_another_process_has_refreshed() -> None:
         clock.advance(2000)  # less than half of its life is left
         one.provider.problem = ProviderUnavailable("away, seen from here")
         await one.service.access_token(ALICE)
-        assert (await one.service.standing(ALICE)).detail == "away, seen from here"
+        assert (await one.service.grant_status(ALICE)).detail == "away, seen from here"
         clock.advance(10)
         newest = await two.service.access_token(ALICE)
-        assert (await one.service.standing(ALICE)).detail == ""
+        assert (await one.service.grant_status(ALICE)).detail == ""
         assert await one.service.access_token(ALICE) == newest
         assert one.provider.refreshes == 1
 
@@ -360,8 +360,8 @@ async def test_the_trouble_of_the_grant_before_is_not_that_of_a_new_sign_in() ->
             await it.service.keep(ALICE, newest)
             it.provider.problem = ProviderUnavailable("no answer for a minute")
         assert late.result() == newest.access
-        standing = await it.service.standing(ALICE)
-        assert (standing.is_signed_in, standing.detail) == (True, "")
+        grant = await it.service.grant_status(ALICE)
+        assert (grant.is_signed_in, grant.detail) == (True, "")
         assert it.heard(RefreshFailed) == 0
 
 
@@ -384,12 +384,12 @@ async def test_a_store_that_takes_nothing_is_the_accounts_trouble(store: Failing
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
                 await it.service.access_token(ALICE)
-        standing = await it.service.standing(ALICE)
-        assert (standing.is_signed_in, standing.detail) == (True, f"the disk is {what}")
+        grant = await it.service.grant_status(ALICE)
+        assert (grant.is_signed_in, grant.detail) == (True, f"the disk is {what}")
         assert it.heard(RefreshFailed) == 1
         store.is_full = False
         await it.service.access_token(ALICE)
-        assert (await it.service.standing(ALICE)).detail == ""
+        assert (await it.service.grant_status(ALICE)).detail == ""
 
 
 async def test_a_sign_in_that_a_read_only_store_could_not_keep_is_not_begun() -> None:
@@ -411,18 +411,18 @@ async def test_a_store_that_is_back_is_nobodys_trouble_any_more() -> None:
             await it.service.access_token(ALICE)
         it.store.is_away = False
         assert await it.service.access_token(ALICE) == token
-        assert (await it.service.standing(ALICE)).detail == ""
+        assert (await it.service.grant_status(ALICE)).detail == ""
 
 
 async def test_where_the_store_is_back_and_nobody_has_signed_in_a_sign_in_is_what_is_missing() -> None:
     async with world() as it:
-        before = await it.service.standing(ALICE)
+        before = await it.service.grant_status(ALICE)
         it.store.is_away = True
         with pytest.raises(StoreUnavailable):
             await it.service.access_token(ALICE)
-        assert (await it.service.standing(ALICE)).detail == "the disk is away"
+        assert (await it.service.grant_status(ALICE)).detail == "the disk is away"
         it.store.is_away = False
-        assert await it.service.standing(ALICE) == before
+        assert await it.service.grant_status(ALICE) == before
 
 
 class DamagedWhileHeld(FailingStore):
@@ -465,7 +465,7 @@ async def test_another_process_that_refreshes_for_too_long_is_the_accounts_troub
             await it.service.access_token(ALICE)
         assert it.clock.monotonic() - before == pytest.approx(leases.LEASE_PATIENCE, abs=2 * leases.LEASE_POLL)
         assert it.provider.refreshes == 0
-        assert "for too long" in (await it.service.standing(ALICE)).detail
+        assert "for too long" in (await it.service.grant_status(ALICE)).detail
         assert it.heard(RefreshFailed) == 1
 
 

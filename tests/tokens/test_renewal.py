@@ -47,7 +47,7 @@ async def test_an_account_that_was_only_looked_at_is_left_alone() -> None:
     async with world() as it:
         await it.sign_in()
         assert it.clock.monotonic() < IN_USE  # the monotonic clock is still near zero, as after a start of the machine
-        await it.service.standing(ALICE)
+        await it.service.grant_status(ALICE)
         it.clock.set_wall(3600)
         await renewal(it).look()
         assert it.provider.refreshes == 0
@@ -200,7 +200,7 @@ async def test_a_provider_that_is_away_is_asked_less_and_less() -> None:
         it.provider.problem = None
         it.clock.advance(900)
         await ahead.look()
-        assert (await it.service.standing(ALICE)).detail == ""
+        assert (await it.service.grant_status(ALICE)).detail == ""
 
 
 @pytest.mark.parametrize("lives", [True, False], ids=["a token that lives", "a token that has ended"])

@@ -293,7 +293,7 @@ async def test_it_is_brought_back_by_who_knows_most_whatever_others_have_tried_b
             with pytest.raises(AuthorizationRequired):
                 await node.service.access_token(ALICE)
         assert (await it.vault.load(ALICE.address)).version > known
-        assert not (await it.service.standing(ALICE)).is_signed_in  # a look at the console takes nothing away
+        assert not (await it.service.grant_status(ALICE)).is_signed_in  # a look at the console takes nothing away
         assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-4"
         assert it.heard(AuthorizationNeeded) == 0
 
@@ -308,9 +308,9 @@ async def test_who_looks_at_the_account_meanwhile_makes_no_answer_late() -> None
             assert stored.entry is not None
             ended = replace(stored.entry, ended="this grant was used before")
             await other.vault.save(ALICE.address, ended, expected=stored.version)
-            assert not (await it.service.standing(ALICE)).is_signed_in
+            assert not (await it.service.grant_status(ALICE)).is_signed_in
         assert answered.result().value.reveal() == "CANARY-access-2"
-        assert (await it.service.standing(ALICE)).is_signed_in
+        assert (await it.service.grant_status(ALICE)).is_signed_in
 
 
 async def test_a_sign_in_at_a_node_whose_clock_is_behind_counts_all_the_same() -> None:
@@ -385,14 +385,14 @@ async def test_a_grant_that_may_have_ended_is_kept_and_asks_the_person_until_it_
         assert isinstance(problem, AuthorizationRequired)
         assert problem.diagnosis == doubt
         assert problem.public == f"Open {sign_in_url(ALICE.address)} ({ALICE.address} must sign in)"
-        standing = await it.service.standing(ALICE)
-        assert (standing.is_signed_in, standing.diagnosis) == (False, doubt)
+        grant = await it.service.grant_status(ALICE)
+        assert (grant.is_signed_in, grant.diagnosis) == (False, doubt)
         assert isinstance(await _asked(it), AuthorizationRequired)
         assert (it.heard(AuthorizationNeeded), it.provider.refreshes) == (1, 1)
         it.provider.problem = None
         it.clock.advance(60)
         await it.service.access_token(ALICE)
-        assert (await it.service.standing(ALICE)).is_signed_in
+        assert (await it.service.grant_status(ALICE)).is_signed_in
 
 
 @pytest.mark.parametrize(("days", "key"), [(6, "google.ended"), (7, "sign_in.ran_out")])
@@ -410,7 +410,7 @@ async def test_a_sign_in_of_which_the_end_was_known_says_that_it_was_given_for_s
         problem = await _asked(it)
         assert problem.diagnosis == Diagnosis.of(key, ended.words)
         assert [notice.diagnosis for notice in it.notices if isinstance(notice, RefreshFailed)] == [problem.diagnosis]
-        assert (await it.service.standing(ALICE)).diagnosis == problem.diagnosis
+        assert (await it.service.grant_status(ALICE)).diagnosis == problem.diagnosis
 
 
 async def _asked(it: World) -> BridgeError:
@@ -440,7 +440,7 @@ async def test_a_provider_that_is_away_costs_no_token_and_is_not_asked_by_everyb
         it.provider.problem = None
         it.clock.advance(refresh.RETRY_AFTER)
         assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
-        assert (await it.service.standing(ALICE)).detail == ""
+        assert (await it.service.grant_status(ALICE)).detail == ""
 
 
 async def test_a_stale_token_serves_while_the_provider_is_away() -> None:
@@ -449,7 +449,7 @@ async def test_a_stale_token_serves_while_the_provider_is_away() -> None:
         it.clock.advance(2000)
         it.provider.problem = ProviderUnavailable("HTTP 500")
         assert await it.service.access_token(ALICE) == token
-        assert (await it.service.standing(ALICE)).detail == "HTTP 500"
+        assert (await it.service.grant_status(ALICE)).detail == "HTTP 500"
 
 
 async def test_trap_20_a_revoked_grant_asks_the_person_once_and_the_provider_no_more() -> None:
@@ -667,18 +667,18 @@ async def test_a_clock_an_hour_off_costs_one_refresh_when_it_is_set_and_none_aft
 
 async def test_standing_tells_who_and_why() -> None:
     async with world() as it:
-        assert not (await it.service.standing(ALICE)).is_signed_in
+        assert not (await it.service.grant_status(ALICE)).is_signed_in
         await it.sign_in()
-        standing = await it.service.standing(ALICE)
-        assert standing.is_signed_in
-        assert standing.signed_in_as == "alice@example.com"
+        grant = await it.service.grant_status(ALICE)
+        assert grant.is_signed_in
+        assert grant.signed_in_as == "alice@example.com"
         it.provider.subject = Subject("al@example.com", aliases=frozenset({"alice@example.com"}))
         token = await it.sign_in()
-        standing = await it.service.standing(ALICE)
-        assert (standing.signed_in_as, standing.expires_at) == ("al@example.com", token.expires_at)
+        grant = await it.service.grant_status(ALICE)
+        assert (grant.signed_in_as, grant.expires_at) == ("al@example.com", token.expires_at)
         it.store.is_away = True
-        standing = await it.service.standing(ALICE)
-        assert (standing.is_signed_in, standing.is_readable, standing.detail) == (False, False, "the disk is away")
+        grant = await it.service.grant_status(ALICE)
+        assert (grant.is_signed_in, grant.is_readable, grant.detail) == (False, False, "the disk is away")
 
 
 @pytest.mark.parametrize(("kind", "times"), [(ProviderUnavailable, 0), (ProviderRefused, 2)])
@@ -804,9 +804,9 @@ async def test_a_corrected_configuration_has_no_trouble_yet() -> None:
         it.clock.advance(1900)
         it.provider.problem = ProviderRefused("the secret has expired")
         await it.service.access_token(ALICE)
-        assert (await it.service.standing(ALICE)).detail == "the secret has expired"
+        assert (await it.service.grant_status(ALICE)).detail == "the secret has expired"
         it.providers["acme"] = StrictProvider(it.clock)  # as by a reload with the new secret
-        assert (await it.service.standing(ALICE)).detail == ""
+        assert (await it.service.grant_status(ALICE)).detail == ""
 
 
 @pytest.mark.parametrize("is_unattended", [False, True])
@@ -826,7 +826,7 @@ async def test_what_is_said_by_an_adapter_that_a_reload_has_replaced_meanwhile_i
             corrected.is_unattended = is_unattended
             corrected.issue()  # so that it accepts the stored grant
             it.provider.gate.set()
-        assert (await it.service.standing(ALICE)).detail == ""
+        assert (await it.service.grant_status(ALICE)).detail == ""
         await it.service.access_token(ALICE)
         assert corrected.refreshes == 1, "it is asked at once: it has not failed"
 

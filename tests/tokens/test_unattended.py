@@ -88,13 +88,13 @@ async def test_a_no_is_the_admins_turn_and_never_a_prompt(problem: BridgeError, 
         assert it.provider.refreshes == asked + 1
         assert not it.heard(AuthorizationNeeded)
         assert [notice.temporary for notice in it.notices if isinstance(notice, RefreshFailed)] == [False]
-        standing = await it.service.standing(ALICE)
-        assert standing.is_signed_in
-        assert "ask the admin" in standing.detail
+        grant = await it.service.grant_status(ALICE)
+        assert grant.is_signed_in
+        assert "ask the admin" in grant.detail
         it.provider.problem = None
         it.clock.advance(refresh.REFUSED_RETRY_AFTER)
         await it.service.access_token(ALICE)
-        assert (await it.service.standing(ALICE)).detail == ""
+        assert (await it.service.grant_status(ALICE)).detail == ""
 
 
 async def test_nothing_can_be_adopted_and_the_sentence_says_why() -> None:
@@ -110,7 +110,7 @@ async def test_forgotten_it_is_obtained_again_and_there_is_nothing_to_revoke() -
         await it.service.access_token(ALICE)
         await it.service.forget(ALICE)
         assert it.provider.revoked == []
-        assert (await it.service.standing(ALICE)).signed_in_as == ALICE.subject
+        assert (await it.service.grant_status(ALICE)).signed_in_as == ALICE.subject
         await it.service.access_token(ALICE)
         assert it.provider.refreshes == 2
 

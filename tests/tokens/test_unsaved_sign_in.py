@@ -39,13 +39,13 @@ async def test_it_is_saved_once_the_disk_is_free_and_told_then(by: str, log: io.
 async def test_meanwhile_it_is_the_stores_trouble_and_nobody_is_called() -> None:
     async with world() as it:
         await it.sign_in_onto_a_full_disk()
-        standing = await it.service.standing(ALICE)
-        assert (standing.is_signed_in, standing.is_readable) == (False, False)
-        assert "the disk is full" in standing.detail
+        grant = await it.service.grant_status(ALICE)
+        assert (grant.is_signed_in, grant.is_readable) == (False, False)
+        assert "the disk is full" in grant.detail
         it.store.is_full = False
         await it.service.save_unsaved()
-        standing = await it.service.standing(ALICE)
-        assert (standing.is_signed_in, standing.detail) == (True, "")
+        grant = await it.service.grant_status(ALICE)
+        assert (grant.is_signed_in, grant.detail) == (True, "")
 
 
 async def test_the_last_thing_before_the_end_is_to_save_it() -> None:

@@ -70,7 +70,7 @@ def bare_in_template(source: str) -> list[str]:
     return [text.strip() for text in (*texts, *read) if re.search(r"[A-Za-z]{3,}", text.replace("mail-bridge", ""))]
 
 
-FOR_THE_LOG = {"door.py", "guesses.py"}
+FOR_THE_LOG = {"authenticator.py", "failed_logins.py"}
 """Modules that say why a login was refused: mail clients get the same ASCII line for any reason, and only the log has
 the reason, in English."""
 MODULES = [

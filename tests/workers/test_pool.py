@@ -39,7 +39,7 @@ from bridge.workers.logins import CALLER_SECONDS
 from bridge.workers.pool import Pool
 from bridge.workers.process import Process
 from bridge.workers.running import RunningWorker
-from bridge.workers.wire import Manner, Port, pack, unpack
+from bridge.workers.wire import Port, WorkerSettings, pack, unpack
 from tests.clocks import ManualClock
 from tests.relay.slow_system import GONE, SlowSystem
 from tests.relay.sockets import close_with_reset
@@ -111,7 +111,7 @@ class Bench:
         self.cap = cap or ConnectionCap()
         self.started: list[Worker] = []
         self.services = services or Services(never, never, Turns(), self.cap)
-        pool = Pool(2, self._start, self.services, manner, clock or SystemClock())
+        pool = Pool(2, self._start, self.services, settings, clock or SystemClock())
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         self.where = sock.getsockname()
@@ -131,8 +131,8 @@ async def never(*_: Any, **__: Any) -> Any:
     raise AssertionError
 
 
-def manner() -> Manner:
-    return Manner("info", "text", "", {})
+def settings() -> WorkerSettings:
+    return WorkerSettings("info", "text", "", {})
 
 
 @asynccontextmanager
@@ -625,7 +625,7 @@ async def test_a_worker_that_does_not_start_is_tried_less_and_less(
         raise BridgeError("no process more")
 
     monkeypatch.setattr(asyncio, "sleep", pause)
-    pool = Pool(1, start, Services(never, never, Turns(), ConnectionCap()), manner, SystemClock())
+    pool = Pool(1, start, Services(never, never, Turns(), ConnectionCap()), settings, SystemClock())
     await run_until(enough, pool)
     assert pauses[:9] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
     assert log.getvalue().count("no process more") >= 9
@@ -666,7 +666,7 @@ async def test_a_worker_that_has_served_for_a_while_is_started_again_at_once(
     time = loop.time
     monkeypatch.setattr(loop, "time", lambda: time() + passed)
     monkeypatch.setattr(asyncio, "sleep", pause)
-    pool = Pool(1, start, Services(never, never, Turns(), ConnectionCap()), manner, ManualClock())
+    pool = Pool(1, start, Services(never, never, Turns(), ConnectionCap()), settings, ManualClock())
     async with asyncio.TaskGroup() as group:
         await run_until(enough, pool)
     assert pauses == [0.5, 1, 2, 0.5, 0.5, 1, 2]

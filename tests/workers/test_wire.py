@@ -9,7 +9,7 @@ import pytest
 
 from bridge.model import AccessToken, Account, Endpoint, Login, Mechanism, Protocol, TlsMode
 from bridge.secret import Secret
-from bridge.workers.wire import Manner, Misunderstood, Port, pack, unpack
+from bridge.workers.wire import Misunderstood, Port, WorkerSettings, pack, unpack
 
 ENDPOINT = Endpoint(
     "imap.example.com", 993, TlsMode.IMPLICIT, "/ca.pem", frozenset({"SIZE 1", "8BITMIME"}), 3, Mechanism.OAUTHBEARER
@@ -19,7 +19,7 @@ VALUES = [
     Account("zoë@example.com", "it", "zoë@example.com", {Protocol.IMAP: ENDPOINT, Protocol.POP3: ENDPOINT}),
     AccessToken(Secret("CANARY-token"), 1.5, 0),
     Port(7, Protocol.POP3, None, "", ""),
-    Manner(
+    WorkerSettings(
         "debug",
         "json",
         "/var/log/mail-bridge.log",

@@ -47,7 +47,7 @@ from bridge.ui.cli.session import DONE
 from bridge.ui.cli.starting import CannotStart, CannotStartNow, bind_or_stop
 from bridge.ui.i18n import say
 from bridge.ui.setup.writing import check_writable
-from bridge.ui.web.doors import Doors
+from bridge.ui.web.console_sockets import ConsoleSockets
 from bridge.ui.web.first_run import FirstRun
 from bridge.ui.web.guards import Administrators
 
@@ -75,14 +75,14 @@ async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunO
         user_of=partial(_user_of, Callers(this_system())),
         administrators=administrators,
     )
-    doors = Doors([sock.dup() for sock in sockets])
-    start = Start(settings, installer, sockets, doors, page, served, administrators)
+    console_sockets = ConsoleSockets([sock.dup() for sock in sockets])
+    start = Start(settings, installer, sockets, console_sockets, page, served, administrators)
     orders = Orders()
     with beside.orders(orders.stop.set, lambda: hang_up(orders, beside, start.followed)):
         async with AsyncExitStack() as bridge, task_group() as group:
             companion = group.create_task(run_beside(beside, lambda: start.served, orders.stop))
             try:
-                async with page.serving(doors):
+                async with page.serving(console_sockets):
                     await _invite(options, served, administrators)
                     app = await start.wait(bridge, orders.stop)
                 for sock in sockets:
@@ -144,7 +144,7 @@ class Start:
         settings: Settings,
         installer: LocalInstaller,
         sockets: list[socket.socket],
-        doors: Doors,
+        console_sockets: ConsoleSockets,
         page: FirstRun,
         served: Served,
         administrators: Administrators,
@@ -156,7 +156,7 @@ class Start:
         self._settings = settings
         self._installer = installer
         self._sockets = sockets
-        self._doors = doors
+        self._console_sockets = console_sockets
         self._page = page
         self._administrators = administrators
         self._shares_port = False
@@ -245,7 +245,7 @@ class Start:
         return dataclasses.replace(self._settings, config=None, found=found)
 
     async def _take_over(self, stack: AsyncExitStack, app: App) -> None:
-        """Serve the bridge's console at our doors. An error here ends the program, as it would end `run`."""
+        """Serve the bridge's console at our sockets. An error here ends the program, as it would end `run`."""
         for sock in app.console_sockets:
             stack.callback(sock.close)
         following = console(
@@ -253,7 +253,7 @@ class Start:
             known_as=self.followed.path if self.followed is not None else None,
             token=self.served.token,
             administrators=self._administrators,
-            doors=self._doors if self._shares_port else None,
+            console_sockets=self._console_sockets if self._shares_port else None,
         )
         self.served = await stack.enter_async_context(following)
         self._page.hand_over()

@@ -18,7 +18,7 @@ import click
 from bridge.app import App
 from bridge.clock import SystemClock
 from bridge.config.load import LoadedConfig
-from bridge.desk.late import loading
+from bridge.controller.late_imports import loading
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.service import service_manager
 from bridge.host.users import load_directory

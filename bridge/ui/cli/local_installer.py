@@ -18,7 +18,7 @@ from bridge.config.importers.providers import SECRETS
 from bridge.control.contract import Finding
 from bridge.doctor.rehearsal import rehearse
 from bridge.errors import BridgeError
-from bridge.existing import exists
+from bridge.files.existing import exists
 from bridge.host.machine import this_machine
 from bridge.host.paths import config_candidates, is_for_service
 from bridge.observe import logs

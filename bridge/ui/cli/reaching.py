@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # a command that only asks a running bridge does not import o
     from bridge.relay.ports import Bind
     from bridge.stores.sealed import SealedStore
     from bridge.ui.cli.unsaved import Save
-    from bridge.ui.web.doors import Doors
+    from bridge.ui.web.console_sockets import ConsoleSockets
     from bridge.ui.web.guards import Administrators
 
 LINGER_SECONDS = 2.0
@@ -124,18 +124,18 @@ async def console(
     known_as: Path | None = None,
     token: Secret[str] | None = None,
     administrators: Administrators | None = None,
-    doors: Doors | None = None,
+    console_sockets: ConsoleSockets | None = None,
 ) -> AsyncIterator[Served]:
     """Serve the console on the sockets that the app has bound.
 
     Args: known_as, the configuration file by which other commands find this bridge; None to stay unknown. token,
-    administrators and doors, of the first set-up that ends with this console; else there are new ones.
+    administrators and sockets, of the first set-up that ends with this console; else there are new ones.
     """
     from bridge.ui.cli.findable import findable
-    from bridge.ui.web.doors import Doors, answering_once_asked
+    from bridge.ui.web.console_sockets import ConsoleSockets, answering_once_asked
 
     served = Served(app.console_port, token or Secret(secrets.token_urlsafe(32)))
-    wanted = doors or Doors(app.console_sockets)
+    wanted = console_sockets or ConsoleSockets(app.console_sockets)
 
     def load_console() -> AbstractAsyncContextManager[None]:
         from bridge.host.collector import spare_the_collector
@@ -151,14 +151,14 @@ async def console(
             places=console_cap(descriptor_limit()),
             language=lambda: app.language,
             visitors=app.visitors,
-            attendants=app.concerned,
+            attendants=app.prompts,
             administrators=administrators,
             metrics=app.metrics,
         )
         return site.serving(wanted)
 
     # After a set-up its visitors are there, and aiohttp too.
-    async with load_console() if doors is not None else answering_once_asked(wanted, load_console):
+    async with load_console() if console_sockets is not None else answering_once_asked(wanted, load_console):
         if known_as is None:
             yield served
             return

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
-from bridge.drafts import staged, try_directory
 from bridge.errors import BridgeError
-from bridge.existing import above, is_directory
+from bridge.files.directories import make_private
+from bridge.files.drafts import staged, try_directory
+from bridge.files.existing import above, is_directory
+from bridge.files.replacing import replace
 from bridge.host.files import take_free_name
 from bridge.host.paths import ensure_private
-from bridge.making import make_private
-from bridge.replacing import replace
 
 
 def is_taken(path: Path) -> bool:

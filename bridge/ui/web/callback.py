@@ -29,13 +29,13 @@ from bridge.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
-from bridge.model import Wish
+from bridge.model import WaitingProgram
 from bridge.observe.logs import event, report
 from bridge.ui.i18n import forwarding, say, tell, tell_problem
 from bridge.ui.web import guards
 from bridge.ui.web.expiring import Expiring
 from bridge.ui.web.rendering import FORGET, form_page, not_found, once_more, page, see_other, sign_in_over
-from bridge.ui.web.wishing import only_own, sentence, shown_wishes, wishes_of, with_password
+from bridge.ui.web.waiting_programs import only_own, sentence, shown_programs, waiting_programs_of, with_password
 
 RESULTS = 100
 RESULT_SECONDS = 600.0
@@ -156,7 +156,7 @@ class Callback:
 
     async def _keep_own(self, request: web.Request, outcome: Outcome) -> Outcome:
         """The usual case of first-use: only the person's own mail program has asked, and its password is kept."""
-        choice = with_password(await wishes_of(self._visitors, outcome.address, request))
+        choice = with_password(await waiting_programs_of(self._visitors, outcome.address, request))
         own = only_own(choice)
         if own is not None:
             try:
@@ -165,9 +165,9 @@ class Callback:
                 report("console.password_not_kept", problem, account=outcome.address)
         return replace(outcome, is_asked=bool(choice))
 
-    async def _kept(self, outcome: Outcome, wish: Wish) -> Outcome:
-        await self._visitors.keep(outcome.address, wish.name)
-        return replace(outcome, kept=sentence(wish))
+    async def _kept(self, outcome: Outcome, program: WaitingProgram) -> Outcome:
+        await self._visitors.keep(outcome.address, program.name)
+        return replace(outcome, kept=sentence(program))
 
     async def keep(self, request: web.Request) -> web.StreamResponse:
         """The person who has signed in says which program is theirs; only this browser knows the page's name."""
@@ -180,17 +180,17 @@ class Callback:
             return not_found()
         if fields is None:
             return await self._result_page(request, outcome, 403, problem=guards.AGAIN.told(say))
-        status, problem = await self._keep_chosen(request, name, outcome, fields.get("wish", ""))
+        status, problem = await self._keep_chosen(request, name, outcome, fields.get("program", ""))
         after = self._results.get(name) or outcome
         if after.kept:  # by this request, or by the same one a moment before, if the button was pressed twice
             return see_other(f"/done/{name}")
         return await self._result_page(request, replace(outcome, is_asked=True), status, problem=problem)
 
-    async def _keep_chosen(self, request: web.Request, name: str, outcome: Outcome, wish: str) -> tuple[int, str]:
+    async def _keep_chosen(self, request: web.Request, name: str, outcome: Outcome, program: str) -> tuple[int, str]:
         """Returns: the page's status, and what to say on it if nothing was kept and there is a choice."""
         try:
-            choice = with_password(await shown_wishes(self._visitors, outcome.address, request))
-            chosen = next((one for one in choice if one.name == wish), None)
+            choice = with_password(await shown_programs(self._visitors, outcome.address, request))
+            chosen = next((one for one in choice if one.name == program), None)
             if chosen is not None:
                 self._results.add(name, await self._kept(outcome, chosen), guards.user_of(request))
                 return 200, ""
@@ -220,18 +220,18 @@ class Callback:
             return sign_in_over()
         return await self._result_page(request, outcome)
 
-    async def _choice(self, request: web.Request, outcome: Outcome) -> tuple[Sequence[Wish], str]:
+    async def _choice(self, request: web.Request, outcome: Outcome) -> tuple[Sequence[WaitingProgram], str]:
         """The programs whose password may be kept; and, if the question is still open, why there is none any more."""
         if not outcome.may_keep:
             return (), ""
         is_unanswered = outcome.is_asked and not outcome.kept
         try:
-            choice = with_password(await shown_wishes(self._visitors, outcome.address, request))
+            choice = with_password(await shown_programs(self._visitors, outcome.address, request))
             if choice or not is_unanswered:
                 return choice, ""
             return (), (await self._visitors.why_none(outcome.address)).told(say)
         except BridgeError as problem:
-            report("console.wishes_unknown", problem, account=outcome.address)
+            report("console.programs_unknown", problem, account=outcome.address)
             return (), tell_problem(problem) if is_unanswered else ""
 
     async def _result_page(
@@ -242,7 +242,7 @@ class Callback:
         fields: dict[str, object] = {
             "problem": problem or missing,
             "kept": outcome.kept,
-            "wishes": [(wish.name, sentence(wish), wish.is_own) for wish in choice],
+            "programs": [(program.name, sentence(program), program.is_own) for program in choice],
             "action": request.path,
             "kind": outcome.kind,
             "address": outcome.address,

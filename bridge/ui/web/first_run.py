@@ -12,7 +12,7 @@ from bridge.ui.setup.installer import Installer
 from bridge.ui.web import guards
 from bridge.ui.web.api import Api
 from bridge.ui.web.connection import Places, UserOf
-from bridge.ui.web.doors import Doors
+from bridge.ui.web.console_sockets import ConsoleSockets
 from bridge.ui.web.setup import SetupPages
 from bridge.ui.web.site import Site
 
@@ -38,8 +38,8 @@ class FirstRun(Site):
         self._administrators = administrators
 
     @asynccontextmanager
-    async def serving(self, doors: Doors) -> AsyncIterator[None]:
-        """Answer at these doors, until another site takes them over."""
+    async def serving(self, sockets: ConsoleSockets) -> AsyncIterator[None]:
+        """Answer at these sockets, until another site takes them over."""
         pages = SetupPages(self._installer, self._administrators, guards.Forms(self._hosts))
         api = Api(
             self._control,
@@ -49,5 +49,5 @@ class FirstRun(Site):
             issue_ticket=self._administrators.issue_ticket,
             keep_alive=KEEP_ALIVE,
         )
-        async with self.answering([*api.routes(), *pages.routes()], doors, api.close):
+        async with self.answering([*api.routes(), *pages.routes()], sockets, api.close):
             yield

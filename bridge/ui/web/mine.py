@@ -9,7 +9,7 @@ from aiohttp import web
 
 from bridge.control import wire
 from bridge.control.contract import Attendants
-from bridge.control.own import HEADER, PATH, PATIENCE, Concerns, tag_of
+from bridge.control.own import HEADER, PATH, PATIENCE, Prompts, tag_of
 from bridge.errors import BridgeError
 from bridge.observe.logs import report
 from bridge.ui.web import guards
@@ -59,7 +59,7 @@ class Mine:
             return web.Response(status=503)
         return web.Response(text=wire.dumps(wire.encode(found)), content_type="application/json")
 
-    async def _news(self, user_id: str, seen: str) -> Concerns:
+    async def _news(self, user_id: str, seen: str) -> Prompts:
         """The answer, at once if it differs from what was seen already; otherwise when it does, or after a while."""
         change, found = await self._look(user_id)
         if found.tag != seen or self._waiting[user_id] >= SHARE or self._waiting.total() >= WAITING:
@@ -81,7 +81,7 @@ class Mine:
             self._waiting += Counter()  # drops those that are zero
         return found
 
-    async def _look(self, user_id: str) -> tuple[asyncio.Event, Concerns]:
+    async def _look(self, user_id: str) -> tuple[asyncio.Event, Prompts]:
         change = self._attendants.change_of(user_id)
-        concerns = await self._attendants.concerns(user_id)
-        return change, Concerns(concerns, tag_of(concerns))
+        prompts = await self._attendants.prompts(user_id)
+        return change, Prompts(prompts, tag_of(prompts))

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from bridge.clock import Clock
-from bridge.control.contract import AccountState, AccountStatus, Entrance, InProcess, SignInStarted, Status, Visitors
+from bridge.control.contract import AccountState, AccountStatus, InProcess, SignInStarted, StartPage, Status, Visitors
 from bridge.control.redirect import pasted
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused, ProviderRefused
 from bridge.ui.i18n import say, spoken, tell, tell_problem
@@ -21,7 +21,7 @@ from bridge.ui.web.accounts import account_path
 from bridge.ui.web.callback import Callback, sign_in_path
 from bridge.ui.web.rendering import admitted, form_page, not_found, page, see_other
 from bridge.ui.web.waiting import Waiting
-from bridge.ui.web.wishing import wish_lines
+from bridge.ui.web.waiting_programs import program_lines
 
 ROWS = 40
 """Accounts on one page: below 50 KB even with a long error text for each."""
@@ -72,7 +72,7 @@ class Pages:
         self._administrators = administrators
         self._forms = forms
         self._clock = clock
-        self._glance: tuple[float, Entrance] | None = None
+        self._glance: tuple[float, StartPage] | None = None
         self._glancing = asyncio.Lock()
 
     async def root(self, request: web.Request) -> web.StreamResponse:
@@ -85,10 +85,10 @@ class Pages:
         is_administrator = self._administrators.is_open(request)
         try:
             if not is_administrator:
-                entrance = await self._entrance()
-                settings = [wording.setting(listener) for listener in entrance.listeners]
+                start_page = await self._start_page()
+                settings = [wording.setting(listener) for listener in start_page.listeners]
                 is_over = guards.was_open(request)
-                return page("start.html", is_demo=entrance.is_demo, settings=settings, is_over=is_over)
+                return page("start.html", is_demo=start_page.is_demo, settings=settings, is_over=is_over)
             status = await self._control.status()
         except BridgeError as problem:
             detail = tell_problem(problem) if is_administrator else say(problem.public_text)
@@ -107,11 +107,11 @@ class Pages:
             **listed,
         )
 
-    async def _entrance(self) -> Entrance:
+    async def _start_page(self) -> StartPage:
         async with self._glancing:  # requests that come while the bridge is asked wait for the same answer
             if self._glance is None or self._clock.monotonic() - self._glance[0] >= GLANCE_SECONDS:
-                entrance = await self._control.entrance()
-                self._glance = self._clock.monotonic(), entrance
+                start_page = await self._control.start_page()
+                self._glance = self._clock.monotonic(), start_page
             return self._glance[1]
 
     async def administrator(self, request: web.Request) -> web.StreamResponse:
@@ -129,8 +129,8 @@ class Pages:
         address = request.match_info["address"]
         if not _is_plausible(address):
             return not_found()
-        lines = await wish_lines(self._visitors, address, request)
-        return self._sign_in_page(request, address, wishes=lines)
+        lines = await program_lines(self._visitors, address, request)
+        return self._sign_in_page(request, address, programs=lines)
 
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """The button was pressed.
@@ -200,10 +200,10 @@ class Pages:
         status: int = 200,
         problem: str = "",
         detail: str = "",
-        wishes: Sequence[str] = (),
+        programs: Sequence[str] = (),
     ) -> web.StreamResponse:
         fields: dict[str, object] = {"address": address, "action": sign_in_path(address), "problem": problem}
-        fields |= {"detail": detail, "wishes": wishes}
+        fields |= {"detail": detail, "programs": programs}
         return form_page(self._forms, request, "sign_in.html", status, **fields)
 
 

@@ -16,7 +16,7 @@ from bridge.ui.web.accounts import AccountPages
 from bridge.ui.web.api import Api
 from bridge.ui.web.callback import Callback
 from bridge.ui.web.connection import Places
-from bridge.ui.web.doors import Doors
+from bridge.ui.web.console_sockets import ConsoleSockets
 from bridge.ui.web.events import Events
 from bridge.ui.web.examination import CheckPage
 from bridge.ui.web.metrics import MetricsPage
@@ -63,8 +63,8 @@ class Console(Site):
         self._administrators = administrators or guards.Administrators(admin_token, self._clock)
 
     @asynccontextmanager
-    async def serving(self, doors: Doors) -> AsyncIterator[None]:
-        """Answer at these doors, which another site may have opened, and close them at the end."""
+    async def serving(self, sockets: ConsoleSockets) -> AsyncIterator[None]:
+        """Answer at these sockets, which another site may have opened, and close them at the end."""
         control, administrators, hosts = self._control, self._administrators, self._hosts
         forms = guards.Forms(hosts)
         callback = Callback(control, self._clock, self._visitors, forms)
@@ -106,5 +106,5 @@ class Console(Site):
             *api.routes(),
             *mine.routes(),
         ]
-        async with waiting.running(), self.answering(routes, doors, close):
+        async with waiting.running(), self.answering(routes, sockets, close):
             yield

@@ -16,7 +16,7 @@ from bridge.threads import NoThread
 from bridge.ui import i18n
 from bridge.ui.web import guards
 from bridge.ui.web.connection import HEAD_LIMIT, ROOM, Connection, Places, UserOf
-from bridge.ui.web.doors import Doors
+from bridge.ui.web.console_sockets import ConsoleSockets
 from bridge.ui.web.rendering import HEADERS, ICON, SCRIPT, STYLE, not_found, once_more, page, worker_that_ends
 from bridge.ui.web.turns import Turns
 
@@ -59,11 +59,11 @@ class Site:
 
     @asynccontextmanager
     async def answering(
-        self, routes: Iterable[web.RouteDef], doors: Doors, close: Callable[[], None]
+        self, routes: Iterable[web.RouteDef], sockets: ConsoleSockets, close: Callable[[], None]
     ) -> AsyncIterator[None]:
-        """Serve the connections of these doors from now on; `close` ends answers that would not end by themselves.
+        """Serve the connections of these sockets from now on; `close` ends answers that would not end by themselves.
 
-        The doors are closed at the end, unless they lead to another site by then.
+        They are closed at the end, unless they lead to another site by then.
         """
         runner = web.AppRunner(self._application(routes, close), shutdown_timeout=STOP_SECONDS)
         try:
@@ -72,11 +72,11 @@ class Site:
             assert manager is not None  # noqa: S101  set up just now
             manager.request_handler = self._before_routing(manager.request_handler)
             loop = asyncio.get_running_loop()
-            doors.lead_to(self, lambda: self._connection(manager, loop))
-            await doors.open()
+            sockets.lead_to(self, lambda: self._connection(manager, loop))
+            await sockets.open()
             yield
         finally:
-            doors.close(self)
+            sockets.close(self)
             await runner.cleanup()
 
     def _connection(self, manager: web.Server, loop: asyncio.AbstractEventLoop) -> Connection:
@@ -123,7 +123,7 @@ class Site:
         return answered
 
     def hand_over(self) -> None:
-        """Another site has these doors now: requests on connections that we still have are redirected to it."""
+        """Another site has these sockets now: requests on connections that we still have are redirected to it."""
         self._has_moved = True
 
     def _application(self, routes: Iterable[web.RouteDef], close: Callable[[], None]) -> web.Application:

@@ -23,7 +23,7 @@ from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.first_run import Start
 from bridge.ui.cli.local_installer import FirstRunOptions, LocalInstaller
 from bridge.ui.cli.reaching import Served
-from bridge.ui.web.doors import Doors
+from bridge.ui.web.console_sockets import ConsoleSockets
 from bridge.ui.web.first_run import FirstRun
 from bridge.ui.web.guards import Administrators
 from tests.consoles import nobody_knows
@@ -42,7 +42,7 @@ def started(installer: LocalInstaller) -> Start:
         user_of=nobody_knows,
         administrators=administrators,
     )
-    return Start(Settings(None, None), installer, [], Doors([]), page, served, administrators)
+    return Start(Settings(None, None), installer, [], ConsoleSockets([]), page, served, administrators)
 
 
 async def told(installer: LocalInstaller) -> str:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from bridge.host.sockets import bind
 from bridge.relay.limits import console_cap
-from bridge.ui.web.doors import Doors
+from bridge.ui.web.console_sockets import ConsoleSockets
 from bridge.ui.web.site import Site
 from tests.consoles import nobody_knows
 
@@ -28,7 +28,7 @@ async def site(*routes: web.RouteDef) -> AsyncIterator[int]:
     (sock,) = bind("127.0.0.1", 0, what="console")
     port = sock.getsockname()[1]
     console = Site(frozenset({HOST}), lambda: "en", console_cap(), nobody_knows)
-    async with asyncio.timeout(SECONDS), console.answering(routes, Doors([sock]), lambda: None):
+    async with asyncio.timeout(SECONDS), console.answering(routes, ConsoleSockets([sock]), lambda: None):
         yield port
 
 

@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from bridge.accounts.concerned import Concerned
+from bridge.accounts.sign_in_prompts import SignInPrompts
 from bridge.clock import SystemClock
 from bridge.control import own, wire
 from bridge.control.contract import AccountState
-from bridge.control.own import HEADER, REST_SECONDS, Concerns, OwnView, connect_own
+from bridge.control.own import HEADER, REST_SECONDS, OwnView, Prompts, connect_own
 from bridge.control.remote import BridgeNotRunning, loopback_session
-from bridge.model import Account, Caller, Concern, Ends
+from bridge.model import Account, Caller, Ends, SignInPrompt
 from bridge.notices import Notice
 from bridge.ui.tray.tray import Administered
 from bridge.ui.web import mine
@@ -29,7 +29,7 @@ ME, COLLEAGUE = "1000", "1001"
 ASKING = {HEADER: "tray"}
 
 
-class Counted(Concerned):
+class Counted(SignInPrompts):
     """Calls `on_asked` for each request about somebody's accounts."""
 
     on_asked: Callable[[], None]
@@ -46,9 +46,9 @@ class House:
         self.control = FakeControl(ALICE, BOB, HASH)
         self.caller = Caller("me", ME)
         self.asked, self.came = 0, asyncio.Event()
-        self.concerned = Counted(self.find, self.is_pending, self.caller_of, SystemClock())
-        self.concerned.on_asked = self.note
-        self.control.bus.on_notice(lambda notice: self.concerned.heard(getattr(notice, "address", "")))
+        self.prompts = Counted(self.find, self.is_pending, self.caller_of, SystemClock())
+        self.prompts.on_asked = self.note
+        self.control.bus.on_notice(lambda notice: self.prompts.heard(getattr(notice, "address", "")))
 
     def find(self, address: str) -> Account | None:
         return Account(address, "own", address, {}) if address in self.control.states else None
@@ -72,7 +72,7 @@ class House:
 
     def sign_in(self, address: str) -> None:
         self.control.states[address] = AccountState.READY
-        self.concerned.heard(address)
+        self.prompts.heard(address)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def house() -> House:
 
 @pytest.fixture
 async def browser(house: House) -> AsyncIterator[Browser]:
-    async with serving(house.control, attendants=house.concerned) as found:
+    async with serving(house.control, attendants=house.prompts) as found:
         yield found
 
 
@@ -104,8 +104,8 @@ async def waiting(browser: Browser) -> list[tuple[str, str, str]]:
 
 async def test_only_what_my_own_programs_asked_for(house: House, browser: Browser) -> None:
     assert await waiting(browser) == []
-    house.concerned.note(ME, ALICE, "crm")
-    house.concerned.note(COLLEAGUE, BOB, "crm")
+    house.prompts.note(ME, ALICE, "crm")
+    house.prompts.note(COLLEAGUE, BOB, "crm")
     assert await waiting(browser) == [(ALICE, "sign-in", f"http://localhost:{browser.port}/sign-in/{ALICE}")]
     async with browser.get("/mine", headers=ASKING) as response:
         assert BOB not in await response.text()
@@ -121,7 +121,7 @@ async def test_only_what_my_own_programs_asked_for(house: House, browser: Browse
 
 
 async def test_who_is_not_known_gets_no_answer(house: House, browser: Browser) -> None:
-    house.concerned.note(ME, ALICE, "crm")
+    house.prompts.note(ME, ALICE, "crm")
     house.caller = Caller(unknown="the system does not tell whose it is")
     async with browser.get("/mine", headers=ASKING) as response:
         assert (response.status, await response.text()) == (404, "")
@@ -155,7 +155,7 @@ async def test_a_console_without_mail_programs_gives_none() -> None:
     ],
 )
 async def test_a_page_in_my_browser_cannot_read_it(house: House, browser: Browser, headers: dict[str, str]) -> None:
-    house.concerned.note(ME, ALICE, "crm")
+    house.prompts.note(ME, ALICE, "crm")
     async with browser.get("/mine", headers=headers) as response:
         assert (response.status, await response.text()) == (404, "")
         assert "Access-Control-Allow-Origin" not in response.headers
@@ -190,8 +190,8 @@ async def test_news_arrive_when_they_happen(house: House, browser: Browser) -> N
             await clock.until_asleep()
             clock.advance(2)
             await house.until_asked(2)
-            house.concerned.note(COLLEAGUE, BOB, "crm")
-            house.concerned.note(ME, HASH, "crm")
+            house.prompts.note(COLLEAGUE, BOB, "crm")
+            house.prompts.note(ME, HASH, "crm")
             await following
             assert await waiting(browser) == [
                 (HASH, "sign-in", f"http://localhost:{browser.port}/sign-in/a%23b%2Bc@example.com")
@@ -207,7 +207,7 @@ async def test_news_arrive_when_they_happen(house: House, browser: Browser) -> N
 
 
 async def test_a_sign_in_that_begins_or_is_given_up_is_news(house: House, browser: Browser) -> None:
-    house.concerned.note(ME, ALICE, "crm")
+    house.prompts.note(ME, ALICE, "crm")
     async with view_of(browser) as view:
         tags = []
         for state in (AccountState.SIGN_IN, AccountState.PENDING, AccountState.SIGN_IN):
@@ -228,7 +228,7 @@ async def test_no_news_are_no_notice(house: House, browser: Browser, monkeypatch
             assert not following.done()
             clock.advance(REST_SECONDS)
         await clock.until_asleep()
-        house.concerned.note(ME, ALICE, "crm")
+        house.prompts.note(ME, ALICE, "crm")
         clock.advance(REST_SECONDS)
         await following
         assert isinstance(notices, AsyncGenerator)
@@ -243,7 +243,7 @@ async def test_the_trays_patience_is_longer_than_the_consoles(
         monkeypatch.setattr(own, "HELLO_SECONDS", 0.01)
         monkeypatch.setattr(mine, "PATIENCE", 0.1)
         assert (await view._ask(tag)).tag == tag
-    assert not house.concerned._changes, "nothing is left of who has waited"
+    assert not house.prompts._changes, "nothing is left of who has waited"
 
 
 async def test_who_asks_too_often_does_not_wait(house: House, browser: Browser) -> None:
@@ -261,7 +261,7 @@ async def test_who_asks_too_often_does_not_wait(house: House, browser: Browser) 
             done, waiting_on = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
             assert [task.result() for task in done] == [tag]
             assert len(waiting_on) == SHARE
-            house.concerned.note(ME, address, "crm")
+            house.prompts.note(ME, address, "crm")
         assert {task.result() for task in waiting_on} != {tag}
 
 
@@ -282,12 +282,12 @@ async def test_all_users_together_let_no_more_than_so_many_questions_wait(
         assert (await view._ask(tag)).tag == tag, "at once: nothing has happened"
         assert not any(task.done() for task in waiting_on)
         for number in range(2):
-            house.concerned.note(str(number), ALICE, "crm")
+            house.prompts.note(str(number), ALICE, "crm")
 
 
 async def test_a_console_that_stops_lets_nobody_wait(house: House) -> None:
     async with loopback_session() as session, asyncio.timeout(20), asyncio.TaskGroup() as group:
-        async with serving(house.control, attendants=house.concerned) as browser:
+        async with serving(house.control, attendants=house.prompts) as browser:
             view = OwnView(session, browser.base, SystemClock(), lambda: False)
             tag = (await view._ask("")).tag
             asked = group.create_task(view._ask(tag))
@@ -301,7 +301,7 @@ async def test_a_console_that_stops_forgets_nobody_who_waits_beside_one_that_has
     """Two trays of one person wait for the same event."""
     monkeypatch.setattr(mine, "PATIENCE", 30.0)
     async with loopback_session() as session, asyncio.TaskGroup() as group:
-        async with serving(house.control, attendants=house.concerned) as browser:
+        async with serving(house.control, attendants=house.prompts) as browser:
             view = OwnView(session, browser.base, SystemClock(), lambda: False)
             tag = (await view._ask("")).tag
             asked = group.create_task(view._ask(tag))
@@ -326,7 +326,7 @@ async def test_it_is_no_administrators_view_and_ends_when_there_is_a_better_one(
 
 
 async def test_a_bridge_that_has_gone_is_not_running(house: House) -> None:
-    async with serving(house.control, attendants=house.concerned) as browser:
+    async with serving(house.control, attendants=house.prompts) as browser:
         base = browser.base
     async with connect_own(base) as found:
         assert found is None
@@ -360,9 +360,9 @@ async def test_it_asks_on_this_machine_only() -> None:
 class Impostor:
     """A colleague's program that listens on the console's port while the service is down."""
 
-    def __init__(self, *concerns: Concern) -> None:
+    def __init__(self, *prompts: SignInPrompt) -> None:
         self.heard: list[tuple[str, dict[str, str]]] = []
-        self.concerns = concerns
+        self.prompts = prompts
         self.more = ""
         self.elsewhere = ""
 
@@ -370,7 +370,7 @@ class Impostor:
         self.heard.append((request.path_qs, {name.lower(): value for name, value in request.headers.items()}))
         if self.elsewhere:
             raise web.HTTPFound(self.elsewhere)
-        told = wire.dumps(wire.encode(Concerns(self.concerns, "tag")))
+        told = wire.dumps(wire.encode(Prompts(self.prompts, "tag")))
         return web.Response(text=told + self.more, content_type="application/json")
 
     @asynccontextmanager
@@ -391,7 +391,7 @@ HOSTILE = ("x@evil.example/../../?", "@evil.example:80/", "//evil.example", "a b
 
 
 async def test_whoever_listens_there_is_told_nothing_and_names_no_page_but_that_ports_own() -> None:
-    impostor = Impostor(*(Concern(address, False, "https://evil.example", 1.0) for address in HOSTILE))
+    impostor = Impostor(*(SignInPrompt(address, False, "https://evil.example", 1.0) for address in HOSTILE))
     async with impostor.at_a_port() as url, connect_own(url) as view:
         assert view is not None
         pages = [account.sign_in_url for account in (await view.status()).accounts]

@@ -24,7 +24,7 @@ from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.cli.local_installer import FORGET_SECONDS, FirstRunOptions, LocalInstaller
 from bridge.ui.setup.roster import LARGEST
-from bridge.ui.web.doors import Doors
+from bridge.ui.web.console_sockets import ConsoleSockets
 from bridge.ui.web.first_run import FirstRun
 from bridge.ui.web.guards import SESSION_SECONDS, Administrators
 from tests.consoles import Console, nobody_knows
@@ -71,7 +71,7 @@ class Site:
     machine: Machine
     port: int
     browser: Browser
-    doors: Doors
+    console_sockets: ConsoleSockets
     administrators: Administrators
     seen: list[str] = field(default_factory=list)
 
@@ -134,9 +134,9 @@ async def site(tmp_path: Path, clock: HandClock) -> AsyncIterator[Site]:
         user_of=nobody_knows,
         administrators=administrators,
     )
-    doors = Doors([sock])
-    async with page.serving(doors), browsing(port) as browser:
-        site = Site(page, machine, port, browser, doors, administrators)
+    console_sockets = ConsoleSockets([sock])
+    async with page.serving(console_sockets), browsing(port) as browser:
+        site = Site(page, machine, port, browser, console_sockets, administrators)
         yield site
         assert CANARY not in "".join(site.seen)
         assert all(len(text) < 50_000 for text in site.seen)
@@ -494,7 +494,7 @@ async def test_two_at_once_do_not_write_twice(site: Site) -> None:
     assert site.machine.started == 1
 
 
-async def test_the_bridge_takes_the_doors_over_and_nobody_is_refused(site: Site) -> None:
+async def test_the_bridge_takes_the_sockets_over_and_nobody_is_refused(site: Site) -> None:
     """The bridge's console takes over the same sockets; the browser's session and its open connections go on."""
     await site.answer_all()
     hosts = frozenset({f"127.0.0.1:{site.port}", f"localhost:{site.port}"})
@@ -502,7 +502,7 @@ async def test_the_bridge_takes_the_doors_over_and_nobody_is_refused(site: Site)
     console = Console(
         control, admin_token=Secret(TOKEN), places=console_cap(), hosts=hosts, administrators=site.administrators
     )
-    async with console.serving(site.doors):
+    async with console.serving(site.console_sockets):
         site.page.hand_over()
         async with site.browser.get("/welcome?x=1", allow_redirects=False) as answer:  # on its old connection
             assert answer.status == 307

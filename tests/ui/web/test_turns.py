@@ -20,7 +20,7 @@ from bridge.secret import Secret
 from bridge.ui.web import guards
 from bridge.ui.web.api import PIECES
 from bridge.ui.web.connection import PIECE, ROOM, Connection
-from bridge.ui.web.doors import Doors
+from bridge.ui.web.console_sockets import ConsoleSockets
 from bridge.ui.web.site import Site
 from bridge.ui.web.turns import Turns
 from tests.consoles import nobody_knows
@@ -77,7 +77,7 @@ async def visitors(handler: guards.Handler) -> AsyncIterator[tuple[Callable[[str
     address = sock.getsockname()
     host = f"127.0.0.1:{address[1]}"
     site = Site(frozenset({host}), lambda: "en", console_cap(), nobody_knows)
-    async with site.answering([web.post("/", handler)], Doors([sock]), lambda: None):
+    async with site.answering([web.post("/", handler)], ConsoleSockets([sock]), lambda: None):
         come = [await asyncio.open_connection(*address) for _ in range(VISITORS)]
         for reader, writer in come:
             writer.write(f"HEAD /style.css HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())

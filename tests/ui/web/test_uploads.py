@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from bridge.relay.limits import console_cap
-from bridge.ui.web.doors import Doors
+from bridge.ui.web.console_sockets import ConsoleSockets
 from bridge.ui.web.site import Site
 from bridge.ui.web.uploads import PARTS, Upload, read_upload
 from tests.consoles import nobody_knows
@@ -62,7 +62,7 @@ async def form() -> AsyncIterator[Form]:
     sock = socket.create_server(("127.0.0.1", 0))
     form = Form(sock.getsockname()[1])
     site = Site(frozenset({f"127.0.0.1:{form.port}"}), lambda: "en", console_cap(), nobody_knows)
-    async with site.answering([web.post("/", form.take)], Doors([sock]), lambda: None):
+    async with site.answering([web.post("/", form.take)], ConsoleSockets([sock]), lambda: None):
         yield form
 
 

@@ -1,0 +1,1 @@
+"""What the standard library lacks for files: drafts, private directories, files that others hold open."""
