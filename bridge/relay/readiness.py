@@ -175,7 +175,7 @@ class ReadinessChannel(Channel):
         if self._has_to_hear:  # the peer renegotiates (TLS 1.2): the socket is writable, but TLS must read first
             self._has_to_hear = False
             self.unwatch_writable()
-            self._hearing = self._loop.call_later(SHORTLY_SECONDS, self.watch_writable, callback)
+            self._hearing = self._loop.call_later(SHORTLY_SECONDS, callback)
             return
         try:
             self._loop.add_writer(self._descriptor, callback)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import subprocess
@@ -144,6 +145,33 @@ async def test_while_the_answer_is_awaited_nobody_asks_whether_the_socket_takes_
         await asyncio.wait([sending])
         answer = None
         assert channel._hearing is None
+        channel.close()
+
+
+@pytest.mark.skipif(len(KINDS) == 1, reason="a channel that waits for readiness")
+async def test_after_the_answer_the_sender_tries_again_whether_or_not_the_loop_can_watch_one_more_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without memory for that, an error in the loop's timer would reach nobody, and the session would stand still."""
+    left, right = tcp_pair()
+    answers: list[Exception | None] = [ssl.SSLWantReadError(), None]
+
+    def write(view: memoryview) -> int:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+        return len(view)
+
+    def add_writer(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "epoll_ctl")
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "add_writer", add_writer)
+    with right:
+        channel = ReadinessChannel(left, loop, "renegotiates")
+        channel._write = write
+        async with asyncio.timeout(20):
+            await channel.send(b"x")
+        assert answers == []
         channel.close()
 
 
