@@ -6,11 +6,14 @@ import hashlib
 import importlib.util
 import os
 import platform
+import runpy
 import subprocess
 import sys
 import sysconfig
+import time
 import venv
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 
 import debian
@@ -51,10 +54,40 @@ def prepare(*extras: str) -> Path:
         )
     wanted = _fingerprint(extras)
     stamp = ENVIRONMENT / f"mail-bridge-{'-'.join(extras) or 'run'}.stamp"
-    is_here = _is_here()
-    if is_here and python().exists() and stamp.exists() and stamp.read_text() == wanted:
-        return python()
-    if not (is_here and _can_install()):
+    if not _has(stamp, wanted):
+        with _alone():
+            if not _has(stamp, wanted):  # whoever was waited for may have installed the same
+                _install(extras, stamp, wanted)
+    return python()
+
+
+def _has(stamp: Path, wanted: str) -> bool:
+    """True if the environment is here, and has what is wanted."""
+    return _is_here() and python().exists() and stamp.exists() and stamp.read_text() == wanted
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time: two pips at once, such as after a second click, would break the environment for good."""
+    try:
+        handle = os.open(ROOT / ".venv.lock", os.O_RDWR | os.O_CREAT)
+    except OSError:  # a directory that only an administrator may write, as pip then says
+        yield
+        return
+    hold = runpy.run_path(str(ROOT / "bridge" / "host" / "file_lock.py"))["hold"]
+    try:
+        with suppress(OSError):  # a file system without locks
+            if not hold(handle):
+                tell("waiting until another start of mail-bridge has installed it …")
+                while not hold(handle):
+                    time.sleep(0.5)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _install(extras: tuple[str, ...], stamp: Path, wanted: str) -> None:
+    if not (_is_here() and _can_install()):
         _make()
     tell("installing mail-bridge and what it needs …")
     with suppress(OSError):  # none yet, or an environment that only an administrator may write, as pip then says
@@ -64,7 +97,6 @@ def prepare(*extras: str) -> Path:
     _pip(*AS_LOCKED, str(lock_file(extras)))
     _pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
     stamp.write_text(wanted)
-    return python()
 
 
 def lock_file(extras: tuple[str, ...]) -> Path:

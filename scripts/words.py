@@ -36,6 +36,9 @@ FRENCH = {
         "l’environnement virtuel n’a pas pu être créé : il manque une partie de Python. Sous Debian et Ubuntu : "
         "sudo apt install {package}"
     ),
+    "waiting until another start of mail-bridge has installed it …": (
+        "attente : un autre lancement de mail-bridge est en train de l’installer …"
+    ),
     "installing mail-bridge and what it needs …": "installation de mail-bridge et de ce dont il a besoin …",
     "the installation failed; pip has said why, above": "l’installation a échoué ; pip a dit pourquoi, ci-dessus",
     BUILT_FOR_64_BITS: (

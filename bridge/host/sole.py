@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bridge.host.file_lock import hold
 from bridge.host.paths import ensure_private
 
 
@@ -20,27 +20,6 @@ def sole(file: Path) -> Iterator[bool]:
     """
     handle = os.open(ensure_private(file), os.O_RDWR)  # not inherited by children: PEP 446
     try:
-        yield _hold(handle)
+        yield hold(handle)
     finally:
         os.close(handle)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _hold(handle: int) -> bool:
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:  # its way to say that somebody else has it
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _hold(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

@@ -106,6 +106,44 @@ def test_an_installation_that_fails_is_told_in_french_too(copy: Path) -> None:
     assert said.endswith("pip says why\nl’installation a échoué ; pip a dit pourquoi, ci-dessus\n")
 
 
+INSTALLS_SLOWLY = """case "$3" in
+    --version) exit 0;;
+    install) echo begin >>log; read -r now <"end $(wc -l <log)"; echo end >>log;;
+esac"""
+"""Whoever writes into `end 1`, and then into `end 3`, ends the two calls of pip."""
+
+
+def test_two_first_starts_at_once_install_one_after_the_other(copy: Path) -> None:
+    """Two pips in one environment leave it such that no later one can mend it."""
+    run(copy, 'case "$3" in --version) exit 0;; esac; exit 1')  # so that there is an environment
+    (copy / ".venv" / "bin" / "python").write_text(f"#!/bin/sh\ncd {copy}\n{INSTALLS_SLOWLY}\n")
+    ends = [copy / "end 1", copy / "end 3"]
+    for end in ends:
+        os.mkfifo(end)
+
+    def begin() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(copy / "scripts" / "run.py"), "status"],
+            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    with begin() as first, begin() as second:
+        assert first.stdout is not None
+        assert second.stdout is not None
+        said = {first.stdout.readline(), second.stdout.readline()}
+        for end in ends:
+            end.write_text("now\n")
+        assert first.wait() == second.wait() == 0
+    assert said == {
+        "installing mail-bridge and what it needs …\n",
+        "waiting until another start of mail-bridge has installed it …\n",
+    }
+    assert (copy / "log").read_text() == "begin\nend\n" * 2, "the packages and mail-bridge itself, once"
+
+
 @pytest.mark.parametrize("names", [("PIP_USER",), ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")])
 def test_what_pip_is_told_for_other_installations_sends_nothing_elsewhere(
     copy: Path, tmp_path: Path, names: tuple[str, ...]
