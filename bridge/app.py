@@ -321,6 +321,7 @@ class App:
         if summary:
             event("configuration.applied", summary=summary)
             self._bus.publish(Reloaded(summary))
+        await self._ports.settled()  # so that what is told of this from now on is true of every client
         return summary
 
     def refused(self, problem: BridgeError) -> None:

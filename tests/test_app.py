@@ -405,6 +405,15 @@ async def test_the_sign_in_of_who_has_left_is_seen_and_can_be_ended() -> None:
         assert not done.was_left
 
 
+async def test_once_a_change_is_told_no_port_that_it_closes_accepts_anybody() -> None:
+    """Whoever connects behind the log line meets the new port, its certificate for instance, in the very same turn."""
+    async with demo_world() as world, bridging(world) as it:
+        without = world.yaml.replace("pop3: localhost:1110", "pop3: off")
+        await it.app.apply(parse_config(without, name="test", directory=Path.cwd()))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", it.ports["pop3"]))
+
+
 async def test_the_browser_comes_back_to_the_console_that_is_there_until_the_restart() -> None:
     async with demo_world() as world, bridging(world) as it:
         moved = world.yaml.replace("localhost:3017/", "localhost:3999/").replace("127.0.0.1:3017", "127.0.0.1:3999")

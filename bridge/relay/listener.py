@@ -50,6 +50,7 @@ class Listener:
         self._empty = asyncio.Event()
         """Set whenever the last session ends."""
         self._closing = asyncio.Event()
+        self._closed = asyncio.Event()
         self._stopping = asyncio.Event()
 
     @property
@@ -66,6 +67,10 @@ class Listener:
         """Accept nothing more; run() returns once the sessions have ended, however long that takes, or after stop()."""
         self._closing.set()
 
+    async def closed(self) -> None:
+        """Wait until it accepts nothing more. For one that run() serves, and that was told to stop or to retire."""
+        await self._closed.wait()
+
     async def run(self) -> None:
         """Accept and serve until stop()."""
         event("listener.up", protocol=self.protocol.value, address=self.address)
@@ -79,6 +84,7 @@ class Listener:
                 await self._closing.wait()
             for sock in self._sockets:
                 sock.close()
+            self._closed.set()
             await self._drain(group)
         event("listener.down", protocol=self.protocol.value, address=self.address)
 

@@ -124,6 +124,13 @@ class Ports:
             return []  # nobody would serve or close a port opened now
         return self._put_in_place(to_close, to_open, certificates)
 
+    async def settled(self) -> None:
+        """Wait until the ports that a change has closed accept nothing more. It is no part of change(), after which
+        whoever has the new ports must not wait before all else that has changed with them."""
+        if self._group is not None:
+            for port in list(self._retired):
+                await port.listener.closed()
+
     def _try_out(self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]) -> None:
         """Make sure that they can be opened, before anything is changed.
 

@@ -152,7 +152,8 @@ async def test_sessions_of_a_closed_port_go_on_and_a_stop_ends_them_too(
             (new,) = await ports.change((configured(1143),), (configured(1144),))
             clients.enter_context(socket.create_connection(system.bound[1144].getsockname()))
             await until(lambda: new.sessions == 1)
-            await until(lambda: system.bound[1143].fileno() < 0)
+            await ports.settled()
+            assert system.bound[1143].fileno() < 0, "whoever comes from now on meets the new port alone"
             for _ in range(10):
                 await loop.sock_sendall(client, b"still")
                 assert await loop.sock_recv(client, 100) == b"still"
@@ -177,7 +178,8 @@ async def test_a_closed_port_is_forgotten_with_its_last_session(system: System) 
         with socket.create_connection(system.bound[1143].getsockname()):
             await until(lambda: [listener.sessions for listener in ports.listeners] == [1])
             await ports.change((configured(1143),), (configured(1144),))
-            await until(lambda: system.bound[1143].fileno() < 0)
+            await ports.settled()
+            assert system.bound[1143].fileno() < 0, "whoever comes from now on meets the new port alone"
             assert told == []
             is_over.set()
             await until(lambda: told == [welcome])
