@@ -51,20 +51,20 @@ async def test_the_list_follows_what_happens_and_keeps_the_focus(
     chromium: Chromium, browser: Browser, troubled: FakeControl
 ) -> None:
     page = await chromium.new_page()
+    # Not by the page itself: Chromium reports what Clear-Site-Data has dropped, but loses that report at times.
+    signed_in = await page.request.get(f"http://localhost:{browser.port}/admin/{TOKEN}", max_redirects=0)
+    assert signed_in.headers["clear-site-data"] == '"cache", "storage"'
     troubles: list[str] = []
     page.on("console", lambda message: troubles.append(message.text))
     page.on("pageerror", lambda error: troubles.append(str(error)))
-    url = f"http://localhost:{browser.port}/admin/{TOKEN}"
-    dropped = f'Clear-Site-Data header on \'{url}\': Cleared data types: "cache", "storage".'
-    async with page.expect_console_message(lambda message: message.text == dropped):  # it may come after the page
-        await page.goto(url)
+    await page.goto(f"http://localhost:{browser.port}/")
     await troubled.following.wait()
     link = page.locator("a:text('dave@example.com')")
     await link.focus()
     troubled.completed_elsewhere("dave@example.com")
     await page.wait_for_selector("text=2 ready")
     assert await link.evaluate("one => one === document.activeElement")
-    assert troubles == [dropped]
+    assert troubles == []
 
 
 async def test_what_somebody_is_about_to_copy_stays_selected(
