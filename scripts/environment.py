@@ -70,7 +70,7 @@ def _has(stamp: Path, wanted: str) -> bool:
 def _alone() -> Iterator[None]:
     """One process at a time: two pips at once, such as after a second click, would break the environment for good."""
     try:
-        handle = os.open(ROOT / ".venv.lock", os.O_RDWR | os.O_CREAT)
+        handle = os.open(ROOT / ".venv.lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:  # a directory that only an administrator may write, as pip then says
         yield
         return
