@@ -221,7 +221,7 @@ class App:
             discovered,
         )
         """What a UI may ask for."""
-        self._census = AccountCounts(self.control.accounts, clock)
+        self._account_counts = AccountCounts(self.control.accounts, clock)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -345,7 +345,7 @@ class App:
 
     async def metrics(self) -> str:
         """The counters in the text format of Prometheus; asks the store once a minute at most, and nobody else."""
-        return exposition(self._services.counters, self._ports.sessions, await self._census.counts())
+        return exposition(self._services.counters, self._ports.sessions, await self._account_counts.counts())
 
     def _count(self, notice: Notice) -> None:
         match notice:

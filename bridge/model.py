@@ -144,12 +144,12 @@ def _network_of(host: str) -> str:
 class WaitingProgram:
     """A program that wants a mailbox for which somebody must sign in, as the sign-in page shows it."""
 
-    name: str
+    key: str
     """Identifies it in a form."""
     user: str
     """Whose program it is, or the other machine; empty if that is not known."""
-    program: str
-    """Its name; empty if that is not known."""
+    name: str
+    """Empty if that is not known."""
     seconds: float
     """How long ago it asked."""
     is_own: bool

@@ -21,7 +21,7 @@ class Nobody:
     async def waiting_programs(self, address: str, browser: Ends | None) -> tuple[WaitingProgram, ...]:
         return ()
 
-    async def keep(self, address: str, name: str) -> None:
+    async def keep(self, address: str, key: str) -> None:
         pass
 
     async def why_none(self, address: str) -> Said:

@@ -31,7 +31,7 @@ others."""
 class PendingLogin:
     """A login that was told to sign in; a program that tries again has one, however often it does."""
 
-    name: str
+    key: str
     """Random; identifies this login in a page's form."""
     caller: Caller
     at: float
@@ -44,7 +44,8 @@ class PendingLogin:
 
 
 class PendingLogins:
-    """Anybody may make up addresses below a pattern, but only at the cost of their own entries."""
+    """One for each process. Anybody may make up addresses below a pattern, but only at the cost of their own
+    entries."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -65,7 +65,7 @@ class WaitingPrograms:
             if is_own or (is_open and login.kept is not None)
         )
 
-    async def keep(self, address: str, name: str) -> None:
+    async def keep(self, address: str, key: str) -> None:
         """Let this program's password open the mailbox from now on: the person who has signed in says it is theirs.
 
         Raises: LoginRefused if there is nothing to keep any more; StoreUnavailable, StoreCorrupt.
@@ -73,7 +73,7 @@ class WaitingPrograms:
         account = self._find(address)
         if account is None or not account.is_first_use:
             raise LoginRefused(await self.why_none(address))
-        login = next((login for login in self._logins.of(account.address) if login.name == name), None)
+        login = next((login for login in self._logins.of(account.address) if login.key == key), None)
         if login is None or login.kept is None or not await self._passwords.keep(account.address, login.kept):
             raise LoginRefused(await self.why_none(address))
         event("password.kept", account=account.address, user=login.caller.named, program=login.program)
@@ -97,4 +97,4 @@ class WaitingPrograms:
 
 def _program(login: PendingLogin, is_own: bool, now: float, is_open: bool) -> WaitingProgram:
     has_password = is_open and login.kept is not None
-    return WaitingProgram(login.name, login.caller.named, login.program, now - login.at, is_own, has_password)
+    return WaitingProgram(login.key, login.caller.named, login.program, now - login.at, is_own, has_password)

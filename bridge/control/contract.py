@@ -190,7 +190,7 @@ class Visitors(Protocol):
         Raises: StoreUnavailable, StoreCorrupt.
         """
 
-    async def keep(self, address: str, name: str) -> None:
+    async def keep(self, address: str, key: str) -> None:
         """Make the password of this program the account's local password.
 
         Only for somebody who has just signed in. Raises: LoginRefused, StoreUnavailable, StoreCorrupt.

@@ -11,7 +11,7 @@ from bridge.clock import Clock
 from bridge.control.contract import AccountStatus
 
 COUNT_EVERY = 60.0
-"""Seconds. Each account is looked up in the store, for which logins wait, too: with 5,000 that takes 1.5 s."""
+"""Seconds. Each account is looked up in the store, for which logins wait, too: with 5,000 that takes a second."""
 PATIENCE = 5.0
 """Seconds for one count: Prometheus waits ten for all numbers, and most do not depend on the store."""
 

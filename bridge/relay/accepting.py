@@ -124,7 +124,7 @@ class _Accepting(ABC):
         return len(self._queue) >= WAITING
 
     def _is_due(self) -> bool:
-        """True if it is time to look who else waits. Called once for each client, or for a full queue."""
+        """True if it is time to look who else waits. Called once for each client, or for a group of them."""
         self._unseen = 0 if self._is_crowded else (self._unseen + 1) % LOOK_EVERY
         return not self._unseen
 

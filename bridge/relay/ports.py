@@ -125,8 +125,8 @@ class Ports:
         return self._put_in_place(to_close, to_open, certificates)
 
     async def settled(self) -> None:
-        """Wait until the ports that a change has closed accept nothing more. It is no part of change(), after which
-        whoever has the new ports must not wait before all else that has changed with them."""
+        """Wait until the ports that a change has closed accept nothing more. Call it last: meanwhile clients of the new
+        ports may be served, so that everything else that has changed must be in force."""
         if self._group is not None:
             for port in list(self._retired):
                 await port.listener.closed()

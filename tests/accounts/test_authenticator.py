@@ -333,7 +333,7 @@ async def test_the_first_password_opens_nothing_before_somebody_has_said_whose_i
     assert notice.reason == told[0].diagnosis.told()
     (program,) = await open_house.pages.waiting_programs(ADDRESS, None)
     assert (program.user, program.is_own, program.has_password) == ("alice", True, True)
-    await open_house.pages.keep(ADDRESS, program.name)
+    await open_house.pages.keep(ADDRESS, program.key)
     assert await open_house.log_in(OWN) is open_house.account
     assert isinstance(await open_house.refused("CANARY-other"), LoginRefused)
     assert await open_house.pages.waiting_programs(ADDRESS, None) == ()
@@ -342,7 +342,7 @@ async def test_the_first_password_opens_nothing_before_somebody_has_said_whose_i
 async def test_a_program_that_says_another_name_of_the_account_is_asked_about_and_kept_too(open_house: House) -> None:
     await open_house.refused(OWN, ALIAS.upper())
     (program,) = await open_house.pages.waiting_programs(ADDRESS, None)
-    await open_house.pages.keep(ADDRESS, program.name)
+    await open_house.pages.keep(ADDRESS, program.key)
     assert await open_house.log_in(OWN, ALIAS.upper()) is open_house.account
 
 
@@ -352,17 +352,17 @@ async def test_a_colleague_who_came_first_is_named_and_is_not_let_in(open_house:
     open_house.clock.advance(120)
     await open_house.refused(OWN, caller=ALICE)
     programs = await open_house.pages.waiting_programs(ADDRESS, None)
-    assert [(program.user, program.program, program.is_own) for program in programs] == [
+    assert [(program.user, program.name, program.is_own) for program in programs] == [
         ("alice", "", True),
         ("bob", "crm-of-bob", False),
     ]
     assert programs[1].seconds == open_house.clock.monotonic() - open_house.logins.of(ADDRESS)[1].at > 120
-    await open_house.pages.keep(ADDRESS, programs[0].name)
+    await open_house.pages.keep(ADDRESS, programs[0].key)
     assert await open_house.log_in(OWN, caller=ALICE) is open_house.account
     assert isinstance(await open_house.refused(COLLEAGUES, caller=BOB), LoginRefused)
     for address in (ADDRESS, NOBODY):
         with pytest.raises(LoginRefused):
-            await open_house.pages.keep(address, programs[1].name)
+            await open_house.pages.keep(address, programs[1].key)
 
 
 async def test_the_one_that_is_kept_is_the_one_that_was_named_and_not_the_latest(open_house: House) -> None:
@@ -370,8 +370,8 @@ async def test_the_one_that_is_kept_is_the_one_that_was_named_and_not_the_latest
     await open_house.refused(COLLEAGUES, caller=BOB)
     (own,) = [program for program in await open_house.pages.waiting_programs(ADDRESS, None) if program.user == "alice"]
     with pytest.raises(LoginRefused, match="too long ago"):
-        await open_house.pages.keep(ADDRESS, own.name + "x")
-    await open_house.pages.keep(ADDRESS, own.name)
+        await open_house.pages.keep(ADDRESS, own.key + "x")
+    await open_house.pages.keep(ADDRESS, own.key)
     assert await open_house.log_in(OWN, caller=ALICE) is open_house.account
     assert isinstance(await open_house.refused(COLLEAGUES, caller=BOB), LoginRefused)
 
@@ -379,7 +379,7 @@ async def test_the_one_that_is_kept_is_the_one_that_was_named_and_not_the_latest
 async def test_a_kept_password_can_be_guessed_and_is_bounded_like_a_chosen_one(open_house: House) -> None:
     await open_house.refused(OWN, caller=ALICE)
     (program,) = await open_house.pages.waiting_programs(ADDRESS, None)
-    await open_house.pages.keep(ADDRESS, program.name)
+    await open_house.pages.keep(ADDRESS, program.key)
     for number in range(GUESSES + 1):
         await open_house.refused(f"CANARY-{number}", caller=BOB)
     assert isinstance(await open_house.refused(OWN, caller=BOB), LimitReached)
@@ -436,7 +436,7 @@ async def test_what_is_kept_is_a_hash_and_survives_a_restart(open_house: House, 
     await open_house.refused(OWN)
     assert "CANARY" not in repr(open_house.logins.of(ADDRESS))
     (program,) = await open_house.pages.waiting_programs(ADDRESS, None)
-    await open_house.pages.keep(ADDRESS, program.name)
+    await open_house.pages.keep(ADDRESS, program.key)
     stored = await open_house.store.get("password/alice@example.com")
     assert stored is not None
     assert b"CANARY" not in stored.value
@@ -451,7 +451,7 @@ async def test_what_is_kept_is_a_hash_and_survives_a_restart(open_house: House, 
 async def test_a_new_password_replaces_the_kept_one_with_an_overlap(open_house: House) -> None:
     await open_house.refused(OWN)
     (program,) = await open_house.pages.waiting_programs(ADDRESS, None)
-    await open_house.pages.keep(ADDRESS, program.name)
+    await open_house.pages.keep(ADDRESS, program.key)
     new = await open_house.passwords.rotate(ADDRESS)
     assert await open_house.log_in(new.reveal()) is open_house.account
     assert await open_house.log_in(OWN) is open_house.account
@@ -465,7 +465,7 @@ async def test_a_password_that_was_given_in_the_meantime_is_not_replaced(open_ho
     (program,) = await open_house.pages.waiting_programs(ADDRESS, None)
     await open_house.passwords.rotate(ADDRESS)
     with pytest.raises(LoginRefused, match="another local password"):
-        await open_house.pages.keep(ADDRESS, program.name)
+        await open_house.pages.keep(ADDRESS, program.key)
     assert [program.has_password for program in await open_house.pages.waiting_programs(ADDRESS, None)] == [False]
     open_house.caller = BOB
     assert await open_house.pages.waiting_programs(ADDRESS, None) == (), "nobody has to say any more whose it is"
@@ -478,7 +478,7 @@ async def test_an_account_that_keeps_its_first_password_no_more_keeps_none(open_
     (program,) = await open_house.pages.waiting_programs(ADDRESS, None)
     open_house.account = replace(open_house.account, is_first_use=False)
     with pytest.raises(LoginRefused, match="no password of a mail program is kept"):
-        await open_house.pages.keep(ADDRESS, program.name)
+        await open_house.pages.keep(ADDRESS, program.key)
     assert isinstance(await open_house.refused(OWN), LoginRefused)
     assert [program.has_password for program in await open_house.pages.waiting_programs(ADDRESS, None)] == [False]
 
@@ -515,7 +515,7 @@ async def test_a_page_tells_a_wish_to_whose_it_is_and_to_nobody_else(house: Hous
     asked: Callable[[str, Ends | None, Callable[[], Awaitable[Caller]]], Awaitable[None]] = house.pages.asked
     await asked(ADDRESS, None, house.caller_of)
     (program,) = await house.pages.waiting_programs(ADDRESS, None)
-    assert (program.user, program.program, program.is_own, program.has_password) == (
+    assert (program.user, program.name, program.is_own, program.has_password) == (
         "alice",
         "crm-of-alice",
         True,
@@ -524,7 +524,7 @@ async def test_a_page_tells_a_wish_to_whose_it_is_and_to_nobody_else(house: Hous
     house.account = first_use(house.account)
     assert await house.pages.waiting_programs(ADDRESS, None) == (program,), "there is none that it could keep"
     with pytest.raises(LoginRefused, match="too long ago"):
-        await house.pages.keep(ADDRESS, program.name)
+        await house.pages.keep(ADDRESS, program.key)
     for other in (BOB, UNKNOWN, Caller(host="192.0.2.1")):
         house.caller = other
         assert await house.pages.waiting_programs(ADDRESS, None) == ()

@@ -166,7 +166,7 @@ class Callback:
         return replace(outcome, is_asked=bool(choice))
 
     async def _kept(self, outcome: Outcome, program: WaitingProgram) -> Outcome:
-        await self._visitors.keep(outcome.address, program.name)
+        await self._visitors.keep(outcome.address, program.key)
         return replace(outcome, kept=sentence(program))
 
     async def keep(self, request: web.Request) -> web.StreamResponse:
@@ -186,11 +186,11 @@ class Callback:
             return see_other(f"/done/{name}")
         return await self._result_page(request, replace(outcome, is_asked=True), status, problem=problem)
 
-    async def _keep_chosen(self, request: web.Request, name: str, outcome: Outcome, program: str) -> tuple[int, str]:
+    async def _keep_chosen(self, request: web.Request, name: str, outcome: Outcome, key: str) -> tuple[int, str]:
         """Returns: the page's status, and what to say on it if nothing was kept and there is a choice."""
         try:
             choice = with_password(await shown_programs(self._visitors, outcome.address, request))
-            chosen = next((one for one in choice if one.name == program), None)
+            chosen = next((one for one in choice if one.key == key), None)
             if chosen is not None:
                 self._results.add(name, await self._kept(outcome, chosen), guards.user_of(request))
                 return 200, ""
@@ -242,7 +242,7 @@ class Callback:
         fields: dict[str, object] = {
             "problem": problem or missing,
             "kept": outcome.kept,
-            "programs": [(program.name, sentence(program), program.is_own) for program in choice],
+            "programs": [(program.key, sentence(program), program.is_own) for program in choice],
             "action": request.path,
             "kind": outcome.kind,
             "address": outcome.address,

@@ -56,7 +56,7 @@ def sentence(program: WaitingProgram) -> str:
         if minutes
         else say("just now")
     )
-    name, user = program.program[:LONGEST], program.user[:LONGEST]
+    name, user = program.name[:LONGEST], program.user[:LONGEST]
     if name and user:
         return say("{program}, run by the user {user}, {when}").format(program=name, user=user, when=when)
     if user:

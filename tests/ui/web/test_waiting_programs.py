@@ -40,10 +40,10 @@ class People:
             raise self.unknown
         return self.found
 
-    async def keep(self, address: str, name: str) -> None:
+    async def keep(self, address: str, key: str) -> None:
         if self.problem is not None:
             raise self.problem
-        self.kept.append(name)
+        self.kept.append(key)
         self.found = ()
 
     async def why_none(self, address: str) -> Said:
@@ -67,9 +67,9 @@ class Busy(People):
             await self.first_is_kept.wait()
         return await super().waiting_programs(address, browser)
 
-    async def keep(self, address: str, name: str) -> None:
+    async def keep(self, address: str, key: str) -> None:
         await self.both_have_asked.wait()
-        await super().keep(address, name)
+        await super().keep(address, key)
         self.first_is_kept.set()
 
 
@@ -142,7 +142,7 @@ async def test_a_password_that_cannot_be_kept_does_not_undo_the_sign_in() -> Non
     async with serving(control, visitors=people) as browser:
         page = await returned(browser, control)
         path, field = await question(browser, control)
-        status, text = await answered(browser, path, {"form": field, "program": OWN.name})
+        status, text = await answered(browser, path, {"form": field, "program": OWN.key})
     assert "You are signed in" in page
     assert "Which mail program is yours?" in page
     assert status == 503
@@ -168,15 +168,15 @@ async def test_the_one_that_is_chosen_is_kept_and_nothing_else() -> None:
     people, control = People(COLLEAGUES, OWN, KNOWN), FakeControl(ALICE)
     async with serving(control, visitors=people) as browser:
         path, field = await question(browser, control)
-        for program in ({}, {"program": ""}, {"program": "another"}, {"program": KNOWN.name}):
+        for program in ({}, {"program": ""}, {"program": "another"}, {"program": KNOWN.key}):
             status, text = await answered(browser, path, {"form": field} | program)
             assert status == 400
             assert "Please choose one of the programs." in text
         assert people.kept == []
-        status, text = await answered(browser, path, {"form": field, "program": OWN.name})
+        status, text = await answered(browser, path, {"form": field, "program": OWN.key})
     assert status == 200
     assert "password opens this mailbox from now on" in text
-    assert people.kept == [OWN.name]
+    assert people.kept == [OWN.key]
 
 
 FORGOTTEN = said("the login to {address} was too long ago; let the mail program try again", address=ALICE)
@@ -198,7 +198,7 @@ async def test_an_answer_that_cannot_be_kept_any_more_is_not_taken_for_one(
     async with serving(control, visitors=people) as browser:
         path, field = await question(browser, control)
         people.found, people.unknown, people.reason = (), problem, reason
-        status, text = await answered(browser, path, {"form": field, "program": COLLEAGUES.name})
+        status, text = await answered(browser, path, {"form": field, "program": COLLEAGUES.key})
         reloaded = await browser.text(path)
     assert status == 503
     for page in (text, reloaded):
@@ -212,10 +212,10 @@ async def test_an_answer_that_is_sent_twice_is_kept_once() -> None:
     async with serving(control, visitors=people) as browser:
         path, field = await question(browser, control)
         for _ in range(2):
-            status, text = await answered(browser, path, {"form": field, "program": COLLEAGUES.name})
+            status, text = await answered(browser, path, {"form": field, "program": COLLEAGUES.key})
             assert status == 200
             assert "password opens this mailbox from now on" in text
-    assert people.kept == [COLLEAGUES.name]
+    assert people.kept == [COLLEAGUES.key]
 
 
 async def test_an_answer_that_overtakes_the_first_is_told_what_was_kept() -> None:
@@ -225,7 +225,7 @@ async def test_an_answer_that_overtakes_the_first_is_told_what_was_kept() -> Non
         path, field = await question(browser, control)
         people.is_busy = True
         async with asyncio.TaskGroup() as group:
-            form = {"form": field, "program": COLLEAGUES.name}
+            form = {"form": field, "program": COLLEAGUES.key}
             answers = [group.create_task(answered(browser, path, form)) for _ in range(2)]
             async with asyncio.timeout(20):
                 await people.both_have_asked.wait()
@@ -233,12 +233,12 @@ async def test_an_answer_that_overtakes_the_first_is_told_what_was_kept() -> Non
         status, text = answer.result()
         assert status == 200
         assert "password opens this mailbox from now on" in text
-    assert people.kept == [COLLEAGUES.name]
+    assert people.kept == [COLLEAGUES.key]
 
 
 async def test_only_the_browser_with_the_page_and_its_form_is_listened_to() -> None:
     people, control = People(COLLEAGUES), FakeControl(ALICE)
-    program = {"program": COLLEAGUES.name}
+    program = {"program": COLLEAGUES.key}
     async with serving(control, visitors=people) as browser, browsing(browser.port) as other:
         path, field = await question(browser, control)
         assert len(path.removeprefix("/done/")) == 22, "128 bits"
@@ -264,7 +264,7 @@ async def test_a_sign_in_that_has_failed_keeps_nothing_and_asks_nothing() -> Non
             path, text = response.url.path, await response.text()
         assert "Somebody else has signed in" in text
         assert "Which mail program is yours?" not in text
-        assert (await answered(browser, path, {"form": form, "program": OWN.name}))[0] == 404
+        assert (await answered(browser, path, {"form": form, "program": OWN.key}))[0] == 404
     assert people.kept == []
 
 
@@ -280,6 +280,6 @@ async def test_a_code_that_was_entered_somewhere_keeps_nothing_and_asks_nothing(
         assert "Which mail program is yours?" not in text
         async with browser.get(path) as response:
             done = response.url.path
-        form = {"form": await browser.form(f"/sign-in/{ALICE}"), "program": OWN.name}
+        form = {"form": await browser.form(f"/sign-in/{ALICE}"), "program": OWN.key}
         assert (await answered(browser, done, form))[0] == 404
     assert people.kept == []
