@@ -163,9 +163,9 @@ class MachineFrontend:
         """See Frontend."""
         for event in self._machine.accept(ready):
             match event:
-                case Send(data, log):
+                case Send(data):
                     async with answering():
-                        await self._send(data, log)
+                        await self._send(data)
                 case Ready(leftover):
                     return leftover
         raise AssertionError("accept() ends with Ready")
@@ -196,8 +196,8 @@ class MachineFrontend:
 
     async def _do(self, event: Event) -> Login | None:
         match event:
-            case Send(data, log):
-                await self._send(data, log)
+            case Send(data):
+                await self._send(data)
             case StartTLS(farewell):
                 await self._start_tls(farewell)
             case LoginRequested(login):
@@ -210,9 +210,9 @@ class MachineFrontend:
                 raise AssertionError(f"a server machine does not say {other!r}")
         return None
 
-    async def _send(self, data: bytes, log: str = "") -> None:
+    async def _send(self, data: bytes) -> None:
         if is_detailed():
-            text = log or _TAG.sub("(tag)", data.decode("ascii", "replace").rstrip("\r\n"))
+            text = _TAG.sub("(tag)", data.decode("ascii", "replace").rstrip("\r\n"))
             detail("client.sent", client=self._channel.peer, text=text)
         self._can_speak = False
         await self._channel.send(data)
