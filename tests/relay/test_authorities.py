@@ -385,6 +385,30 @@ async def test_a_first_look_serves_the_next_login_where_its_own_has_not_waited(
     assert len(looks) == 1
 
 
+async def test_what_a_first_look_has_found_is_out_of_date_once_the_file_has_changed(
+    company: Endpoint, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_read, there, successor = threading.Event(), threading.Event(), trustme.CA()
+
+    def slowly(file: str | None) -> ssl.SSLContext:
+        context = client_context(file)
+        has_read.set()
+        assert there.wait(20)
+        return context
+
+    monkeypatch.setattr("bridge.relay.authorities.client_context", slowly)
+    contexts = looking()
+    trust(company, authority)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await contexts.context(company)
+    assert await asyncio.to_thread(has_read.wait, 20)
+    trust(company, successor)
+    os.utime(company.ca_file or "", (0, 0))
+    there.set()
+    assert await is_believed(contexts, company, successor)
+
+
 async def test_who_waits_behind_the_first_look_is_told_with_it(
     company: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
