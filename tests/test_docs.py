@@ -17,9 +17,8 @@ from bridge.hooks import dispatch
 from bridge.host import local_tls
 from bridge.oauth import limits as limits_of_providers
 from bridge.oauth import retry_after
-from bridge.protocols import proxy_header
+from bridge.protocols import proxy_header, server
 from bridge.protocols.imap import server as imap
-from bridge.protocols.pop3 import server as pop3
 from bridge.relay import balancers, frontend, limits, listener, session, smtp_frontend, splice, welcome
 from bridge.tokens import authorizations, refresh, renewal, service, sign_in_limits
 from bridge.ui.cli.main import main
@@ -196,8 +195,7 @@ def test_the_figures_in_sentences_of_the_threat_model_are_the_programs() -> None
 
 def test_the_figures_of_the_threat_model_are_the_programs() -> None:
     """The limits before a login, and for how long a worker remembers a login."""
-    assert imap.LINE_LIMIT == pop3.LINE_LIMIT
-    assert imap.COMMANDS_LIMIT == pop3.COMMANDS_LIMIT == smtp_frontend.COMMANDS_BEFORE_LOGIN
+    assert server.COMMANDS_LIMIT == smtp_frontend.COMMANDS_BEFORE_LOGIN
     most, share = limits.UNAUTHENTICATED_CONNECTIONS, limits.SHARE
     page = " ".join(text(ROOT / "docs" / "security.md").split())
     for sentence in (
@@ -208,8 +206,8 @@ def test_the_figures_of_the_threat_model_are_the_programs() -> None:
         f"| {frontend.LOGIN_SECONDS:.0f} s to a complete login, our own work not counted; before it "
         f"{welcome.HANDSHAKE_SECONDS:.0f} s for implicit TLS, {balancers.HEADER_SECONDS:.0f} s for a balancer's header",
         f"| refused logins on one connection | {session.LOGINS_PER_CONNECTION} |",
-        f"| commands | {imap.COMMANDS_LIMIT} (IMAP, POP3, SMTP) |",
-        f"| {imap.LINE_LIMIT:,} (IMAP, POP3); SMTP {smtp_frontend.COMMAND_LIMIT}, "
+        f"| commands | {server.COMMANDS_LIMIT} (IMAP, POP3, SMTP) |",
+        f"| {server.LINE_LIMIT:,} (IMAP, POP3); SMTP {smtp_frontend.COMMAND_LIMIT}, "
         f"{smtp_frontend.LINE_LIMIT:,} for AUTH |",
         f"| {imap.LITERALS_LIMIT} of {imap.LITERAL_LIMIT:,} octets in one command |",
         f"A worker remembers a right login for {logins.REMEMBERED_SECONDS / 60:.0f} minutes",
