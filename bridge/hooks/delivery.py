@@ -28,5 +28,6 @@ class Ended:
 RunProgram = Callable[[Sequence[str], Mapping[str, str], float], Awaitable[Ended]]
 """Runs a program: its arguments, its environment besides the few variables that programs need, and a time limit.
 
-Raises: HookFailed if it cannot be started, or has not ended in time and was killed with all that it started.
+Raises: HookFailed if it cannot be started (worth another try if that may pass), or has not ended in time and was killed
+with all that it started.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from bridge.advice.said import Translate
 from bridge.clock import Clock
@@ -21,9 +22,9 @@ AT_ONCE = 4
 WAITING = 2000
 """Events that wait for their turn; once there are that many, a new one is dropped and counted."""
 SECONDS = 10.0
-"""For a program, and for each attempt at the webhook."""
+"""For each attempt."""
 RETRY_AFTER = 3.0
-"""Seconds before the webhook's second and last attempt."""
+"""Seconds before the second and last attempt, where the first could not be made or was not answered."""
 
 REFUSED_AGAIN = 600.0
 """Seconds between two events about the same reason for which an account's logins are refused: a mail server may accept
@@ -101,36 +102,33 @@ class Hooks:
         config = self._config()
         async with asyncio.TaskGroup() as group:
             if config.command:
-                group.create_task(self._command(found, config.command))
+                group.create_task(self._try("command", found, partial(self._run, found, config.command)))
             if config.webhook is not None:
-                group.create_task(self._webhook(found, config, config.webhook))
+                group.create_task(self._try("webhook", found, partial(self._post, found, config, config.webhook)))
 
-    async def _command(self, found: HookEvent, command: tuple[str, ...]) -> None:
-        try:
-            ended = await self._run_program(command, found.environment, SECONDS)
-        except HookFailed as problem:
-            _failed("command", found, str(problem))
-            return
-        if ended.output:
-            detail("hook.output", hook="command", text=ended.output)
-        if ended.code != 0:
-            _failed("command", found, f"it ended with code {ended.code}")
-            return
-        event("hook.done", hook="command", event_name=found.event, account=found.account or None)
-
-    async def _webhook(self, found: HookEvent, config: NotifyConfig, webhook: Secret[str]) -> None:
+    async def _try(self, hook: str, found: HookEvent, attempt: Callable[[], Awaitable[None]]) -> None:
         for is_last in (False, True):
             try:
-                post = await _loaded()
-                await post(found, config, webhook, SECONDS)
+                await attempt()
             except HookFailed as problem:
                 if is_last or not problem.is_worth_another_try:
-                    _failed("webhook", found, str(problem))
+                    _failed(hook, found, str(problem))
                     return
                 await self._clock.pause(RETRY_AFTER)
             else:
-                event("hook.done", hook="webhook", event_name=found.event, account=found.account or None)
+                event("hook.done", hook=hook, event_name=found.event, account=found.account or None)
                 return
+
+    async def _run(self, found: HookEvent, command: tuple[str, ...]) -> None:
+        ended = await self._run_program(command, found.environment, SECONDS)
+        if ended.output:
+            detail("hook.output", hook="command", text=ended.output)
+        if ended.code != 0:
+            raise HookFailed(f"it ended with code {ended.code}", temporary=False)
+
+    async def _post(self, found: HookEvent, config: NotifyConfig, webhook: Secret[str]) -> None:
+        post = await _loaded()
+        await post(found, config, webhook, SECONDS)
 
 
 async def _loaded() -> _Post:

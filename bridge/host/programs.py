@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from bridge.hooks.delivery import Ended, HookFailed
 from bridge.host.environment import environment_of_programs
 from bridge.host.system_programs import ENCODING, whole_name
+from bridge.shortage import may_pass
 
 OUTPUT_LIMIT = 4 * 1024
 """Octets of output that are kept; the rest is read and thrown away, so that the program does not wait for us."""
@@ -61,7 +63,14 @@ async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyn
             creationflags=_new_group(),
         )
     except (OSError, ValueError, RuntimeError) as problem:  # RuntimeError: no thread to wait for its end
-        raise HookFailed(f"{command[0]} cannot be started: {_reason(problem)}", temporary=False) from problem
+        reason = f"{command[0]} cannot be started: {_reason(problem)}"
+        raise HookFailed(reason, temporary=_may_pass(problem)) from problem
+
+
+def _may_pass(problem: Exception) -> bool:
+    """True if no thread, process or memory is left just now, or an update is writing the program at this moment."""
+    is_now = isinstance(problem, OSError) and problem.errno in {errno.EAGAIN, errno.ETXTBSY}
+    return isinstance(problem, RuntimeError) or is_now or may_pass(problem)
 
 
 def _reason(problem: Exception) -> str:

@@ -138,6 +138,37 @@ async def test_a_program_that_fails_is_one_line_and_the_next_is_told_all_the_sam
         await until_logged(log, "/nowhere/at-all cannot be started")
 
 
+async def test_a_program_for_which_something_is_lacking_is_started_a_second_time(
+    tmp_path: Path, log: io.StringIO
+) -> None:
+    code = "import sys; open(sys.argv[1], 'w').close()"
+    config, clock = NotifyConfig(command=(sys.executable, "-c", code, str(tmp_path / "told"))), ManualClock()
+    hooks = Hooks(lambda: config, run_program, clock)
+    async with running(hooks):
+        with out_of_descriptors():
+            hooks.take(needed())
+            await clock.until_asleep()
+        assert "hook." not in log.getvalue()
+        clock.advance(RETRY_AFTER)
+        await until_logged(log, "hook.done")
+    assert (tmp_path / "told").exists()
+
+
+async def test_after_its_second_attempt_a_program_is_given_up(log: io.StringIO) -> None:
+    config, clock = NotifyConfig(command=("tell",)), ManualClock()
+    hooks = Hooks(lambda: config, lacking, clock)
+    async with running(hooks):
+        hooks.take(needed())
+        await clock.until_asleep()
+        clock.advance(RETRY_AFTER)
+        said = await until_logged(log, "hook.failed")
+    assert said.count("tell cannot be started") == 1
+
+
+async def lacking(command: Sequence[str], *_: object) -> Ended:
+    raise HookFailed(f"{command[0]} cannot be started: no memory", temporary=True)
+
+
 async def test_a_webhook_gets_json() -> None:
     async with receiving() as receiver:
         await post(EVENT, webhook(receiver.url), Secret(receiver.url), 10)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
 import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +69,37 @@ async def test_a_french_windows_own_words_are_kept_too(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("command", [["/nowhere/program"], [str(Path(__file__))], ["nul\0"]])
 async def test_what_cannot_be_started_is_said_so(command: list[str]) -> None:
-    with pytest.raises(HookFailed, match="cannot be started"):
+    with pytest.raises(HookFailed, match="cannot be started") as failed:
         await run_program(command, {}, 60)
+    assert not failed.value.is_worth_another_try
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux does not start a program that is being written")
+async def test_a_program_that_is_being_replaced_is_worth_another_try(tmp_path: Path) -> None:
+    program = tmp_path / "tell"
+    shutil.copy("/bin/true", program)
+    with program.open("ab"), pytest.raises(HookFailed, match="cannot be started") as failed:
+        await run_program([str(program)], {}, 60)
+    assert failed.value.is_worth_another_try
+    assert (await run_program([str(program)], {}, 60)).code == 0
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+async def test_what_cannot_be_started_for_want_of_anything_is_worth_another_try(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """No more processes are allowed, or there is no memory for one."""
+    with monkeypatch.context() as patch, pytest.raises(HookFailed, match=os.strerror(number)) as failed:
+        patch.setattr(asyncio, "create_subprocess_exec", _raising(OSError(number, os.strerror(number))))
+        await run_program(python("pass"), {}, 60)
+    assert failed.value.is_worth_another_try
+
+
+def _raising(problem: OSError) -> Callable[..., Awaitable[None]]:
+    async def start(*_: object, **__: object) -> None:
+        raise problem
+
+    return start
 
 
 def is_alive(pid: int) -> bool:
@@ -141,6 +173,7 @@ async def test_one_that_is_cancelled_before_we_know_that_it_runs_is_killed_too(
 async def test_without_a_thread_to_wait_for_its_end_it_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
-        with pytest.raises(HookFailed, match=r"cannot be started: .*start new thread"):
+        with pytest.raises(HookFailed, match=r"cannot be started: .*start new thread") as failed:
             await run_program(python("pass"), {}, 60)
+    assert failed.value.is_worth_another_try
     assert (await run_program(python("pass"), {}, 60)).code == 0
