@@ -32,6 +32,7 @@ def test_the_schema_knows_the_forms_of_a_listener() -> None:
     definitions = json_schema()["$defs"]
     imap = definitions["Listeners"]["properties"]["imap"]
     assert imap["default"] == "localhost:1143"
+    assert imap["anyOf"][0]["anyOf"][0] == {"enum": ["off", False]}, "YAML 1.1 reads `off` as false"
     assert definitions["ListenAddress"]["anyOf"][0] == {"type": "string", "minLength": 1}
 
 

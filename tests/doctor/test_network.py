@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from bridge.advice.base import Turn
+from bridge.advice.system import name_reason
 from bridge.config.load import parse_config
 from bridge.config.schema import Config
 from bridge.control.contract import Finding, Outcome
@@ -238,6 +239,18 @@ async def test_a_name_that_nobody_knows_is_said_so() -> None:
     assert_failed(finding, network.NO_NAME)
     assert not any(word in finding.told(translation("fr")) for word in ("known", "failure", "hostname"))
     assert "login.nowhere.invalid" in finding.detail
+    with pytest.raises(socket.gaierror) as unknown:
+        socket.getaddrinfo("login.nowhere.invalid", 443)
+    assert str(name_reason(unknown.value)) in finding.detail
+
+
+async def test_where_a_sign_in_is_revoked_is_asked_too() -> None:
+    found = await connections(config(more=f"revocation_url: https://127.0.0.2:{NOBODY}/r"))
+    assert [finding.subject for finding in found] == [
+        f"127.0.0.1:{NOBODY} (it)",
+        f"127.0.0.2:{NOBODY} (it)",
+        f"127.0.0.1:{NOBODY} (it, imap)",
+    ]
 
 
 async def test_the_server_of_a_protocol_without_a_port_is_not_asked(tmp_path: Path) -> None:

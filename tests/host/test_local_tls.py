@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
 import os
 import ssl
 import stat
@@ -263,11 +265,17 @@ def test_an_address_of_a_link_stands_in_it_without_the_name_of_the_link(tmp_path
     assert authority(made) == first
 
 
-def test_another_name_makes_another_authority(made: MadeCertificate) -> None:
+def test_another_name_makes_another_authority_and_the_log_says_what_to_import(
+    made: MadeCertificate, log: io.StringIO
+) -> None:
     made.ensure(["a.example"])
     root = made.authority_file.read_bytes()
     file = made.ensure(["a.example", "c.example"])
     assert made.authority_file.read_bytes() != root
+    told = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line["event"] for line in told] == ["certificate.made"] * 2
+    assert "c.example" in told[-1]["names"]
+    assert told[-1]["authority"] == str(made.authority_file)
     assert "c.example" in local_tls._names_of(leaf(file))
 
 

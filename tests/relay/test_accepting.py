@@ -330,6 +330,7 @@ async def test_of_more_than_a_group_no_more_are_begun_than_are_under_way() -> No
         assert await it.come(40) == 2
         assert await it.come(0, after=1.1) == 2 + GROUP
         assert await it.come(100) == 2 + GROUP
+        assert len(it.paced) == 1, "whoever sets the pace is asked once for each group"
         for count in range(2, 9):
             it.paced.pop()()
             assert await it.come(0) == 2 + count * GROUP

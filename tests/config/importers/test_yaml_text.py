@@ -84,6 +84,12 @@ def test_no_line_of_a_comment_begins_with_a_french_colon(length: int) -> None:
     assert "y\u00a0:" in "\n".join(lines)
 
 
+def test_of_a_list_each_item_has_its_sign_and_its_lines_are_below_each_other() -> None:
+    first, second, *rest = comment(["a", "b " * 100], 2, bullet=True)
+    assert (first, second[:7], {line[:7] for line in rest}) == ("  # - a", "  # - b", {"  #   b"})
+    assert comment(["a"], 2) == ["  # a"]
+
+
 def test_a_reference_stays_one_and_a_text_does_not_become_one() -> None:
     assert scalar(Reference("${file:secrets/gmail.txt}")) == "${file:secrets/gmail.txt}"
     assert scalar("${HOME}") == '"$${HOME}"'
