@@ -438,6 +438,25 @@ def test_a_file_that_hangs_costs_lines_that_are_counted_and_holds_up_nobody(tmp_
     assert lines[-1]["event"] == "there.again"
 
 
+def test_other_octets_than_those_that_came_late_are_written_behind_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mostly they are the same ones, with more behind them."""
+    path, goes_on = tmp_path / "log", threading.Event()
+    with log_file(path) as stream:
+        stream.write("one\n")
+        raw = _appended(stream)
+        raw._thread.begin(lambda: goes_on.wait(30))
+        with monkeypatch.context() as patch, pytest.raises(TimeoutError):
+            patch.setattr(raw, "_patience", 0.0)
+            raw.write(b"two\n")
+        goes_on.set()
+        assert raw._late is not None
+        assert raw._late[1].is_over(30)
+        assert raw.write(b"three\n") == 6
+        assert written(path) == ["one", "two", "three"]
+
+
 @pytest.mark.parametrize("how", ["never begins", "is refused"])
 def test_without_a_thread_the_lines_get_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """For want of memory: a thread that gets none for its first steps ends without a word (gh-140746)."""
