@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -53,10 +54,18 @@ def _check_parts(value: Secret[str]) -> None:
     try:
         import psycopg  # noqa: F401  with the C library that it needs
     except ImportError:
-        # Does not name our extra: pip would look for mail-bridge itself in an index where we never published it.
-        python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
-        command = f'{python} -m pip install "psycopg[binary]"'
-        raise BadValue(said("PostgreSQL needs `{command}`", command=command)) from None
+        raise BadValue(said("PostgreSQL needs `{command}`", command=_installation("psycopg[binary]"))) from None
+
+
+def _installation(package: str) -> str:
+    """The command that installs it where mail-bridge runs. The package is not our extra, for which mail-bridge itself
+    would be looked for in an index where we never published it."""
+    if Path(sys.prefix, "pipx_metadata.json").exists():  # pipx forgets what others install there
+        return f'pipx inject {Path(sys.prefix).name} "{package}"'
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    if importlib.util.find_spec("pip") is None:  # as in what uv makes
+        return f'uv pip install --python {python} "{package}"'
+    return f'{python} -m pip install "{package}"'
 
 
 def _check_file(file: str | None) -> None:

@@ -71,6 +71,14 @@ def test_every_spelling_of_postgresql_is_taken_and_every_password(scheme: str) -
     assert found.reveal() == url
 
 
+@pytest.fixture
+def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is there, which it is not in every environment in which these tests run."""
+    (tmp_path / "pip.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("pip")
 def test_without_psycopg_the_command_installs_it_where_mail_bridge_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shell's pip is not that of the virtual environment, and our mail-bridge is on no package index."""
     monkeypatch.setitem(sys.modules, "psycopg", None)
@@ -90,8 +98,32 @@ def test_a_file_needs_no_psycopg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert found.reveal() == url
 
 
+@pytest.mark.usefixtures("pip")
 def test_a_directory_with_a_space_is_quoted_in_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     monkeypatch.setattr(sys, "executable", "/opt/mail bridge/python")
     (told,) = problems(text(f"postgresql://{USER}/db"))
     assert '`"/opt/mail bridge/python" -m pip install ' in told
+
+
+def test_where_uv_has_installed_mail_bridge_the_command_is_uvs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its environments have no pip."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.setitem(sys.modules, "pip", None)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", "/opt/mail bridge/bin/python")
+    (told,) = problems(text(f"postgresql://{USER}/db"))
+    assert told.endswith('PostgreSQL needs `uv pip install --python "/opt/mail bridge/bin/python" "psycopg[binary]"`')
+
+
+def test_where_pipx_has_installed_mail_bridge_the_command_is_pipxs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`pipx install --suffix=-test` calls its environment mail-bridge-test."""
+    place = tmp_path / "mail-bridge-test"
+    place.mkdir()
+    (place / "pipx_metadata.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.setattr(sys, "prefix", str(place))
+    (told,) = problems(text(f"postgresql://{USER}/db"))
+    assert told.endswith('PostgreSQL needs `pipx inject mail-bridge-test "psycopg[binary]"`')
