@@ -23,7 +23,7 @@ COMMANDS_LIMIT = 50
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """How a protocol says what the server of each protocol has to say."""
+    """One protocol's words for what both servers have to say."""
 
     wrong: str
     """Begins the answer to a command that is wrong."""
