@@ -23,6 +23,7 @@ from typing import Any
 from bridge.advice.said import as_said, said
 from bridge.errors import BridgeError, StoreCorrupt, StoreFileUnusable, StoreUnavailable, VersionConflict
 from bridge.files.directories import make_private
+from bridge.files.existing import exists, is_directory, is_file
 from bridge.files.replacing import once_nobody_holds_it
 from bridge.observe.logs import detail
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
@@ -276,6 +277,7 @@ class SqliteStore:
         """Make the file private before SQLite opens it, because its -wal and -shm files inherit the mode."""
         try:
             make_private(self._file.parent)
+            self._refuse_a_device()
             handle = self._made_or_read()
             try:
                 status = os.fstat(handle)
@@ -289,6 +291,13 @@ class SqliteStore:
                 os.close(handle)
         except OSError as error:
             raise self._errors.not_opened(error) from error
+
+    def _refuse_a_device(self) -> None:
+        """Refuse a pipe or a device, before it is opened or gets our mode: nobody else could use a /dev/null of ours.
+        Raises: StoreFileUnusable; OSError."""
+        if exists(self._file) and not is_file(self._file) and not is_directory(self._file):  # a directory is told below
+            reason = said("{store} is a pipe or a device; the store must be an ordinary file", store=self._place)
+            raise StoreFileUnusable(reason)
 
     def _let_write(self, mode: int) -> None:
         """Make SQLite's own two files writable if they were made while the file was read-only: nobody would think of

@@ -351,6 +351,19 @@ async def test_a_place_that_cannot_be_is_named_with_what_the_system_says(open_st
             await open_store(place).get("a")
 
 
+@posix
+async def test_a_pipe_or_a_device_is_no_store_and_keeps_its_mode(open_store: Open, tmp_path: Path) -> None:
+    """By `store.path: /dev/null` root's mail-bridge seemed to work, kept nothing, and took it from everybody else."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link.sqlite"
+    os.mkfifo(pipe)
+    pipe.chmod(0o666)
+    link.symlink_to(pipe)
+    for place in (pipe, link):
+        with pytest.raises(StoreFileUnusable, match=f"{place} is a pipe or a device; the store must be an ordinary"):
+            await open_store(place).get("a")
+    assert stat.S_IMODE(pipe.stat().st_mode) == 0o666
+
+
 FULL = """
 import asyncio, resource, sys
 from pathlib import Path
