@@ -37,8 +37,9 @@ def tls_reason(problem: ssl.SSLError) -> Said:
     """The part of OpenSSL's message that helps a person; without source file and line."""
     if isinstance(problem, ssl.SSLCertVerificationError):
         return said("the certificate is not accepted: {reason}", reason=certificate_reason(problem))
-    if isinstance(problem, ssl.SSLZeroReturnError):
-        return _HANDSHAKE["UNEXPECTED_EOF_WHILE_READING"]  # a close_notify, or any EOF, see relay.tls
+    if isinstance(problem, (ssl.SSLZeroReturnError, ssl.SSLEOFError)):
+        # A close_notify, or any EOF, see relay.tls; without a reason where it was met while writing.
+        return _HANDSHAKE["UNEXPECTED_EOF_WHILE_READING"]
     if not problem.reason:
         return said("the TLS handshake failed")
     return _HANDSHAKE.get(problem.reason) or quoted(problem.reason.replace("_", " ").lower())

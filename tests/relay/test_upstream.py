@@ -357,6 +357,21 @@ async def test_who_hangs_up_on_a_very_long_token_is_not_said_to_be_away(
     assert str(problem) in problem.diagnosis.told()
 
 
+@pytest.mark.parametrize("end", [Close(), Reset()])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_who_hangs_up_while_a_very_long_token_is_sent_is_not_said_to_be_away(
+    trust: Trust, protocol: Protocol, end: Step
+) -> None:
+    """The token is longer than what both sides' socket buffers hold, so that sending it fails and not the wait for the
+    answer."""
+    unread = [*secured(protocol, IMPLICIT, trust.good), *asks_for_login(protocol, IMPLICIT)[:-1], end]
+    problem, _ = await failure(protocol, unread, trust, IMPLICIT, token="CANARY" + "a" * 12_000_000)
+    assert type(problem) is UpstreamUnavailable
+    assert problem.diagnosis is not None
+    assert problem.diagnosis.key == "mail.token_long"
+    assert "handshake" not in str(problem), "which was done"
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_who_hangs_up_on_an_ordinary_token_or_before_a_long_one_has_other_reasons(
     trust: Trust, protocol: Protocol
