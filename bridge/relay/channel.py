@@ -89,6 +89,11 @@ class Channel(ABC):
 
     @property
     @abstractmethod
+    def has_begun_handshake(self) -> bool:
+        """True if the client has sent something of its TLS handshake, which is still under way or has failed."""
+
+    @property
+    @abstractmethod
     def has_left(self) -> bool:
         """True if the peer has gone (FIN, reset) and nothing from it is left to receive. Neither reads nor waits.
 

@@ -135,6 +135,11 @@ class CompletionChannel(Channel):
         return ends_of(self._socket) if self.is_direct else self.origin
 
     @property
+    def has_begun_handshake(self) -> bool:
+        """See Channel."""
+        return self._silent > 0
+
+    @property
     def has_left(self) -> bool:
         """See Channel."""
         is_taken = self._tls is not None and (self._incoming.pending or self._tls.pending())

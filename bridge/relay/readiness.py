@@ -279,6 +279,11 @@ class ReadinessChannel(Channel):
         return ends_of(self._socket) if self.is_direct else self.origin
 
     @property
+    def has_begun_handshake(self) -> bool:
+        """See Channel."""
+        return self._records is not None and self._records.has_begun_handshake
+
+    @property
     def has_left(self) -> bool:
         """See Channel."""
         return has_ended(self._socket) and not (self.tls is not None and self.tls.pending())

@@ -77,6 +77,11 @@ class RecordTls:
         self._unsent = _NOTHING
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
+    @property
+    def has_begun_handshake(self) -> bool:
+        """See Channel."""
+        return self._handshake != 0
+
     def do_handshake(self) -> None:
         """Go on with the handshake. Raises: SSLWantReadError, SSLWantWriteError, to call again then; SSLError,
         OSError."""

@@ -132,13 +132,8 @@ async def _shake_hands(channel: Channel, context: ssl.SSLContext) -> None:
     except TlsFailed as problem:
         if getattr(problem.__cause__, "reason", None) in PLAIN_REASONS:
             raise TlsFailed(f"{problem}; {SPEAKS_PLAIN}") from problem
-        if has_hung_up(problem) and not _has_said_hello(channel):
+        if has_hung_up(problem) and not channel.has_begun_handshake:  # it waited for a greeting, and saw no certificate
             if channel.is_check:
                 raise PeerGone(f"{channel.peer}: the balancer has seen that the port is open") from problem
             raise TlsFailed(f"the mail program hung up before TLS began; {SPEAKS_PLAIN}") from problem
         raise TlsFailed(client_reason(problem)) from problem
-
-
-def _has_said_hello(channel: Channel) -> bool:
-    """False for a client that waited for a greeting and has seen no certificate: only a ClientHello names ciphers."""
-    return channel.tls is not None and channel.tls.shared_ciphers() is not None

@@ -257,6 +257,10 @@ class _Script(Channel):
         return None
 
     @property
+    def has_begun_handshake(self) -> bool:
+        return False
+
+    @property
     def has_left(self) -> bool:
         return False
 

@@ -408,9 +408,19 @@ def without_our_authority(client: socket.socket) -> None:
 
 def without_a_word(client: socket.socket) -> None:
     """Close at once, as .NET's SslStream and asyncio do when they do not trust a certificate."""
+    hang_up_at_the_certificate(client, ssl.TLSVersion.TLSv1_3)
+
+
+def without_a_word_in_tls_1_2(client: socket.socket) -> None:
+    hang_up_at_the_certificate(client, ssl.TLSVersion.TLSv1_2)
+
+
+def hang_up_at_the_certificate(client: socket.socket, newest: ssl.TLSVersion) -> None:
     with client:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        context = ssl.create_default_context()
+        context.maximum_version = newest
+        tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
         with pytest.raises(ssl.SSLWantReadError):
             tls.do_handshake()
         client.sendall(outgoing.read())
@@ -427,6 +437,7 @@ def without_a_word(client: socket.socket) -> None:
         (without_forward_secrecy, tls_module.TOO_OLD),
         (without_our_authority, tls_module.NOT_TRUSTED),
         (without_a_word, f"unexpected eof while reading; {tls_module.HUNG_UP}"),
+        (without_a_word_in_tls_1_2, f"unexpected eof while reading; {tls_module.HUNG_UP}"),
     ],
 )
 async def test_a_handshake_that_the_mail_program_lets_fail_is_explained_in_the_log(
