@@ -17,6 +17,7 @@ import pytest
 from babel.messages.pofile import read_po
 
 from bridge.advice.provider import REGISTRATION, explanations
+from bridge.config.expiry import URGENT_DAYS, WARN_DAYS
 from bridge.config.load import load_config
 from bridge.host.systemd import Systemd
 from bridge.ui.i18n import LOCALE, Language, say, speak
@@ -195,6 +196,19 @@ def test_the_number_to_answer_is_that_of_the_provider(name: str, choice: Choice)
     pages = [text(GUIDES / language / name) for language in ("en", "fr")]
     numbers = [re.findall(r"`mail-bridge init`, (?:answer|réponse) (\d+)", page) for page in pages]
     assert numbers == [[str(list(Choice).index(choice) + 1)]] * 2
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", f"mail-bridge warns {WARN_DAYS} days ahead, and daily from {URGENT_DAYS} days ahead on"),
+        ("fr", f"mail-bridge prévient {WARN_DAYS} jours avant, puis chaque jour à partir de {URGENT_DAYS} jours avant"),
+    ],
+)
+def test_the_days_on_which_a_secrets_end_is_warned_of_are_the_programs(language: Language, words: str) -> None:
+    """On the page about the secret, and in the file that `init` writes."""
+    assert words in " ".join(text(GUIDES / language / "microsoft.md").split())
+    assert is_said(words, told(language))
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])

@@ -126,7 +126,8 @@ def _provider(name: str, provider: ProviderAnswer, console_port: int | None) -> 
         lines += entry("client_secret", Reference(provider.secret_reference), 4)
     if ends := provider.settings.get("client_secret_expires"):
         warned = say(
-            "The secret expires on this day; after that, nobody's mail works. You are warned 30 and 7 days ahead."
+            "The secret expires on this day; after that, nobody's mail works. mail-bridge warns 30 days ahead, and "
+            "daily from 7 days ahead on."
         )
         lines += comment([warned], 4)
         lines += entry("client_secret_expires", ends, 4)

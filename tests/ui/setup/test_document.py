@@ -152,5 +152,5 @@ def test_the_last_day_of_a_secret_is_not_called_the_first_without_mail() -> None
         speak("fr")
         return document(answers)
 
-    assert "# The secret expires on this day; after that, nobody's mail works. You are warned" in document(answers)
+    assert "# The secret expires on this day; after that, nobody's mail works. mail-bridge warns" in document(answers)
     assert "# Le secret expire ce jour-là ; ensuite, plus aucune" in contextvars.copy_context().run(written)
