@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bridge.advice import mail
@@ -160,34 +158,37 @@ class Upstream:
         """Carry out the machine's events until the upstream has decided; `limit` is extended once it has the token."""
         events: deque[Event] = deque(machine.start())
         is_greeting, shown = True, 0
-        while True:
-            while events:
-                match events.popleft():
-                    case Send(data, log, shows_token):
-                        if is_detailed():
-                            text = log or data.decode("ascii", "replace").rstrip("\r\n")
-                            detail("upstream.sent", upstream=channel.peer, text=text)
-                        is_greeting = False
-                        if shows_token:
-                            shown = len(data)
-                        with _told_as_too_long(endpoint, shown):
+        try:
+            while True:
+                while events:
+                    match events.popleft():
+                        case Send(data, log, shows_token):
+                            if is_detailed():
+                                text = log or data.decode("ascii", "replace").rstrip("\r\n")
+                                detail("upstream.sent", upstream=channel.peer, text=text)
+                            is_greeting = False
+                            if shows_token:
+                                shown = len(data)
                             await channel.send(data)
-                        if shows_token:
-                            limit.reschedule((limit.when() or 0.0) + self._answer_seconds)
-                    case StartTLS(farewell):
-                        await channel.send(farewell)
-                        await self._start_tls(channel, endpoint)
-                        events.extend(machine.tls_started())
-                    case Ready() as ready:
-                        return ready
-                    case Refused(kind, text):
-                        text = readable(without_token(text, credentials))
-                        raise self._refusal(endpoint, account, kind, text, is_greeting=is_greeting)
-                    case other:
-                        raise AssertionError(f"a client machine does not say {other!r}")
-            with _told_as_too_long(endpoint, shown):
+                            if shows_token:
+                                limit.reschedule((limit.when() or 0.0) + self._answer_seconds)
+                        case StartTLS(farewell):
+                            await channel.send(farewell)
+                            await self._start_tls(channel, endpoint)
+                            events.extend(machine.tls_started())
+                        case Ready() as ready:
+                            return ready
+                        case Refused(kind, text):
+                            text = readable(without_token(text, credentials))
+                            raise self._refusal(endpoint, account, kind, text, is_greeting=is_greeting)
+                        case other:
+                            raise AssertionError(f"a client machine does not say {other!r}")
                 data = await channel.receive()
                 events.extend(machine.receive(data) if data else machine.closed())
+        except (PeerGone, ProtocolViolation) as problem:
+            if shown <= LONG_LINE:
+                raise
+            raise _not_read(endpoint, problem) from problem
 
     def _refusal(
         self, endpoint: Endpoint, account: Account, kind: RefusalKind, text: str, *, is_greeting: bool
@@ -212,17 +213,11 @@ def _named(endpoint: Endpoint, problem: PeerGone | ProtocolViolation) -> Said:
     return said("{name}: {problem}", name=endpoint.host, problem=_lost(problem))
 
 
-@contextmanager
-def _told_as_too_long(endpoint: Endpoint, shown: int) -> Iterator[None]:
-    """Where the dialogue ends during or after a line with the token of more than LONG_LINE octets, the length is the
-    likely reason, and waiting will not make the line shorter. Raises: UpstreamUnavailable then."""
-    try:
-        yield
-    except (PeerGone, ProtocolViolation) as problem:
-        if shown <= LONG_LINE:
-            raise
-        sentence = _named(endpoint, problem)
-        raise UpstreamUnavailable(sentence, diagnosis=Diagnosis.of("mail.token_long", sentence)) from problem
+def _not_read(endpoint: Endpoint, problem: PeerGone | ProtocolViolation) -> UpstreamUnavailable:
+    """The dialogue ended during or after a line with the token of more than LONG_LINE octets. The length is the likely
+    reason, and waiting will not make the line shorter."""
+    sentence = _named(endpoint, problem)
+    return UpstreamUnavailable(sentence, diagnosis=Diagnosis.of("mail.token_long", sentence))
 
 
 def _lost(problem: PeerGone | ProtocolViolation) -> Said:
